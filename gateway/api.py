@@ -1,0 +1,379 @@
+"""The interfaces a plugin implements, and what it may ask of the gateway.
+
+A *protocol* comes in one of two shapes. A `ConnectionProtocol` makes one object per client
+that gets bytes by plain call: the gateway owns the sockets, batches writes and enforces
+limits. A `ServerProtocol` brings a server of its own (HTTP, gRPC, a UDP stack) and gets an
+address. `StreamProtocol` is the first shape for authors who prefer to await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol as Interface, runtime_checkable
+
+from .core.access import Action, Authorizer, Credentials, Principal
+from .core.broker import NO_SUBSCRIBERS, Broker
+from .core.clock import Clock
+from .core.delivery import Consumer, Delivery
+from .core.engine import Recovery, StorageEngine, StoredEntry
+from .core.errors import (
+    AuthenticationFailed,
+    Conflict,
+    GatewayError,
+    InvalidTopic,
+    NotAuthorized,
+    NotFound,
+    NotStored,
+    QueueFull,
+    QuotaExceeded,
+    StorageError,
+    TooLarge,
+)
+from .core.message import Message
+from .core.receiver import Receiver
+from .core.scheduler import Scheduler
+from .core.session import Session
+
+__all__ = [
+    "NO_SUBSCRIBERS",
+    "Action",
+    "Address",
+    "AuthenticationFailed",
+    "Authenticator",
+    "Authorizer",
+    "Broker",
+    "Clock",
+    "Config",
+    "Conflict",
+    "Connection",
+    "ConnectionProtocol",
+    "Consumer",
+    "Credentials",
+    "Delivery",
+    "Exchange",
+    "Gateway",
+    "GatewayError",
+    "Interceptor",
+    "InvalidTopic",
+    "NotAuthorized",
+    "NotFound",
+    "NotStored",
+    "Principal",
+    "Protocol",
+    "QueueFull",
+    "QuotaExceeded",
+    "Receiver",
+    "Recovery",
+    "Scheduler",
+    "ServerProtocol",
+    "Session",
+    "StorageEngine",
+    "StorageError",
+    "StoredEntry",
+    "Stream",
+    "StreamProtocol",
+    "TooLarge",
+    "Transport",
+]
+
+
+class Address(Interface):
+    """Where a door listens: TCP `host` and `port`, or a Unix socket's `path`."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def path(self) -> str: ...
+
+
+class Config(Interface):
+    """The parsed configuration. `limits`, `mqtt` and so on are its sections."""
+
+    @property
+    def limits(self) -> Any: ...
+
+    @property
+    def data(self) -> Any: ...
+
+    def plugin(self, name: str) -> Mapping[str, Any]:
+        """Return the table `[plugins.<name>]`, empty if there is none."""
+
+
+class Transport(Interface):
+    """One client's socket, as its connection sees it."""
+
+    peer: str
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; everything queued in a turn is one write to the socket."""
+
+    def close(self) -> None:
+        """Close after what is queued has been sent. Idempotent; `closed` is called once."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+    def established(self) -> None:
+        """The client has identified itself: the handshake's time limit no longer applies."""
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the client for now."""
+
+    def resume_reading(self) -> None:
+        """Take bytes again."""
+
+
+class Connection(Interface):
+    """A protocol's side of one client. All calls come from the event loop's thread."""
+
+    def receive(self, data: bytes) -> None:
+        """Take what arrived: parse all of it, call the session once per message, write answers.
+
+        A `GatewayError` that escapes closes the connection and is logged at INFO; anything
+        else is a bug and is logged with its traceback.
+        """
+
+    def congested(self, congested: bool) -> None:
+        """The client does (True) or does no longer (False) leave too many bytes unread."""
+
+    def closed(self, error: Exception | None) -> None:
+        """The socket is gone. Give back everything. Called exactly once."""
+
+    def drain(self) -> None:
+        """The gateway is stopping: say goodbye in the protocol's words and close."""
+
+
+@runtime_checkable
+class ConnectionProtocol(Interface):
+    """A protocol over byte streams whose sockets the gateway owns.
+
+    `websocket_path` (with `websocket_subprotocol`), if not empty, also offers it to
+    WebSocket clients on the HTTP door.
+    """
+
+    name: str
+    address: str  # the default for `listeners.<name>`; "" opens no door unless configured
+    websocket_path: str
+    websocket_subprotocol: str
+
+    def connect(self, transport: Transport, gateway: Gateway) -> Connection:
+        """Return the connection for a client that has just arrived."""
+
+    def start(self, gateway: Gateway) -> None:
+        """Called once, after recovery and before doors open."""
+
+
+@runtime_checkable
+class ServerProtocol(Interface):
+    """A protocol that brings its own server, run in the gateway's event loop."""
+
+    name: str
+    address: str
+
+    async def serve(self, address: Address, gateway: Gateway) -> None:
+        """Open the door and return. Raise OSError if the address cannot be used."""
+
+    async def stop(self) -> None:
+        """Close the door, let requests finish for a moment, and return."""
+
+
+Protocol = ConnectionProtocol | ServerProtocol
+
+
+class Exchange(Interface):
+    """A multi-step authentication under way (SCRAM, Kerberos)."""
+
+    async def step(self, data: bytes) -> tuple[bytes, Principal | None]:
+        """Take the client's data; return (what to answer, who it is or None to go on).
+
+        Raise AuthenticationFailed to refuse.
+        """
+
+
+class Authenticator:
+    """Base class: override what you need."""
+
+    async def authenticate(self, credentials: Credentials) -> Principal | None:
+        """Return who this is, or None to let the next authenticator decide.
+
+        Raise AuthenticationFailed to refuse at once. Nobody vouching is a refusal.
+        """
+        return None
+
+    def exchange(self, credentials: Credentials) -> Exchange | None:
+        """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
+        return None
+
+
+class Interceptor:
+    """Base class: override only what you need; what you do not costs nothing."""
+
+    def on_publish(self, message: Message, session: Session) -> Message | None:
+        """Return the message, a replacement, or None to drop it."""
+        return message
+
+
+class Gateway(Interface):
+    """What a plugin may ask of the running gateway."""
+
+    @property
+    def config(self) -> Any: ...
+
+    @property
+    def broker(self) -> Broker: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def scheduler(self) -> Scheduler: ...
+
+    @property
+    def protocols(self) -> Mapping[str, Protocol]:
+        """Every protocol by name, with a door of its own or not."""
+        ...
+
+    def begin_turn(self) -> None:
+        """Bring the clock up to date and have the turn ended soon: deliver, write the log, write sockets.
+
+        The gateway does this before it calls `Connection.receive`; a `ServerProtocol` does it
+        itself before each use of a session. Cheap, and idempotent within a turn.
+        """
+
+    async def connect(self, credentials: Credentials) -> Session:
+        """Authenticate and open a session. Raise AuthenticationFailed."""
+
+    def begin_exchange(self, credentials: Credentials) -> Exchange | None:
+        """Begin multi-step authentication; None if no authenticator knows the method."""
+
+    def open_session(self, principal: Principal, credentials: Credentials) -> Session:
+        """Open a session for somebody an exchange has vouched for."""
+
+    def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
+        """Call with True once everything up to `position` is on disk, with False if it never will be."""
+
+    async def durable(self, position: int) -> None:
+        """Wait until everything up to `position` is on disk. Raise NotStored if it never will be."""
+
+    def task(self, coroutine: Any) -> None:
+        """Run a coroutine to its end; what escapes it is logged."""
+
+
+class Stream:
+    """One client's bytes, for protocols that prefer to await (see StreamProtocol)."""
+
+    READ_AHEAD_BYTES_MAX = 1 << 18  # then the socket is not read until the protocol catches up
+
+    def __init__(self, transport: Transport) -> None:
+        self.peer = transport.peer
+        self._transport = transport
+        self._arrived = bytearray()
+        self._ended = False
+        self._congested = False
+        self._wake = asyncio.Event()
+        self._waiting: list[Callable[[], None]] = []
+
+    async def read(self) -> bytes:
+        """Return what has arrived, or b"" at the end."""
+        while not self._arrived and not self._ended:
+            self._wake.clear()
+            await self._wake.wait()
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        self._transport.resume_reading()
+        return data
+
+    def write(self, data: bytes, then: Callable[[], None] | None = None) -> None:
+        """Queue bytes. `then` is called once the peer keeps up, mostly at once.
+
+        Settle there, and a slow client holds at most its window, however much is published.
+        """
+        self._transport.write(data)
+        if then is not None:
+            if self._congested:
+                self._waiting.append(then)
+            else:
+                then()
+
+    def established(self) -> None:
+        """The client has identified itself: the handshake's time limit no longer applies."""
+        self._transport.established()
+
+    def close(self) -> None:
+        """Close after what is queued has been sent."""
+        self._transport.close()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the socket."""
+        self._arrived += data
+        if len(self._arrived) > self.READ_AHEAD_BYTES_MAX:
+            self._transport.pause_reading()
+        self._wake.set()
+
+    def congest(self, congested: bool) -> None:
+        """Note whether the peer reads."""
+        self._congested = congested
+        if not congested:
+            waiting, self._waiting = self._waiting, []
+            for then in waiting:
+                then()
+
+    def end(self) -> None:
+        """No more bytes will come."""
+        self._ended = True
+        self._waiting.clear()
+        self._wake.set()
+
+
+class StreamProtocol:
+    """Base class of a protocol written as one coroutine per client: override `handle`."""
+
+    name = ""
+    address = ""
+    websocket_path = ""
+    websocket_subprotocol = ""
+
+    async def handle(self, stream: Stream, gateway: Gateway) -> None:
+        """Serve one client until it leaves. The stream is closed on return.
+
+        Sessions opened here must be closed here (`try ... finally: session.close()`).
+        """
+        raise NotImplementedError
+
+    def start(self, gateway: Gateway) -> None:
+        """Nothing to prepare."""
+
+    def connect(self, transport: Transport, gateway: Gateway) -> Connection:
+        """Run `handle` for a client."""
+        return _StreamConnection(self, transport, gateway)
+
+
+class _StreamConnection:
+    """Plain calls on one side, a coroutine on the other."""
+
+    def __init__(self, protocol: StreamProtocol, transport: Transport, gateway: Gateway) -> None:
+        self._stream = Stream(transport)
+        gateway.task(self._run(protocol, gateway))
+
+    async def _run(self, protocol: StreamProtocol, gateway: Gateway) -> None:
+        try:
+            await protocol.handle(self._stream, gateway)
+        finally:
+            self._stream.close()
+
+    def receive(self, data: bytes) -> None:
+        self._stream.feed(data)
+
+    def congested(self, congested: bool) -> None:
+        self._stream.congest(congested)
+
+    def closed(self, error: Exception | None) -> None:
+        self._stream.end()
+
+    def drain(self) -> None:
+        self._stream.close()

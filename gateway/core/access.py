@@ -1,0 +1,117 @@
+"""Who may do what, asked once per session and resource, then remembered.
+
+Any authorizer's no outvotes every yes, and silence is a no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Protocol
+
+from .errors import NotAuthorized
+
+DECISIONS_CACHED_MAX = 1024  # per session and action: a client's working set of topics
+
+
+class Action(Enum):
+    """What a principal can be allowed to do with a resource (topic, filter or queue)."""
+
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    CONSUME = "consume"
+    MANAGE = "manage"
+
+
+class Principal:
+    """Who: a name, and whether every check is passed. Made by an authenticator."""
+
+    __slots__ = ("admin", "anonymous", "name")
+
+    def __init__(self, name: str, admin: bool = False, anonymous: bool = False) -> None:
+        self.name = name
+        self.admin = admin
+        self.anonymous = anonymous
+
+    def __repr__(self) -> str:
+        return f"Principal({self.name!r}, admin={self.admin})"
+
+
+class Credentials:
+    """What a client says about itself, in any protocol's handshake.
+
+    `method` and `data` carry a multi-step exchange (MQTT 5 AUTH, SASL): an authenticator that
+    knows the method continues it with `gateway.api.Authenticator.exchange`.
+    """
+
+    __slots__ = ("client_id", "data", "method", "password", "peer", "protocol", "username")
+
+    def __init__(
+        self,
+        protocol: str,
+        peer: str = "",
+        client_id: str = "",
+        username: str | None = None,
+        password: bytes | None = None,
+        method: str | None = None,
+        data: bytes | None = None,
+    ) -> None:
+        self.protocol = protocol
+        self.peer = peer
+        self.client_id = client_id
+        self.username = username
+        self.password = password
+        self.method = method
+        self.data = data
+
+    def __repr__(self) -> str:  # never the password
+        return f"Credentials({self.protocol!r}, {self.peer!r}, {self.client_id!r}, {self.username!r})"
+
+
+class Authorizer(Protocol):
+    """Decides from memory: it is asked in the hot path (once per resource and session)."""
+
+    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
+        """True allows, False denies, None has no opinion."""
+
+
+class Access:
+    """One session's permissions, with a cache of what was allowed."""
+
+    __slots__ = ("_allowed", "_authorizers", "principal", "publishable")
+
+    def __init__(self, principal: Principal, authorizers: Sequence[Authorizer]) -> None:
+        self.principal = principal
+        self._authorizers = authorizers
+        self.publishable: set[str] = set()  # topics this session was allowed to publish to
+        self._allowed: set[tuple[Action, str]] = set()
+
+    def check(self, action: Action, resource: str) -> None:
+        """Raise NotAuthorized unless allowed."""
+        if (action, resource) in self._allowed:
+            return
+        allowed = False
+        for authorizer in self._authorizers:
+            opinion = authorizer.authorize(self.principal, action, resource)
+            if opinion is False:
+                allowed = False
+                break
+            allowed = allowed or opinion is True
+        if not allowed:
+            who = self.principal.name or "anonymous"
+            raise NotAuthorized(f"{who} may not {action.value} {resource!r}")
+        if len(self._allowed) >= DECISIONS_CACHED_MAX:
+            self._allowed.clear()
+        self._allowed.add((action, resource))
+
+    def check_publish(self, topic: str) -> None:
+        """Raise NotAuthorized unless the topic may be published to; remember it if so."""
+        self.check(Action.PUBLISH, topic)
+        if len(self.publishable) >= DECISIONS_CACHED_MAX:
+            self.publishable.clear()
+        self.publishable.add(topic)
+
+    def forget(self) -> None:
+        """Rules have changed: ask again."""
+        self._allowed.clear()
+        self.publishable.clear()

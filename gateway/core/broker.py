@@ -1,0 +1,569 @@
+"""The broker: publish, dispatch, settle.
+
+Messages go one way. `publish` routes, appends to the log and enqueues; it never delivers:
+it marks sources (receivers and groups) ready, and `dispatch`, called by the shell at the
+end of a turn, pumps each of them once. So a consumer that publishes while it is delivered
+to does not recurse, deliveries batch, and tests see the order that production sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .catalog import Catalog
+from .clock import Clock
+from .deadletter import dead_letter, would_cycle
+from .dedup import Dedup
+from .delivery import Consumer, Delivery, Group
+from .engine import StorageEngine
+from .errors import Conflict, GatewayError, QueueFull
+from .lease import Leases
+from .message import Message, Outcome
+from .metrics import DropCause, Metrics
+from .policy import REJECT
+from .queue import ClassicQueue, Lost, Queue
+from .receiver import Receiver
+from .retained import RETAINED_QUEUE_ID, Retained
+from .router import TOPICS_CACHED_MAX, Binding, Route, Router
+from .scheduler import Scheduler
+from .stream import StreamQueue
+
+DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
+SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
+NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
+
+_ACK = Outcome.ACK  # a global is looked up faster than a member
+_SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
+
+
+class Broker:
+    """One message model, one router, one log. All calls come from the event loop's thread."""
+
+    __slots__ = (
+        "_dirty",
+        "_groups",
+        "_receivers",
+        "_undo",
+        "catalog",
+        "clock",
+        "dedup",
+        "engine",
+        "leases",
+        "metrics",
+        "retained",
+        "router",
+        "scheduler",
+        "wake",
+    )
+
+    def __init__(
+        self,
+        engine: StorageEngine,
+        clock: Clock,
+        topics_max: int = TOPICS_CACHED_MAX,
+        wake: Callable[[], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.metrics = Metrics()
+        self.router = Router(topics_max)
+        self.catalog = Catalog(engine, self.router)
+        self.retained = Retained()
+        self.scheduler = Scheduler(clock)
+        self.leases = Leases(self.scheduler, self.settle)
+        self.dedup = Dedup(engine, clock)
+        self.wake = wake or _no_wake  # asks the shell for a turn; set before the first call
+        self._receivers: list[Receiver] = []  # with something in their inbox
+        self._groups: list[Group] = []  # that may have something to hand out
+        self._dirty: list[Group] = []  # of streams, whose cursor is to be journalled
+        self._undo: list[tuple[str, Message | None, int]] = []  # retained messages replaced this turn
+
+    # -- start ----------------------------------------------------------------------------
+
+    def restore(self, notify: Callable[[], None]) -> list[str]:
+        """Open the engine and take over what it recovered; return remarks for people."""
+        recovery = self.engine.open(notify)
+        for entry in recovery.entries.get(RETAINED_QUEUE_ID, ()):
+            message = self.engine.read(entry.position)
+            replaced, position = self.retained.set(message, entry.position)
+            if replaced is not None:
+                self.engine.settle(RETAINED_QUEUE_ID, position, Outcome.ACK)
+        for queue in self.catalog.restore(recovery):
+            if isinstance(queue, ClassicQueue):
+                self.metrics.copies += queue.length()
+        self.dedup.restore()
+        self.scheduler.after(SWEEP_INTERVAL_MS, self._sweep)
+        return recovery.remarks
+
+    # -- publish --------------------------------------------------------------------------
+
+    def publish(self, message: Message) -> int:
+        """Route a message; return the position to wait for, 0 if none, or NO_SUBSCRIBERS.
+
+        Raise QueueFull, having enqueued nothing, if a queue that rejects is full.
+        """
+        metrics = self.metrics
+        metrics.published += 1
+        route = self.router.routes.get(message.topic)
+        if route is None or route.version != self.router.version:
+            route = self.router.route(message.topic)
+        route.last = message
+        if message.retain or route.special:
+            return self._publish_special(message, route)
+        position = 0
+        if message.qos:
+            receivers, queues, ids = route.receivers_safe, route.queues_safe, route.ids_safe
+        else:
+            receivers, queues, ids = route.receivers_lossy, route.queues_lossy, route.ids_lossy
+        if ids:
+            if not self._receivers and not self._groups:
+                self.wake()
+            position = self.engine.append(message, ids)
+        if queues:
+            now_ms = self.clock.now_ms
+            for binding in queues:
+                queue = binding.queue
+                assert queue is not None
+                if queue.limited and queue.full(len(message.body)):
+                    self._make_room(queue, message)
+                queue.put(message, position if queue.queue_id else 0, binding, now_ms)
+                for group in queue.active:
+                    if not group.ready:
+                        self._ready_group(group)
+            metrics.copies += len(queues)
+        elif not receivers:
+            metrics.copies += 1
+            metrics.dropped[DropCause.NO_SUBSCRIBER] += 1
+            return NO_SUBSCRIBERS
+        for binding in receivers:
+            receiver = binding.receiver
+            assert receiver is not None
+            if receiver.congested or not receiver.open or binding.no_local:
+                self._offer(receiver, message, binding)
+                continue
+            inbox = receiver.inbox
+            if not inbox:
+                if not self._receivers:
+                    self.wake()
+                self._receivers.append(receiver)
+            inbox.append((message, binding))
+        metrics.copies += len(receivers)
+        return position
+
+    def _offer(self, receiver: Receiver, message: Message, binding: Binding) -> None:
+        """Give a message to a receiver that is away, congested, or may not want its own."""
+        if binding.no_local and receiver.origin.same_client(message.origin):
+            self.metrics.copies -= 1  # not a copy: the subscriber asked not to get it [MQTT-3.8.3-3]
+            return
+        if not receiver.open:
+            self.metrics.drop(DropCause.SUBSCRIBER_OFFLINE)
+        elif receiver.congested:
+            if not receiver.hold(message, binding):
+                self.metrics.drop(DropCause.SLOW_SUBSCRIBER)
+        else:
+            self.push(receiver, message, binding)
+            self.metrics.copies -= 1  # push counts it itself
+
+    def announce(self, message: Message) -> None:
+        """Tell live receivers and keep the message as retained, unlogged and uncounted: statistics."""
+        self.retained.set(message, 0)
+        route = self.router.route(message.topic)
+        for binding in route.receivers_lossy:
+            receiver = binding.receiver
+            if receiver is not None and receiver.open and not receiver.congested:
+                self.push(receiver, message, binding)
+
+    def push(self, receiver: Receiver, message: Message, binding: Binding) -> None:
+        """Put one message into one receiver's inbox, as for a retained message."""
+        self.metrics.copies += 1
+        if not receiver.open:
+            self.metrics.drop(DropCause.SUBSCRIBER_OFFLINE)
+        elif receiver.congested:
+            if not receiver.hold(message, binding):
+                self.metrics.drop(DropCause.SLOW_SUBSCRIBER)
+        else:
+            if not receiver.inbox:
+                self._ready_receiver(receiver)
+            receiver.inbox.append((message, binding))
+
+    def enqueue(self, queue: Queue, message: Message, binding: Binding | None) -> int:
+        """Put one message into one queue, whatever the routes say; return its position."""
+        position = self.engine.append(message, (queue.queue_id,)) if queue.durable else 0
+        self._make_room(queue, message)
+        self._enqueue(queue, message, position, binding, self.clock.now_ms)
+        self.wake()
+        return position
+
+    def _enqueue(self, queue: Queue, message: Message, position: int, binding: Binding | None, now_ms: int) -> None:
+        queue.put(message, position, binding, now_ms)
+        if queue.kind == "classic":
+            self.metrics.copies += 1
+        else:
+            self._put_stream(queue, now_ms)
+        for group in queue.active:
+            if not group.ready:
+                self._ready_group(group)
+
+    def _put_stream(self, queue: Queue, now_ms: int) -> None:
+        assert isinstance(queue, StreamQueue)
+        self.metrics.copies += 1
+        self.metrics.streamed += 1
+        positions = queue.trim(now_ms)
+        self._forget_stream(queue, positions)
+
+    def _forget_stream(self, queue: StreamQueue, positions: list[int]) -> None:
+        if positions and queue.durable:
+            for position in positions:
+                self.engine.settle(queue.queue_id, position, Outcome.ACK)
+            self.engine.cursor(queue.queue_id, "", queue.first_offset)
+
+    def _publish_special(self, message: Message, route: Route) -> int:
+        """Publish what is retained, or goes where limits or no-local make it less simple."""
+        lossy = not message.qos
+        queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
+        receivers = [b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)]
+        size = len(message.body)
+        for binding in queues:
+            queue = binding.queue
+            assert queue is not None
+            if queue.limited and queue.policy.overflow == REJECT and queue.full(size):
+                self.metrics.copies += 1
+                self.metrics.drop(DropCause.QUEUE_FULL)
+                raise QueueFull(f"queue {queue.name!r} is full and rejects publishes")
+        ids = {b.queue.queue_id for b in queues if b.queue is not None and b.queue.durable}
+        keep = message.retain and bool(message.body)
+        if keep:
+            ids.add(RETAINED_QUEUE_ID)
+        self.wake()
+        position = self.engine.append(message, tuple(sorted(ids))) if ids else 0
+        if message.retain:
+            position = max(position, self._retain(message, position))
+        for binding in queues:
+            queue = binding.queue
+            assert queue is not None
+            self._make_room(queue, message)
+            self._enqueue(queue, message, position if queue.durable else 0, binding, self.clock.now_ms)
+        for binding in receivers:
+            assert binding.receiver is not None
+            self.push(binding.receiver, message, binding)
+        if not queues and not receivers:
+            self.metrics.copies += 1
+            if keep:
+                self.metrics.delivered += 1  # to the retained store: that is who wanted it
+            else:
+                self.metrics.drop(DropCause.NO_SUBSCRIBER)
+            return position or NO_SUBSCRIBERS
+        return position
+
+    def _retain(self, message: Message, position: int) -> int:
+        """Keep or clear a topic's retained message; return the position to wait for."""
+        if message.body:
+            replaced, old = self.retained.set(message, position)
+        else:
+            replaced, old = self.retained.clear(message.topic)  # [MQTT-3.3.1-6]
+        self._undo.append((message.topic, replaced, old))
+        if replaced is not None:
+            self.engine.settle(RETAINED_QUEUE_ID, old, Outcome.ACK)
+            return self.engine.position()
+        return position
+
+    def _make_room(self, queue: Queue, message: Message) -> None:
+        if queue.limited:
+            for lost in queue.make_room(len(message.body)):
+                self._give_up(queue, lost)
+
+    # -- dispatch -------------------------------------------------------------------------
+
+    def dispatch(self) -> bool:
+        """Pump every ready source once; return True if another turn is needed."""
+        metrics = self.metrics
+        receivers = self._receivers
+        if receivers:
+            self._receivers = []
+            for receiver in receivers:
+                metrics.delivered += receiver.pump(DELIVERIES_PER_PUMP_MAX)
+                if receiver.inbox and not receiver.congested:
+                    self._receivers.append(receiver)
+        groups = self._groups
+        if groups:
+            self._groups = []
+            now_ms = self.clock.now_ms
+            for group in groups:
+                group.ready = False
+                group.pump(DELIVERIES_PER_PUMP_MAX, now_ms)
+                if group.queue.lost:
+                    self._collect_lost(group.queue)
+                if group.queue.kind == "stream":
+                    self._dirty.append(group)
+                if not group.ready and group.wants():
+                    self._ready_group(group)
+        if self._dirty:
+            self._journal_cursors()
+        return bool(self._receivers or self._groups)
+
+    def _journal_cursors(self) -> None:
+        for group in self._dirty:
+            queue = group.queue
+            assert isinstance(queue, StreamQueue)
+            if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
+                self.engine.cursor(queue.queue_id, group.name, queue.floor(group))
+        self._dirty = []
+
+    def _collect_lost(self, queue: Queue) -> None:
+        lost, queue.lost = queue.lost, []
+        for item in lost:
+            self._give_up(queue, item)
+
+    def _ready_receiver(self, receiver: Receiver) -> None:
+        if not self._receivers:
+            self.wake()
+        self._receivers.append(receiver)
+
+    def _ready_group(self, group: Group) -> None:
+        group.ready = True
+        if not self._groups:
+            self.wake()
+        self._groups.append(group)
+
+    def relieve(self, receiver: Receiver) -> None:
+        """The receiver's peer reads again: hand over what was held."""
+        receiver.congested = False
+        if receiver.inbox:
+            self._ready_receiver(receiver)
+
+    def resume(self, consumer: Consumer) -> None:
+        """A consumer has room again (a larger window, or its peer reads): see what it wants."""
+        consumer.congested = False
+        group = consumer.group
+        if group is not None and not group.ready and group.wants():
+            self._ready_group(group)
+
+    # -- settle ---------------------------------------------------------------------------
+
+    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
+        """Settle a delivery; False if somebody already did, or its queue is gone."""
+        group = delivery.group
+        if group.unsettled.get(delivery.offset) is not delivery:
+            return False
+        del group.unsettled[delivery.offset]
+        assert delivery.consumer is not None
+        delivery.consumer.unsettled -= 1
+        queue = group.queue
+        if outcome == _ACK:
+            if queue.kind == "classic":
+                self.metrics.delivered += 1
+                if queue.queue_id:
+                    self.engine.settle(queue.queue_id, delivery.position, _ACK)
+            else:
+                self._dirty.append(group)
+        elif outcome == Outcome.RETRY:
+            self._park(delivery, delay_ms or queue.policy.retry_delay_ms)
+        elif outcome == Outcome.REQUEUE and delay_ms:
+            self._park(delivery, delay_ms)
+        else:
+            self._return(delivery, outcome)
+        if not group.ready and group.wants():
+            self._ready_group(group)
+        return True
+
+    def acknowledge(self, batch: list[Delivery]) -> None:
+        """Settle with ACK everything one read of a socket has acknowledged: `settle`, many at a time."""
+        metrics, engine = self.metrics, self.engine
+        group: Group | None = None
+        for delivery in batch:
+            group = delivery.group
+            offset = delivery.offset
+            consumer = delivery.consumer
+            queue = group.queue
+            if group.unsettled.get(offset) is not delivery or consumer is None:
+                continue
+            del group.unsettled[offset]
+            consumer.unsettled -= 1
+            if queue.kind == "classic":
+                metrics.delivered += 1
+                if queue.queue_id:
+                    engine.settle(queue.queue_id, delivery.position, _ACK)
+            else:
+                self._dirty.append(group)
+            if not group.ready and queue.depth(group):
+                self._ready_group(group)
+
+    def discard(self, delivery: Delivery, cause: DropCause) -> bool:
+        """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
+        group = delivery.group
+        if group.unsettled.get(delivery.offset) is not delivery:
+            return False
+        del group.unsettled[delivery.offset]
+        assert delivery.consumer is not None
+        delivery.consumer.unsettled -= 1
+        if group.queue.kind == "stream":
+            self._dirty.append(group)
+        self._give_up(group.queue, (delivery.message, cause, delivery.attempt, delivery.position))
+        if not group.ready and group.wants():
+            self._ready_group(group)
+        return True
+
+    def _park(self, delivery: Delivery, delay_ms: int) -> None:
+        """Hold a delivery back; it counts as waiting until its time has come."""
+        group = delivery.group
+        group.parked[delivery.offset] = delivery
+
+        def unpark() -> None:
+            if group.parked.pop(delivery.offset, None) is delivery:
+                self._return(delivery, Outcome.RETRY)
+                if not group.ready and group.wants():
+                    self._ready_group(group)
+
+        self.scheduler.after(delay_ms, unpark)
+
+    def _return(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Give a delivery back to its queue, or give it up."""
+        queue = delivery.queue
+        self.metrics.redelivered += 1
+        lost = queue.give_back(delivery, outcome)
+        if lost is not None:
+            if queue.kind == "stream":
+                self._dirty.append(delivery.group)
+            self._give_up(queue, lost)
+
+    def _give_up(self, queue: Queue, lost: Lost) -> None:
+        """Count what a queue is done with without delivering it, and dead-letter it if asked to."""
+        message, cause, attempts, position = lost
+        if queue.kind == "classic":
+            self.metrics.drop(cause)
+        address = queue.policy.dead_letter
+        if address and not would_cycle(message, queue.name, cause):
+            self.metrics.dead_lettered += 1
+            try:
+                self.publish(dead_letter(message, address, queue.name, cause, attempts, self.clock.now_ms))
+            except GatewayError:
+                pass  # the dead-letter queue rejected it: publish has counted that
+        # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
+        if queue.queue_id and position and queue.kind == "classic":
+            self.engine.settle(queue.queue_id, position, _SETTLED_BY_DROP + cause)
+
+    # -- consumers and queues -------------------------------------------------------------
+
+    def attach(self, group: Group, consumer: Consumer) -> None:
+        """Let a consumer take part; it may be delivered to in the next dispatch."""
+        group.attach(consumer)
+        if not group.ready and group.wants():
+            self._ready_group(group)
+
+    def detach(self, consumer: Consumer, give_back: bool = True) -> None:
+        """Take a consumer away. What it holds goes back, unless it is held under leases."""
+        group = consumer.group
+        if group is None or not consumer.attached:
+            return
+        held = group.detach(consumer)
+        if give_back:
+            for delivery in reversed(held):
+                self.settle(delivery, Outcome.REQUEUE)
+        queue = group.queue
+        if queue.auto_delete and not queue.active:
+            self.delete_queue(queue)
+        elif group.queue.active and not group.ready and group.wants():
+            self._ready_group(group)
+
+    def delete_queue(self, queue: Queue, cause: DropCause = DropCause.QUEUE_DELETED) -> int:
+        """Delete a queue with what it holds; return how many messages that was."""
+        if self.catalog.queues.get(queue.name) is not queue:
+            return 0
+        count = len(queue.clear())
+        for group in queue.groups():
+            count += len(group.unsettled) + len(group.parked)
+            group.unsettled.clear()
+            group.parked.clear()
+            for consumer in list(group.consumers):
+                group.detach(consumer)
+        if queue.kind == "classic":
+            self.metrics.drop(cause, count)
+        self.catalog.delete(queue)
+        self.wake()
+        return count
+
+    def purge(self, queue: Queue) -> int:
+        """Drop what waits in a queue, not what consumers hold; return how many."""
+        positions = queue.clear()
+        if queue.kind == "classic":
+            self.metrics.drop(DropCause.PURGED, len(positions))
+        if queue.durable:
+            for position in positions:
+                self.engine.settle(queue.queue_id, position, _SETTLED_BY_DROP + DropCause.PURGED)
+            if isinstance(queue, StreamQueue):
+                self.engine.cursor(queue.queue_id, "", queue.first_offset)
+        self.wake()
+        return len(positions)
+
+    def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
+        """Move a stream group's cursor, making the group if needed."""
+        if not isinstance(queue, StreamQueue):
+            raise Conflict(f"queue {queue.name!r} is {queue.kind}; only a stream has groups with positions")
+        group = queue.group(group_name, offset)
+        group.cursor = queue.clamp(offset)
+        group.redeliver.clear()
+        self._dirty.append(group)
+        if not group.ready and group.wants():
+            self._ready_group(group)
+        self.wake()
+        return group
+
+    # -- housekeeping ---------------------------------------------------------------------
+
+    def rollback(self, position: int) -> None:
+        """The log could not be written from `position` on: forget what was enqueued there."""
+        for queue in self.catalog.queues.values():
+            if queue.durable:
+                count = queue.forget_from(position)
+                if count and queue.kind == "classic":
+                    self.metrics.drop(DropCause.NOT_STORED, count)
+        for topic, message, old in reversed(self._undo):
+            if message is None:
+                self.retained.clear(topic)
+            else:
+                self.retained.set(message, old)
+        self._undo = []
+
+    def flushed(self) -> None:
+        """The turn's batch is written: what it replaced need not be remembered."""
+        if self._undo:
+            self._undo = []
+
+    def waiting(self) -> int:
+        """Return how many copies are on their way: the books' last term (see metrics)."""
+        count = sum(len(receiver.inbox) for receiver in self._open_receivers())
+        for queue in self.catalog.queues.values():
+            if isinstance(queue, ClassicQueue):
+                count += queue.length() + len(queue.group.unsettled) + len(queue.group.parked)
+        return count
+
+    def _open_receivers(self) -> list[Receiver]:
+        found = {id(receiver): receiver for receiver in self._receivers}
+        for route in self.router.routes.values():
+            for binding in route.receivers_lossy:
+                if binding.receiver is not None and binding.receiver.inbox:
+                    found[id(binding.receiver)] = binding.receiver
+        return list(found.values())
+
+    def _sweep(self) -> None:
+        """Remove expired messages that no consumer comes to find."""
+        now_ms = self.clock.now_ms
+        for queue in list(self.catalog.queues.values()):
+            for lost in queue.sweep(now_ms):
+                self._give_up(queue, lost)
+            if isinstance(queue, StreamQueue):
+                self._forget_stream(queue, queue.trim(now_ms))
+        for topic in self.retained.expired(now_ms):
+            _, position = self.retained.clear(topic)
+            self.engine.settle(RETAINED_QUEUE_ID, position, _SETTLED_BY_DROP + DropCause.EXPIRED)
+        self.wake()
+        self.scheduler.after(SWEEP_INTERVAL_MS, self._sweep)
+
+
+def _own(binding: Binding, message: Message) -> bool:
+    """Tell whether no-local keeps this message from its own publisher [MQTT-3.8.3-3]."""
+    return binding.no_local and binding.origin is not None and binding.origin.same_client(message.origin)
+
+
+def _no_wake() -> None:
+    pass

@@ -1,0 +1,237 @@
+"""What exists: queues and their bindings, and how they survive a restart.
+
+Durable queues and bindings are keys of the metadata store:
+`queue/<name>` holds id, kind and policy, `binding/<name>NUL<filter>` the options.
+The catalog declares and restores; it never touches a message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from .engine import Recovery, StorageEngine
+from .errors import Conflict, InvalidTopic, NotFound
+from .message import NOWHERE
+from .policy import QueuePolicy
+from .queue import MEMORY_MESSAGES_MAX, ClassicQueue, Queue
+from .receiver import Item, Receiver
+from .retained import RETAINED_QUEUE_ID
+from .router import Binding, Router
+from .stream import StreamQueue
+from .topic import QUEUE_PREFIX, SESSION_PREFIX, check_filter, check_topic
+
+QUEUE_KEY = "queue/"
+BINDING_KEY = "binding/"
+NEXT_ID_KEY = "meta/next-queue-id"
+QUEUE_NAME_MAX = 1024  # characters; shared subscriptions carry a filter in theirs
+
+KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
+
+
+class Catalog:
+    """All queues by name, all queue bindings by queue and filter."""
+
+    __slots__ = ("_engine", "_next_id", "_router", "bindings", "memory_messages_max", "queues")
+
+    def __init__(self, engine: StorageEngine, router: Router, memory_messages_max: int = MEMORY_MESSAGES_MAX) -> None:
+        self._engine = engine
+        self._router = router
+        self._next_id = RETAINED_QUEUE_ID + 1
+        self.memory_messages_max = memory_messages_max
+        self.queues: dict[str, Queue] = {}
+        self.bindings: dict[str, dict[str, Binding]] = {}  # queue name -> filter -> binding
+
+    def get(self, name: str) -> Queue:
+        """Return a queue. Raise NotFound."""
+        queue = self.queues.get(name)
+        if queue is None:
+            raise NotFound(f"queue {name!r} does not exist; create it first (PUT /v1/queues/<name>)")
+        return queue
+
+    def declare(
+        self,
+        name: str,
+        kind: str = "classic",
+        policy: QueuePolicy | None = None,
+        durable: bool = True,
+        auto_delete: bool = False,
+    ) -> tuple[Queue, bool]:
+        """Return (queue, created). Raise Conflict if it exists and is of another make."""
+        policy = policy or QueuePolicy()
+        queue = self.queues.get(name)
+        if queue is not None:
+            _check_same(queue, kind, policy, durable)
+            return queue, False
+        _check_name(name)
+        if kind not in KINDS:
+            raise Conflict(f"queue kind {kind!r}: one of {', '.join(KINDS)} is expected")
+        queue = self._make(name, kind, policy, self._take_id() if durable else 0, auto_delete)
+        if durable:
+            self._save(queue)
+        return queue, True
+
+    def set_policy(self, queue: Queue, policy: QueuePolicy) -> None:
+        """Change a queue's policy, also on disk."""
+        queue.set_policy(policy)
+        self._router.version += 1  # routes remember whether their queues have limits
+        if queue.durable:
+            self._save(queue)
+
+    def make_durable(self, queue: Queue) -> None:
+        """Log what is published to a queue from now on; what it already holds stays in memory."""
+        if not queue.durable:
+            queue.queue_id = self._take_id()
+            self._router.version += 1
+            self._save(queue)
+            for binding in self.bindings.get(queue.name, {}).values():
+                self._save_binding(queue, binding)
+
+    def delete(self, queue: Queue) -> None:
+        """Remove a queue and its bindings. Its messages are the broker's business."""
+        for topic_filter in list(self.bindings.get(queue.name, ())):
+            self.unbind(queue, topic_filter)
+        self.bindings.pop(queue.name, None)
+        del self.queues[queue.name]
+        if not queue.name.startswith("$"):
+            own = Binding(QUEUE_PREFIX + queue.name, queue=queue)
+            self._remove_own(own)
+        if queue.durable:
+            self._engine.drop_queue(queue.queue_id)
+            self._engine.delete(QUEUE_KEY + queue.name)
+
+    def bind(self, queue: Queue, binding: Binding) -> Binding | None:
+        """Add a binding, replacing one of the same filter; return the replaced one."""
+        check_filter(binding.filter)
+        mine = self.bindings.setdefault(queue.name, {})
+        replaced = mine.get(binding.filter)
+        if replaced is not None:
+            self._router.remove(replaced)
+        mine[binding.filter] = binding
+        self._router.add(binding)
+        if queue.durable:
+            self._save_binding(queue, binding)
+        return replaced
+
+    def unbind(self, queue: Queue, topic_filter: str) -> bool:
+        """Remove a binding; False if there was none."""
+        binding = self.bindings.get(queue.name, {}).pop(topic_filter, None)
+        if binding is None:
+            return False
+        self._router.remove(binding)
+        if queue.durable:
+            self._engine.delete(f"{BINDING_KEY}{queue.name}\0{topic_filter}")
+        return True
+
+    def restore(self, recovery: Recovery) -> Iterator[Queue]:
+        """Make what recovery found; yield each queue, filled, before its bindings count."""
+        saved = self._engine.get(NEXT_ID_KEY)
+        if saved is not None:
+            self._next_id = int(saved)
+        for key, value in list(self._engine.scan(QUEUE_KEY)):
+            fields = json.loads(value)
+            policy = QueuePolicy.from_mapping(fields["policy"])
+            queue = self._make(key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], fields["auto_delete"])
+            if isinstance(queue, StreamQueue):
+                queue.restore_base(recovery.cursors.get((queue.queue_id, ""), 0))
+            for entry in recovery.entries.get(queue.queue_id, ()):
+                queue.restore(entry.position, entry.size, entry.attempts, entry.tag, entry.stored_at_ms)
+            yield queue
+        self._restore_groups(recovery)
+        self._restore_bindings()
+
+    def _restore_groups(self, recovery: Recovery) -> None:
+        streams = {q.queue_id: q for q in self.queues.values() if isinstance(q, StreamQueue)}
+        for (queue_id, name), offset in recovery.cursors.items():
+            stream = streams.get(queue_id)
+            if stream is not None and name:
+                stream.group(name, offset)
+
+    def _restore_bindings(self) -> None:
+        away: dict[str, Receiver] = {}
+        for key, value in list(self._engine.scan(BINDING_KEY)):
+            name, _, topic_filter = key[len(BINDING_KEY) :].partition("\0")
+            queue = self.queues.get(name)
+            if queue is None:
+                self._engine.delete(key)
+                continue
+            receiver = None
+            if name.startswith(SESSION_PREFIX):
+                receiver = away.get(name)
+                if receiver is None:
+                    receiver = away[name] = Receiver(NOWHERE, _nobody)
+                    receiver.open = False
+            options = json.loads(value)
+            binding = Binding(
+                topic_filter,
+                queue,
+                receiver,
+                options["qos"],
+                options["no_local"],
+                options["retain_as_published"],
+                tuple(options["ids"]),
+            )
+            self.bindings.setdefault(name, {})[topic_filter] = binding
+            self._router.add(binding)
+
+    def _make(self, name: str, kind: str, policy: QueuePolicy, queue_id: int, auto_delete: bool) -> Queue:
+        queue = KINDS[kind](name, queue_id, policy, self._engine.read, auto_delete)
+        queue.journal = self._engine.delivered
+        queue.memory_messages_max = self.memory_messages_max
+        self.queues[name] = queue
+        if not name.startswith("$"):
+            self._router.add(Binding(QUEUE_PREFIX + name, queue=queue))  # publishing to $queue/<name>
+        return queue
+
+    def _remove_own(self, own: Binding) -> None:
+        for binding in self._router.match(own.filter):
+            if binding.filter == own.filter and binding.queue is own.queue:
+                self._router.remove(binding)
+
+    def _take_id(self) -> int:
+        queue_id = self._next_id
+        self._next_id += 1
+        self._engine.put(NEXT_ID_KEY, str(self._next_id).encode())
+        return queue_id
+
+    def _save(self, queue: Queue) -> None:
+        fields = {
+            "id": queue.queue_id,
+            "kind": queue.kind,
+            "policy": queue.policy.to_mapping(),
+            "auto_delete": queue.auto_delete,
+        }
+        self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields).encode())
+
+    def _save_binding(self, queue: Queue, binding: Binding) -> None:
+        options = {
+            "qos": int(binding.qos),
+            "no_local": binding.no_local,
+            "retain_as_published": binding.retain_as_published,
+            "ids": list(binding.ids),
+        }
+        self._engine.put(f"{BINDING_KEY}{queue.name}\0{binding.filter}", json.dumps(options).encode())
+
+
+def _nobody(batch: list[Item]) -> None:
+    raise AssertionError("a closed receiver is never pumped")
+
+
+def _check_same(queue: Queue, kind: str, policy: QueuePolicy, durable: bool) -> None:
+    if queue.kind != kind:
+        raise Conflict(f"queue {queue.name!r} exists as {queue.kind}, not {kind}")
+    if queue.durable != durable:
+        made = "durable" if queue.durable else "transient"
+        raise Conflict(f"queue {queue.name!r} exists and is {made}; delete it first to change that")
+    difference = queue.policy.difference(policy)
+    if difference:
+        raise Conflict(f"queue {queue.name!r} exists with another policy: {difference}")
+
+
+def _check_name(name: str) -> None:
+    if not name or len(name) > QUEUE_NAME_MAX:
+        raise InvalidTopic(f"a queue name has 1 to {QUEUE_NAME_MAX} characters")
+    if "\0" in name:
+        raise InvalidTopic("a queue name must not contain U+0000")
+    if not name.startswith("$"):
+        check_topic(QUEUE_PREFIX + name)

@@ -1,0 +1,208 @@
+"""A message in a consumer's hands, the consumer, and the group they belong to.
+
+Deliveries go down in batches: `Group.pump` fills each consumer's window and makes one call
+`consumer.deliver(batch)`. Settling comes back up as a plain call on the broker. A consumer
+that goes away gives back what it holds; attempts are counted unless it said RETRY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .message import Message
+
+if TYPE_CHECKING:
+    from .queue import Queue
+    from .router import Binding
+
+
+class Delivery:
+    """A message's stay in a queue: waiting, then in one consumer's hands, until settled.
+
+    `offset` is its place in the queue, `position` in the log (0: not logged). `message` is
+    None while the body is only in the log. `attempt` counts deliveries, 1 for the first.
+    `tag` is a number of the consumer's protocol (an MQTT packet identifier, say) that is
+    journalled, so that a redelivery after a restart can repeat it. `binding` is what routed
+    it here (None: unknown, as after a restart). `expires_at_ms` is by the queue's own ttl.
+    """
+
+    __slots__ = (
+        "attempt",
+        "binding",
+        "consumer",
+        "expires_at_ms",
+        "group",
+        "offset",
+        "position",
+        "size",
+        "stored",
+        "tag",
+    )
+
+    def __init__(
+        self,
+        group: Group,
+        offset: int,
+        position: int,
+        stored: Message | None,
+        size: int,
+        attempt: int = 0,
+        binding: Binding | None = None,
+        tag: int = 0,
+        expires_at_ms: int = 0,
+    ) -> None:
+        self.group = group
+        self.offset = offset
+        self.position = position
+        self.stored = stored
+        self.size = size
+        self.attempt = attempt
+        self.binding = binding
+        self.tag = tag
+        self.expires_at_ms = expires_at_ms
+        self.consumer: Consumer | None = None
+
+    @property
+    def queue(self) -> Queue:
+        """The queue it came from."""
+        return self.group.queue
+
+    @property
+    def message(self) -> Message:
+        """The message; read from the log if it is not in memory."""
+        stored = self.stored
+        return self.group.queue.read(self.position) if stored is None else stored
+
+    def again(self, attempt: int) -> Delivery:
+        """Return what goes back to waiting: another object, so that a stale handle settles nothing."""
+        return Delivery(
+            self.group,
+            self.offset,
+            self.position,
+            self.stored,
+            self.size,
+            attempt,
+            self.binding,
+            self.tag,
+            self.expires_at_ms,
+        )
+
+
+class Consumer:
+    """A receiver attached to a group, with a window of unsettled deliveries.
+
+    `deliver` gets at most `window - unsettled` deliveries a call and must not settle inside
+    the call what it wants redelivered at once. `congested` is set by the shell while the
+    peer does not read: nothing is delivered then.
+    """
+
+    __slots__ = ("attached", "congested", "deliver", "group", "name", "unsettled", "window")
+
+    def __init__(self, name: str, window: int, deliver: Callable[[list[Delivery]], None]) -> None:
+        assert window > 0, "a consumer without a window never gets anything"
+        self.name = name
+        self.window = window
+        self.deliver = deliver
+        self.unsettled = 0
+        self.congested = False
+        self.attached = False
+        self.group: Group | None = None
+
+
+class Group:
+    """A position on a queue and its unsettled deliveries, shared by competing consumers.
+
+    A classic queue has exactly one group, a stream any number. The queue decides what comes
+    next (`Queue.take`); the group decides who gets it.
+    """
+
+    __slots__ = ("_next", "consumers", "cursor", "name", "parked", "queue", "ready", "redeliver", "unsettled")
+
+    def __init__(self, queue: Queue, name: str = "") -> None:
+        self.queue = queue
+        self.name = name
+        self.consumers: list[Consumer] = []
+        self.unsettled: dict[int, Delivery] = {}
+        self.parked: dict[int, Delivery] = {}  # settled with RETRY, waiting for their time
+        self.redeliver: list[Delivery] = []  # streams only: given back, to be taken before the cursor
+        self.cursor = 0  # streams only: the next offset to take
+        self.ready = False  # is in the broker's list of sources to pump
+        self._next = 0  # whose turn it is
+
+    def attach(self, consumer: Consumer) -> None:
+        """Let a consumer take part."""
+        assert not consumer.attached
+        consumer.attached = True
+        consumer.group = self
+        self.consumers.append(consumer)
+        if self not in self.queue.active:
+            self.queue.active.append(self)
+
+    def detach(self, consumer: Consumer) -> list[Delivery]:
+        """Remove a consumer; return what it held, oldest first. The caller gives that back."""
+        if not consumer.attached:
+            return []
+        consumer.attached = False
+        self.consumers.remove(consumer)
+        if not self.consumers:
+            self.queue.active.remove(self)
+        held = [d for d in self.unsettled.values() if d.consumer is consumer]
+        held.sort(key=_by_offset)
+        return held
+
+    def pump(self, budget: int, now_ms: int) -> int:
+        """Fill windows with at most `budget` deliveries; return how many were handed out."""
+        consumers = self.consumers
+        if len(consumers) == 1:
+            return self._fill(consumers[0], budget, now_ms)
+        delivered = 0
+        idle = 0  # consumers in a row that took nothing
+        while consumers and idle < len(consumers) and delivered < budget:
+            # Equal shares in turn: one consumer with a large window must not take it all.
+            share = max(1, min(budget - delivered, self.queue.depth(self) // len(consumers)))
+            self._next = (self._next + 1) % len(consumers)
+            taken = self._fill(consumers[self._next], share, now_ms)
+            idle = 0 if taken else idle + 1
+            delivered += taken
+        return delivered
+
+    def _fill(self, consumer: Consumer, budget: int, now_ms: int) -> int:
+        if consumer.congested:
+            return 0
+        room = consumer.window - consumer.unsettled
+        if room > budget:
+            room = budget
+        if room <= 0:
+            return 0
+        batch = self.queue.take(self, room, now_ms)
+        count = len(batch)
+        if count:
+            consumer.unsettled += count
+            unsettled = self.unsettled
+            for delivery in batch:
+                delivery.consumer = consumer
+                delivery.attempt += 1
+                unsettled[delivery.offset] = delivery
+            consumer.deliver(batch)
+            queue = self.queue
+            if queue.queue_id and queue.journal is not None:
+                # After the call: the consumer has set its tags. Before the sockets: the batch
+                # is written to the log first.
+                queue_id, journal = queue.queue_id, queue.journal
+                for delivery in batch:
+                    journal(queue_id, delivery.position, delivery.tag)
+        return count
+
+    def wants(self) -> bool:
+        """Tell whether a pump could hand out anything now."""
+        if not self.queue.depth(self):
+            return False
+        for consumer in self.consumers:
+            if not consumer.congested and consumer.unsettled < consumer.window:
+                return True
+        return False
+
+
+def _by_offset(delivery: Delivery) -> int:
+    return delivery.offset

@@ -1,0 +1,102 @@
+"""What the core needs of a storage engine, at the level of messages, queues and keys.
+
+An engine keeps one log of records. `append` stores a message once, whatever the fan-out,
+with the ids of the queues it was routed to; `delivered` and `settle` are journal entries;
+`put` and `delete` change a key-value store. All of these only add to the current turn's
+batch: `flush` hands the batch to the operating system in one write, and `when_durable`
+calls back once a position has reached the disk.
+
+Everything is called from the event loop's thread and must not wait for the disk, except
+`open` and `close`. Positions are positive, grow with every append, and are never reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from .message import Message
+
+
+class StoredEntry(NamedTuple):
+    """An unsettled message of a queue, as recovery found it."""
+
+    position: int
+    size: int  # of the body, bytes
+    attempts: int  # deliveries journalled so far
+    tag: int  # of the last delivery
+    stored_at_ms: int
+
+
+class Recovery(NamedTuple):
+    """What `open` found: per queue the unsettled entries in order, cursors, and remarks.
+
+    `cursors[(queue_id, group)]` is the offset below which everything is settled; the group
+    "" holds the offset of a stream's oldest kept message. `remarks` are one line each, for
+    people: what was cut off, what was damaged, and where.
+    """
+
+    entries: dict[int, list[StoredEntry]]
+    cursors: dict[tuple[int, str], int]
+    remarks: list[str]
+
+
+class StorageEngine(Protocol):
+    """A place to keep messages, journal and metadata."""
+
+    def open(self, notify: Callable[[], None]) -> Recovery:
+        """Open or create, recover, and return what is there. Raise StorageError if impossible.
+
+        `notify` may be called from any thread, to have `completed` called soon on the loop.
+        """
+
+    def append(self, message: Message, queue_ids: Sequence[int]) -> int:
+        """Add a message for these queues; return its position."""
+
+    def delivered(self, queue_id: int, position: int, tag: int) -> None:
+        """Journal a delivery attempt."""
+
+    def settle(self, queue_id: int, position: int, outcome: int) -> None:
+        """Journal that a queue is done with a message (any outcome: `Outcome` or 16 + `DropCause`)."""
+
+    def cursor(self, queue_id: int, group: str, offset: int) -> None:
+        """Journal a group's cursor, or with group "" the offset of a stream's oldest message."""
+
+    def drop_queue(self, queue_id: int) -> None:
+        """Forget everything of a queue. Its id is never used again."""
+
+    def read(self, position: int) -> Message:
+        """Return the message at a position, flushed or not. Raise NotFound if it is gone."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Set a key."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; one that does not exist is fine."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return a key's value, or None."""
+
+    def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield (key, value) of every key with the prefix, in key order, as of the call."""
+
+    def flush(self) -> None:
+        """Write the batch with one call. Raise NotStored if it could not be written: the batch
+        is then forgotten (callbacks waiting for it are called with False), and
+        `failed_from()` tells the first position that was lost."""
+
+    def failed_from(self) -> int:
+        """Return the first position lost by the last failed flush."""
+
+    def position(self) -> int:
+        """Return the highest position handed out, key-value changes included: waiting for it
+        waits for everything so far."""
+
+    def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
+        """Call with True once `position` is on disk, with False if it never will be. May call at once."""
+
+    def completed(self) -> None:
+        """Run the callbacks that have become due. Called on the loop after `notify`."""
+
+    def close(self) -> None:
+        """Flush, sync and release. Idempotent."""

@@ -1,0 +1,207 @@
+"""The message model: what was published, in no protocol's vocabulary.
+
+A `Message` never changes after publish and is shared by everybody who holds it: fan-out
+copies references. Properties are typed and kept as they came; a foreign door converts them
+when it reads them. A protocol that can forward its own bytes untouched leaves them in
+`wire` (a whole packet) or `Properties.native` (an encoded property block), tagged with its
+format; nobody else looks at them.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+HeaderScalar = bool | int | float | str | bytes | None
+HeaderValue = HeaderScalar | list["HeaderValue"] | dict[str, "HeaderValue"]
+
+
+class Qos(IntEnum):
+    """Delivery guarantees. Compare by name, never with a protocol's own number."""
+
+    AT_MOST_ONCE = 0
+    AT_LEAST_ONCE = 1
+    EXACTLY_ONCE = 2
+
+
+class Outcome(IntEnum):
+    """How a consumer settles a delivery."""
+
+    ACK = 1
+    RETRY = 2  # later, not my fault: does not consume an attempt
+    REQUEUE = 3  # at once, to whoever has room; consumes an attempt
+    REJECT = 4  # never again: to the dead letters
+
+
+class Origin:
+    """Who published, from where: one object per session, shared by all its messages."""
+
+    __slots__ = ("client_id", "peer", "principal", "protocol")
+
+    def __init__(self, protocol: str, principal: str = "", client_id: str = "", peer: str = "") -> None:
+        self.protocol = protocol
+        self.principal = principal
+        self.client_id = client_id
+        self.peer = peer
+
+    def __repr__(self) -> str:
+        return f"Origin({self.protocol!r}, {self.principal!r}, {self.client_id!r}, {self.peer!r})"
+
+    def same_client(self, other: Origin) -> bool:
+        """Tell whether both are the same client, also across a restart."""
+        return self is other or (self.client_id == other.client_id and self.protocol == other.protocol)
+
+
+NOWHERE = Origin("gateway")
+
+
+class Properties:
+    """What a message says about itself, typed. None or empty means absent.
+
+    `headers` are the application's, in order, duplicates kept: (name, value).
+    Times are Unix milliseconds.
+    """
+
+    __slots__ = (
+        "content_encoding",
+        "content_type",
+        "correlation",
+        "deliver_at_ms",
+        "headers",
+        "key",
+        "keys",
+        "message_id",
+        "native",
+        "native_format",
+        "priority",
+        "reply_to",
+        "tag",
+        "text",
+        "timestamp_ms",
+        "traceparent",
+    )
+
+    def __init__(
+        self,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        correlation: bytes | None = None,
+        reply_to: str | None = None,
+        message_id: str | None = None,
+        timestamp_ms: int | None = None,
+        priority: int | None = None,
+        key: str | None = None,
+        tag: str | None = None,
+        keys: tuple[str, ...] = (),
+        deliver_at_ms: int | None = None,
+        traceparent: str | None = None,
+        text: bool = False,
+        headers: tuple[tuple[str, HeaderValue], ...] = (),
+        native: bytes | None = None,
+        native_format: str = "",
+    ) -> None:
+        self.content_type = content_type
+        self.content_encoding = content_encoding
+        self.correlation = correlation
+        self.reply_to = reply_to
+        self.message_id = message_id
+        self.timestamp_ms = timestamp_ms
+        self.priority = priority
+        self.key = key  # ordering key
+        self.tag = tag
+        self.keys = keys  # search keys
+        self.deliver_at_ms = deliver_at_ms
+        self.traceparent = traceparent
+        self.text = text  # the publisher vouches that the body is UTF-8 text
+        self.headers = headers
+        self.native = native
+        self.native_format = native_format
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Properties) and all(
+            getattr(self, name) == getattr(other, name)
+            for name in self.__slots__
+            if name not in ("native", "native_format")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.message_id, self.correlation, self.content_type))
+
+    def __repr__(self) -> str:
+        shown = ((n, getattr(self, n)) for n in self.__slots__ if not n.startswith("native"))
+        return f"Properties({', '.join(f'{n}={v!r}' for n, v in shown if v)})"
+
+    def with_headers(self, extra: tuple[tuple[str, HeaderValue], ...]) -> Properties:
+        """Return a copy with headers appended; the publisher's own encoding no longer fits it."""
+        copy = Properties()
+        for name in self.__slots__:
+            setattr(copy, name, getattr(self, name))
+        copy.headers = self.headers + extra
+        copy.native = None
+        copy.native_format = ""
+        return copy
+
+    def header(self, name: str) -> HeaderValue:
+        """Return the first header of that name, or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+NO_PROPERTIES = Properties()
+
+
+class Message:
+    """One published message. Times are Unix milliseconds; `expires_at_ms` 0 is never."""
+
+    __slots__ = (
+        "body",
+        "expires_at_ms",
+        "origin",
+        "properties",
+        "qos",
+        "retain",
+        "timestamp_ms",
+        "topic",
+        "wire",
+        "wire_format",
+    )
+
+    def __init__(
+        self,
+        topic: str,
+        body: bytes,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+        origin: Origin = NOWHERE,
+        timestamp_ms: int = 0,
+        expires_at_ms: int = 0,
+        wire: bytes | None = None,
+        wire_format: str = "",
+    ) -> None:
+        self.topic = topic
+        self.body = body
+        self.qos = qos
+        self.retain = retain
+        self.properties = properties
+        self.origin = origin
+        self.timestamp_ms = timestamp_ms
+        self.expires_at_ms = expires_at_ms
+        self.wire = wire
+        self.wire_format = wire_format
+
+    def __repr__(self) -> str:
+        return f"Message({self.topic!r}, {self.body[:40]!r}, qos={self.qos}, retain={self.retain})"
+
+    def with_topic(self, topic: str, properties: Properties | None = None, retain: bool = False) -> Message:
+        """Return a copy for another address, as dead-lettering needs it."""
+        return Message(
+            topic,
+            self.body,
+            self.qos,
+            retain,
+            self.properties if properties is None else properties,
+            self.origin,
+            self.timestamp_ms,
+        )

@@ -1,0 +1,82 @@
+"""What a queue promises about its messages: limits, expiry, attempts, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import Conflict
+
+DROP_HEAD = "drop-head"  # the oldest makes room
+REJECT = "reject"  # the publisher is refused
+
+_INTEGERS = ("ttl_ms", "max_length", "max_bytes", "delivery_limit", "max_age_ms", "retry_delay_ms")
+
+
+class QueuePolicy:
+    """Limits of one queue; 0 means unlimited.
+
+    `ttl_ms` counts from enqueueing; `max_length` and `max_bytes` count what waits, not what
+    is in consumers' hands. `delivery_limit` is the number of attempts before a message is
+    given up on. `dead_letter` is the topic (or `$queue/<name>`) given-up messages go to.
+    `max_age_ms` is a stream's retention. `retry_delay_ms` is the pause after RETRY.
+    """
+
+    __slots__ = (
+        "dead_letter",
+        "delivery_limit",
+        "max_age_ms",
+        "max_bytes",
+        "max_length",
+        "overflow",
+        "retry_delay_ms",
+        "ttl_ms",
+    )
+
+    def __init__(
+        self,
+        ttl_ms: int = 0,
+        max_length: int = 0,
+        max_bytes: int = 0,
+        overflow: str = DROP_HEAD,
+        delivery_limit: int = 0,
+        dead_letter: str = "",
+        max_age_ms: int = 0,
+        retry_delay_ms: int = 1000,
+    ) -> None:
+        self.ttl_ms = ttl_ms
+        self.max_length = max_length
+        self.max_bytes = max_bytes
+        self.overflow = overflow
+        self.delivery_limit = delivery_limit
+        self.dead_letter = dead_letter
+        self.max_age_ms = max_age_ms
+        self.retry_delay_ms = retry_delay_ms
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> QueuePolicy:
+        """Build from decoded JSON or TOML. Raise Conflict naming a key that is wrong."""
+        for name, value in values.items():
+            if name in _INTEGERS:
+                if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                    raise Conflict(f"policy.{name}: a whole number of at least 0 is expected, not {value!r}")
+            elif name == "overflow":
+                if value not in (DROP_HEAD, REJECT):
+                    raise Conflict(f"policy.overflow: {DROP_HEAD!r} or {REJECT!r} is expected, not {value!r}")
+            elif name == "dead_letter":
+                if not isinstance(value, str):
+                    raise Conflict(f"policy.dead_letter: a topic is expected, not {value!r}")
+            else:
+                raise Conflict(f"policy.{name}: no such policy; known: {', '.join(cls.__slots__)}")
+        return cls(**values)  # type: ignore[arg-type]  # checked above, key by key
+
+    def to_mapping(self) -> dict[str, int | str]:
+        """Return all values by name, for storing and showing."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def difference(self, other: QueuePolicy) -> str:
+        """Name the first value in which `other` differs, or return an empty string."""
+        for name in self.__slots__:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name} is {mine!r}, not {theirs!r}"
+        return ""

@@ -1,0 +1,251 @@
+"""Which subscriptions match a topic.
+
+A trie of filter levels finds them; a dictionary of `Route`s, one per topic seen, makes the
+hot path a single lookup. Every change of the trie raises `version`, and a route that was
+made under an older one is made again when it is next used.
+
+A route holds everything `publish` would otherwise compute per message: receivers and queues
+for messages that may be lost and for messages that may not, and the ids for the log record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .message import Message, Origin
+from .receiver import Receiver
+from .topic import is_wildcard
+
+if TYPE_CHECKING:
+    from .queue import Queue
+
+TOPICS_CACHED_MAX = 100_000  # about 60 MB at worst; the older half goes when it is reached
+
+
+class Binding:
+    """A subscription: a filter, and where what matches it goes.
+
+    A client's subscription has a `receiver` for what may be lost and, if `qos` > 0, a
+    `queue` for what may not. A plain queue's binding has only the queue and gets everything.
+    `ids` are subscription identifiers for the receiver's protocol; `retained` marks a copy
+    made to send retained messages.
+    """
+
+    __slots__ = ("filter", "ids", "no_local", "origin", "qos", "queue", "receiver", "retain_as_published", "retained")
+
+    def __init__(
+        self,
+        topic_filter: str,
+        queue: Queue | None = None,
+        receiver: Receiver | None = None,
+        qos: int = 2,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        ids: tuple[int, ...] = (),
+        origin: Origin | None = None,
+        retained: bool = False,
+    ) -> None:
+        assert queue is not None or receiver is not None
+        self.filter = topic_filter
+        self.queue = queue
+        self.receiver = receiver
+        self.qos = qos
+        self.no_local = no_local
+        self.retain_as_published = retain_as_published
+        self.ids = ids
+        self.origin = origin
+        self.retained = retained
+
+    def for_retained(self) -> Binding:
+        """Return a copy that marks what it delivers as retained."""
+        return Binding(
+            self.filter, self.queue, self.receiver, self.qos, False, True, self.ids, self.origin, retained=True
+        )
+
+    def merged(self, other: Binding) -> Binding:
+        """Return one binding that stands for two of the same subscriber [MQTT-3.3.4-2]."""
+        return Binding(
+            self.filter,
+            self.queue or other.queue,
+            self.receiver or other.receiver,
+            max(self.qos, other.qos),
+            self.no_local and other.no_local,
+            self.retain_as_published or other.retain_as_published,
+            self.ids + other.ids,
+            self.origin,
+        )
+
+
+class Route:
+    """Where messages to one topic go, valid while `version` is the router's."""
+
+    __slots__ = (
+        "ids_lossy",
+        "ids_safe",
+        "last",
+        "queues_lossy",
+        "queues_safe",
+        "receivers_lossy",
+        "receivers_safe",
+        "special",
+        "version",
+    )
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.receivers_lossy: tuple[Binding, ...] = ()  # for qos 0 messages
+        self.queues_lossy: tuple[Binding, ...] = ()
+        self.receivers_safe: tuple[Binding, ...] = ()  # for qos 1 and 2
+        self.queues_safe: tuple[Binding, ...] = ()
+        self.ids_lossy: tuple[int, ...] = ()  # ids of durable queues among them
+        self.ids_safe: tuple[int, ...] = ()
+        self.special = False  # publish must look closer: a stream, a queue that rejects, or no-local
+        self.last: Message | None = None  # the last message published to the topic
+
+
+class _Node:
+    __slots__ = ("bindings", "children")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] | None = None
+        self.bindings: list[Binding] | None = None
+
+
+class Router:
+    """The trie and its cache."""
+
+    __slots__ = ("_root", "bindings", "routes", "topics_max", "version")
+
+    def __init__(self, topics_max: int = TOPICS_CACHED_MAX) -> None:
+        self._root = _Node()
+        self.routes: dict[str, Route] = {}
+        self.topics_max = topics_max
+        self.version = 0
+        self.bindings = 0
+
+    def add(self, binding: Binding) -> None:
+        """Add a binding. The same filter may be bound any number of times."""
+        node = self._root
+        for level in binding.filter.split("/"):
+            if node.children is None:
+                node.children = {}
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        if node.bindings is None:
+            node.bindings = []
+        node.bindings.append(binding)
+        self.bindings += 1
+        self._invalidate(binding.filter)
+
+    def remove(self, binding: Binding) -> None:
+        """Remove a binding that was added, and branches that became empty."""
+        levels = binding.filter.split("/")
+        path = [self._root]
+        for level in levels:
+            children = path[-1].children
+            assert children is not None, "a binding that was never added"
+            path.append(children[level])
+        bindings = path[-1].bindings
+        assert bindings is not None
+        bindings.remove(binding)
+        self.bindings -= 1
+        for depth in range(len(levels), 0, -1):
+            node = path[depth]
+            if node.bindings or node.children:
+                break
+            children = path[depth - 1].children
+            assert children is not None
+            del children[levels[depth - 1]]
+        self._invalidate(binding.filter)
+
+    def match(self, topic: str) -> list[Binding]:
+        """Return every binding whose filter matches, in no particular order."""
+        found: list[Binding] = []
+        levels = topic.split("/")
+        _collect(self._root, levels, 0, not topic.startswith("$"), found)
+        return found
+
+    def route(self, topic: str) -> Route:
+        """Return a valid route, from the cache or made now."""
+        route = self.routes.get(topic)
+        if route is None:
+            if len(self.routes) >= self.topics_max:
+                self._evict()
+            route = self.routes[topic] = Route(-1)
+        if route.version != self.version:
+            _resolve(route, self._subscribers(topic))
+            route.version = self.version
+        return route
+
+    def _subscribers(self, topic: str) -> list[Binding]:
+        """Return one binding per subscriber, overlapping ones merged."""
+        merged: dict[int, Binding] = {}
+        for binding in self.match(topic):
+            key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
+            earlier = merged.get(key)
+            merged[key] = binding if earlier is None else earlier.merged(binding)
+        return list(merged.values())
+
+    def _invalidate(self, topic_filter: str) -> None:
+        if is_wildcard(topic_filter):
+            self.version += 1
+            return
+        route = self.routes.get(topic_filter)
+        if route is not None:
+            route.version = -1
+
+    def _evict(self) -> None:
+        for topic in list(self.routes)[: max(1, self.topics_max // 2)]:
+            del self.routes[topic]
+
+
+def _collect(node: _Node, levels: list[str], depth: int, wild: bool, found: list[Binding]) -> None:
+    children = node.children
+    if depth == len(levels):
+        if node.bindings:
+            found.extend(node.bindings)
+        if children and (rest := children.get("#")) and rest.bindings:
+            found.extend(rest.bindings)  # "a/#" matches "a" too
+        return
+    if not children:
+        return
+    if wild:  # [MQTT-4.7.2-1]: no wildcard in the first level of a $ topic
+        rest = children.get("#")
+        if rest is not None and rest.bindings:
+            found.extend(rest.bindings)
+        any_level = children.get("+")
+        if any_level is not None:
+            _collect(any_level, levels, depth + 1, True, found)
+    child = children.get(levels[depth])
+    if child is not None and levels[depth] not in ("+", "#"):
+        _collect(child, levels, depth + 1, True, found)
+
+
+def _resolve(route: Route, bindings: list[Binding]) -> None:
+    receivers_lossy: list[Binding] = []
+    queues_lossy: list[Binding] = []
+    receivers_safe: list[Binding] = []
+    queues_safe: list[Binding] = []
+    for binding in bindings:
+        if binding.receiver is None:
+            queues_lossy.append(binding)
+            queues_safe.append(binding)
+            continue
+        receivers_lossy.append(binding)
+        if binding.qos and binding.queue is not None:
+            queues_safe.append(binding)
+        else:
+            receivers_safe.append(binding)
+    route.receivers_lossy = tuple(receivers_lossy)
+    route.queues_lossy = tuple(queues_lossy)
+    route.receivers_safe = tuple(receivers_safe)
+    route.queues_safe = tuple(queues_safe)
+    route.special = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
+    route.ids_lossy = _durable_ids(queues_lossy)
+    route.ids_safe = _durable_ids(queues_safe)
+
+
+def _durable_ids(bindings: list[Binding]) -> tuple[int, ...]:
+    return tuple(sorted({b.queue.queue_id for b in bindings if b.queue is not None and b.queue.queue_id}))

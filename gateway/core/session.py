@@ -1,0 +1,291 @@
+"""A client's conversation with the broker: the only door.
+
+Whatever a protocol does for a client it does through its session, so that authorization,
+interception and counting cannot be skipped. A session has at most one receiver, for what
+may be lost, and at most one queue of its own, for what may not; its subscriptions bind
+both. The own queue of a durable session outlives it, with its subscriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .access import Access, Action, Authorizer, Principal
+from .broker import Broker
+from .delivery import Consumer, Delivery, Group
+from .errors import Conflict, GatewayError, NotAuthorized
+from .message import Message, Origin, Outcome
+from .metrics import DropCause
+from .policy import QueuePolicy
+from .queue import ClassicQueue, Queue
+from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
+from .router import Binding
+from .stream import StreamQueue
+from .topic import (
+    QUEUE_PREFIX,
+    RESERVED_PREFIXES,
+    SESSION_PREFIX,
+    SHARE_PREFIX,
+    check_filter,
+    check_topic,
+)
+
+OnPublish = Callable[["Message", "Session"], "Message | None"]
+OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
+
+
+class Session:
+    """One client. `origin` is stamped on what it publishes."""
+
+    __slots__ = ("_intercept", "access", "broker", "consumers", "origin", "queue", "receiver", "subscriptions")
+
+    def __init__(
+        self,
+        broker: Broker,
+        principal: Principal,
+        origin: Origin,
+        authorizers: Sequence[Authorizer] = (),
+        intercept: Sequence[OnPublish] = (),
+    ) -> None:
+        self.broker = broker
+        self.access = Access(principal, authorizers)
+        self.origin = origin
+        self._intercept = tuple(intercept)
+        self.receiver: Receiver | None = None
+        self.queue: Queue | None = None
+        self.subscriptions: dict[str, Binding] = {}
+        self.consumers: list[Consumer] = []
+
+    @property
+    def principal(self) -> Principal:
+        """Who this is."""
+        return self.access.principal
+
+    # -- publish --------------------------------------------------------------------------
+
+    def publish(self, message: Message) -> int:
+        """Publish; return the position to wait for, 0 if none, or NO_SUBSCRIBERS (-1).
+
+        Raise NotAuthorized, InvalidTopic or QueueFull; the message is then counted as
+        dropped and was enqueued nowhere.
+        """
+        if message.topic not in self.access.publishable:
+            self._may_publish(message.topic)
+        if self._intercept:
+            changed = self._intercepted(message)
+            if changed is None:
+                return 0
+            message = changed
+        return self.broker.publish(message)
+
+    def publish_once(self, message: Message, key: str, message_id: str) -> tuple[int, str, bool]:
+        """Publish unless `key` was seen in the window; return (position, message id, duplicate)."""
+        dedup = self.broker.dedup
+        scoped = f"{self.principal.name}/{key}"
+        seen = dedup.seen(scoped)
+        if seen is not None:
+            metrics = self.broker.metrics
+            metrics.published += 1
+            metrics.copies += 1
+            metrics.drop(DropCause.DUPLICATE)
+            return (seen[0], seen[1], True)
+        position = self.publish(message)
+        position = dedup.remember(scoped, position, message_id)
+        self.broker.wake()
+        return (position, message_id, False)
+
+    def _may_publish(self, topic: str) -> None:
+        try:
+            check_topic(topic)
+            if topic.startswith(RESERVED_PREFIXES):
+                raise NotAuthorized(f"{topic!r}: clients may not publish to the gateway's own topics")
+            self.access.check_publish(topic)
+        except GatewayError as error:
+            metrics = self.broker.metrics
+            metrics.published += 1
+            metrics.copies += 1
+            denied = isinstance(error, NotAuthorized)
+            metrics.drop(DropCause.NOT_AUTHORIZED if denied else DropCause.INVALID)
+            raise
+
+    def _intercepted(self, message: Message) -> Message | None:
+        topic = message.topic
+        changed: Message | None = message
+        for on_publish in self._intercept:
+            changed = on_publish(changed, self) if changed is not None else None
+        if changed is None:
+            metrics = self.broker.metrics
+            metrics.published += 1
+            metrics.copies += 1
+            metrics.drop(DropCause.INTERCEPTED)
+        elif changed.topic != topic and changed.topic not in self.access.publishable:
+            self._may_publish(changed.topic)
+        return changed
+
+    # -- subscribe ------------------------------------------------------------------------
+
+    def receive(
+        self,
+        deliver: Callable[[list[Item]], None],
+        messages_max: int = INBOX_MESSAGES_MAX,
+        bytes_max: int = INBOX_BYTES_MAX,
+    ) -> Receiver:
+        """Give the session its receiver; `deliver` gets what its subscriptions match."""
+        assert self.receiver is None
+        self.receiver = Receiver(self.origin, deliver, messages_max, bytes_max)
+        return self.receiver
+
+    def own_queue(self, name: str, durable: bool, policy: QueuePolicy) -> bool:
+        """Give the session a queue of its own; return True if it was there, subscriptions and all."""
+        assert self.receiver is not None, "call receive first: subscriptions bind both"
+        full_name = SESSION_PREFIX + name
+        catalog = self.broker.catalog
+        found = catalog.queues.get(full_name)
+        if found is not None and found.durable == durable:
+            self.queue = found
+            found.set_policy(policy)
+            self._adopt_bindings(found)
+            return True
+        if found is not None:
+            self.broker.delete_queue(found, DropCause.SESSION_ENDED)
+        self.queue, _ = catalog.declare(full_name, "classic", policy, durable)
+        self._bind_waiting_subscriptions(self.queue)
+        return False
+
+    def _adopt_bindings(self, queue: Queue) -> None:
+        for topic_filter, binding in self.broker.catalog.bindings.get(queue.name, {}).items():
+            binding.receiver = self.receiver
+            binding.origin = self.origin
+            self.subscriptions[topic_filter] = binding
+        self.broker.router.version += 1
+
+    def _bind_waiting_subscriptions(self, queue: Queue) -> None:
+        """Move subscriptions made before the queue existed under it."""
+        for topic_filter, binding in self.subscriptions.items():
+            self.broker.router.remove(binding)
+            binding.queue = queue
+            self.broker.catalog.bind(queue, binding)
+            self.subscriptions[topic_filter] = binding
+
+    def subscribe(
+        self,
+        topic_filter: str,
+        qos: int = 0,
+        no_local: bool = False,
+        retain_as_published: bool = False,
+        ids: tuple[int, ...] = (),
+    ) -> tuple[Binding, bool]:
+        """Subscribe receiver and own queue; return (binding, whether it replaced one).
+
+        With qos > 0 and no own queue yet, call `own_queue` first. Raise InvalidTopic or
+        NotAuthorized.
+        """
+        assert self.receiver is not None
+        assert qos == 0 or self.queue is not None
+        check_filter(topic_filter)
+        if topic_filter.startswith((QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX)):
+            raise NotAuthorized(f"{topic_filter!r} names a queue; consume it instead of subscribing to it")
+        self.access.check(Action.SUBSCRIBE, topic_filter)
+        binding = Binding(
+            topic_filter, self.queue, self.receiver, qos, no_local, retain_as_published, ids, self.origin
+        )
+        replaced = self.subscriptions.get(topic_filter)
+        self.subscriptions[topic_filter] = binding
+        if self.queue is not None:
+            self.broker.catalog.bind(self.queue, binding)
+        else:
+            if replaced is not None:
+                self.broker.router.remove(replaced)
+            self.broker.router.add(binding)
+        return binding, replaced is not None
+
+    def unsubscribe(self, topic_filter: str) -> bool:
+        """Remove a subscription; False if there was none."""
+        binding = self.subscriptions.pop(topic_filter, None)
+        if binding is None:
+            return False
+        if self.queue is not None:
+            self.broker.catalog.unbind(self.queue, topic_filter)
+        else:
+            self.broker.router.remove(binding)
+        return True
+
+    def retained(self, topic_filter: str) -> list[Message]:
+        """Return the retained messages a filter matches. Authorize by subscribing first."""
+        return self.broker.retained.match(topic_filter, self.broker.clock.now_ms)
+
+    def send_retained(self, messages: list[Message], binding: Binding) -> None:
+        """Send retained messages to this session as its subscription demands."""
+        marked = binding.for_retained()
+        for message in messages:
+            if binding.qos and message.qos and binding.queue is not None:
+                self.broker.enqueue(binding.queue, message, marked)
+            elif binding.receiver is not None:
+                self.broker.push(binding.receiver, message, marked)
+
+    # -- consume --------------------------------------------------------------------------
+
+    def consume(
+        self, queue_name: str, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
+    ) -> Consumer:
+        """Compete for a queue's messages. Raise NotFound or NotAuthorized."""
+        self.access.check(Action.CONSUME, queue_name)
+        queue = self.broker.catalog.get(queue_name)
+        return self._consume(queue, deliver, window, group)
+
+    def consume_shared(self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
+        """Compete for a queue this session was authorized for by the subscription that made it."""
+        return self._consume(queue, deliver, window, "")
+
+    def consume_own(self, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
+        """Consume the session's own queue."""
+        assert self.queue is not None
+        return self._consume(self.queue, deliver, window, "")
+
+    def _consume(
+        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str
+    ) -> Consumer:
+        consumer = Consumer(self.origin.client_id or self.origin.peer, window, deliver)
+        self.consumers.append(consumer)
+        self.broker.attach(group_of(queue, group), consumer)
+        return consumer
+
+    def cancel(self, consumer: Consumer, give_back: bool = True) -> None:
+        """Stop consuming; what is unsettled goes back unless it is leased."""
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
+        self.broker.detach(consumer, give_back)
+
+    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
+        """Settle a delivery; False if that was done already or its queue is gone."""
+        return self.broker.settle(delivery, outcome, delay_ms)
+
+    # -- end ------------------------------------------------------------------------------
+
+    def close(self, keep: bool = False) -> None:
+        """End the session. With `keep` the own queue and its subscriptions stay, if durable."""
+        broker = self.broker
+        for consumer in list(self.consumers):
+            self.cancel(consumer)
+        if self.receiver is not None:
+            broker.metrics.drop(DropCause.SESSION_ENDED, self.receiver.close())
+        queue = self.queue
+        if queue is not None and not (keep and queue.durable):
+            broker.delete_queue(queue, DropCause.SESSION_ENDED)
+        elif queue is None:
+            for binding in self.subscriptions.values():
+                broker.router.remove(binding)
+        self.subscriptions = {}
+        self.queue = None
+
+
+def group_of(queue: Queue, name: str) -> Group:
+    """Return a queue's group: the only one of a classic queue, a named one of a stream."""
+    if isinstance(queue, StreamQueue):
+        if not name:
+            raise Conflict(f"queue {queue.name!r} is a stream: name a group to consume it")
+        return queue.group(name)
+    assert isinstance(queue, ClassicQueue)
+    if name:
+        raise Conflict(f"queue {queue.name!r} is classic and has no groups; leave the group out")
+    return queue.group

@@ -1,0 +1,97 @@
+"""Build the plugin manager: specs, built-ins, then installed entry points sorted by name.
+
+Built-ins register through the same hooks as anybody's plugin and are loaded by module name,
+so that a disabled one is never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+import pluggy
+
+from . import hookspecs
+from .core.errors import StorageError
+
+#: Name -> module. The name is what `plugins.disabled` says.
+BUILTIN: dict[str, str] = {
+    "memory": "gateway.storage.memory",
+    "commitlog": "gateway.storage.commitlog",
+    "auth": "gateway.auth.builtin",
+    "mqtt": "gateway.protocols.mqtt",
+    "http": "gateway.protocols.http",
+}
+
+
+class PluginError(Exception):
+    """A plugin cannot be used; the text names it."""
+
+
+def plugin_manager(disabled: Sequence[str] = (), extra: Iterable[object] = ()) -> pluggy.PluginManager:
+    """Load every plugin that is not disabled. Raise PluginError naming one that fails."""
+    manager = pluggy.PluginManager("gateway")
+    manager.add_hookspecs(hookspecs)
+    for name, module in BUILTIN.items():
+        if name not in disabled:
+            manager.register(import_module(module), name)
+    for entry_point in sorted(entry_points(group="gateway"), key=lambda e: e.name):
+        if entry_point.name in disabled:
+            continue
+        try:
+            manager.register(entry_point.load(), entry_point.name)
+        except Exception as error:
+            raise PluginError(f"plugin {entry_point.name!r} ({entry_point.value}): {error}") from error
+    for plugin in extra:
+        manager.register(plugin)
+    manager.check_pending()
+    return manager
+
+
+def call_hook(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    """Call every implementation of a hook, in order of registration; return (plugin, result).
+
+    pluggy calls the last registered first and says nothing of who failed; both matter here.
+    """
+    caller = getattr(manager.hook, hook)
+    results: list[tuple[str, Any]] = []
+    for implementation in caller.get_hookimpls():
+        accepted = {name: arguments[name] for name in implementation.argnames}
+        try:
+            results.append((implementation.plugin_name, implementation.function(**accepted)))
+        except Exception as error:
+            raise PluginError(f"plugin {implementation.plugin_name!r}: {hook}: {error}") from error
+    return results
+
+
+def collect(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[Any]:
+    """Return what all implementations of a list hook return, in one list."""
+    return [item for _, items in call_hook(manager, hook, **arguments) for item in items]
+
+
+def named(items: Iterable[Any], what: str) -> dict[str, Any]:
+    """Return items by their `name`. Two of one name are an error with both classes in it."""
+    found: dict[str, Any] = {}
+    for item in items:
+        if item.name in found:
+            both = f"{type(found[item.name]).__module__} and {type(item).__module__}"
+            raise PluginError(f"{what} {item.name!r} is offered twice: by {both}; disable one of them")
+        found[item.name] = item
+    return found
+
+
+def engine_factory(manager: pluggy.PluginManager, name: str) -> Callable[[Any], Any]:
+    """Return the factory of the storage engine of that name."""
+    found: dict[str, tuple[str, Callable[[Any], Any]]] = {}
+    for plugin, engines in call_hook(manager, "gateway_storage_engines"):
+        engines_by_name: Mapping[str, Callable[[Any], Any]] = engines
+        for engine, factory in engines_by_name.items():
+            if engine in found:
+                raise PluginError(f"storage engine {engine!r} is offered by {found[engine][0]} and {plugin}")
+            found[engine] = (plugin, factory)
+    if name not in found:
+        known = ", ".join(sorted(found))
+        raise StorageError(f"storage.engine: {name!r} is not installed; known: {known}")
+    return found[name][1]

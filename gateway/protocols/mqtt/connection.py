@@ -1,0 +1,469 @@
+"""One MQTT client: what its packets mean.
+
+    bytes -> Decoder -> packets -> handlers here -> Inbound / Subscriptions -> Session -> broker
+    broker -> Outbound -> packets -> bytes
+
+The handshake (CONNECT, AUTH, CONNACK) is in `handshake`; until it is over packets wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from gateway.api import Gateway, Transport
+from gateway.core.delivery import Delivery
+from gateway.core.errors import GatewayError
+from gateway.core.message import Message, Outcome
+from gateway.core.receiver import Item
+from gateway.core.router import Binding
+from gateway.core.session import Session
+
+from .clients import RECEIVED_KEY, RELEASED_KEY, Clients, will_message
+from .decoder import Decoder
+from .encoder import PINGRESP, encode_ack, encode_disconnect, encode_suback, encode_unsuback
+from .handshake import Handshake, Terms
+from .inbound import Inbound
+from .keepalive import KeepAlive
+from .outbound import Outbound
+from .packets import (
+    AUTH,
+    CONNECT,
+    DISCONNECT,
+    EMPTY,
+    PINGREQ,
+    PUBACK,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    PUBREL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    V5,
+    Ack,
+    Auth,
+    Connect,
+    Disconnect,
+    Packet,
+    Properties,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+    Will,
+)
+from .reasons import MalformedPacket, Reason
+from .subscribing import Subscriptions
+
+if TYPE_CHECKING:
+    from . import Mqtt
+
+EARLY_PACKETS_MAX = 1000  # a client may send before CONNACK [MQTT-3.1.4-5]; more than this waits in its socket
+
+
+class MqttConnection:
+    """Implements `gateway.api.Connection`."""
+
+    __slots__ = (
+        "_client_id",
+        "_clock",
+        "_congested",
+        "_decoder",
+        "_early",
+        "_expiry",
+        "_gateway",
+        "_handshake",
+        "_inbound",
+        "_kept",
+        "_leaving",
+        "_mqtt",
+        "_outbound",
+        "_session",
+        "_subscriptions",
+        "_transport",
+        "_version",
+        "_will",
+        "keep_alive_ms",
+        "received_ms",
+    )
+
+    def __init__(self, mqtt: Mqtt, transport: Transport, gateway: Gateway) -> None:
+        self._mqtt = mqtt
+        self._transport = transport
+        self._gateway = gateway
+        self._clock = gateway.clock
+        self._decoder = Decoder(packet_bytes_max=mqtt.packet_bytes_max)
+        self._handshake: Handshake | None = Handshake(mqtt, transport, gateway, self)
+        self._early: list[Packet] | None = None
+        self._version = 0
+        self._client_id = ""
+        self._session: Session | None = None
+        self._inbound: Inbound
+        self._outbound: Outbound
+        self._subscriptions: Subscriptions
+        self._expiry = 0
+        self._will: Will | None = None
+        self._leaving = False
+        self._kept = False  # there is a durable session, in the metadata store too
+        self._congested = False
+        self.keep_alive_ms = 0
+        self.received_ms = 0
+
+    # -- gateway.api.Connection -----------------------------------------------------------------
+
+    def receive(self, data: bytes) -> None:
+        self.received_ms = self._clock.monotonic_ms
+        decoder = self._decoder
+        packets = decoder.feed(data)
+        try:
+            if self._session is not None:
+                self._take(packets)
+            else:
+                self._before_session(packets)
+            if decoder.error is not None:
+                raise decoder.error
+        except MalformedPacket as error:
+            self.refuse(error.reason, str(error))
+
+    def congested(self, congested: bool) -> None:
+        self._congested = congested
+        session = self._session
+        if session is None or session.receiver is None:
+            return
+        if congested:
+            session.receiver.congested = True
+            for consumer in session.consumers:
+                consumer.congested = True
+        else:
+            session.broker.relieve(session.receiver)
+            for consumer in session.consumers:
+                session.broker.resume(consumer)
+
+    def closed(self, error: Exception | None) -> None:
+        self._mqtt.keep_alive.forget(self)
+        if self._handshake is not None:
+            self._handshake.abandoned = True
+        session = self._session
+        if session is None:
+            return
+        self._leaving = True
+        self._inbound.close()
+        self._session = None
+        will, self._will = self._will, None
+        publish: Callable[[], None] | None = None
+        if will is not None:
+            publish = self._will_publisher(session, will)
+        if self._expiry:
+            shared = self._subscriptions.shared_record()
+            now_ms = self._clock.now_ms
+            self._mqtt.clients.save(self._client_id, session.principal.name, self._expiry, now_ms, will, shared)
+        session.close(keep=self._expiry > 0)
+        self._mqtt.clients.leave(self._client_id, self, self._expiry, will, publish)
+        if self._kept and not self._expiry:
+            self._mqtt.clients.forget(self._client_id)
+
+    def drain(self) -> None:
+        self.refuse(Reason.SERVER_SHUTTING_DOWN, "the gateway is stopping")
+
+    # -- the session begins -----------------------------------------------------------------------
+
+    def established(self, session: Session, terms: Terms) -> None:
+        """The handshake has succeeded; CONNACK is sent after this."""
+        self._version = terms.version
+        self._client_id = terms.client_id
+        self._expiry = terms.expiry
+        self._will = terms.will
+        mqtt, gateway, write = self._mqtt, self._gateway, self._transport.write
+        inbound = Inbound(
+            terms.version, terms.client_id, session, gateway, mqtt.clients, write, self._close, self._pause
+        )
+        inbound.receive_max = mqtt.receive_max
+        inbound.alias_max = mqtt.alias_max
+        inbound.retain_available = mqtt.retain_available
+        inbound.durable = terms.expiry > 0
+        inbound.say_why = terms.say_why
+        self._inbound = inbound
+        self._subscriptions = Subscriptions(
+            session, terms.expiry > 0, self._need_queue, self._deliver_shared, self._set_windows
+        )
+        self._outbound = Outbound(
+            terms.version,
+            session,
+            write,
+            gateway.clock,
+            terms.receive_max,
+            terms.packet_bytes_max,
+            terms.alias_max,
+            self._subscriptions,
+        )
+        receiver = session.receive(self._outbound.deliver_live, mqtt.inbox_messages_max)
+        receiver.congested = self._congested
+        self._session = session
+
+    def resume(self, terms: Terms) -> bool:
+        """Find or make the durable state; return whether a session was present."""
+        session = self._session
+        assert session is not None
+        clients = self._mqtt.clients
+        if not terms.resume and not terms.expiry:
+            return False
+        if not terms.expiry and not clients.record(terms.client_id):
+            return False
+        self._kept = True
+        present = session.own_queue(terms.client_id, True, self._mqtt.session_policy)
+        self._inbound.received = clients.identifiers(RECEIVED_KEY, terms.client_id)
+        self._outbound.released = clients.identifiers(RELEASED_KEY, terms.client_id)
+        self._consume_own()
+        return present
+
+    def rejoin(self, terms: Terms) -> None:
+        """Take part again in the shared subscriptions of a session that was present."""
+        self._subscriptions.rejoin(self._mqtt.clients.record(terms.client_id).get("shared", {}))
+        self.save()
+
+    def save(self) -> None:
+        """Write a durable session's record as of now."""
+        if self._expiry and self._session is not None:
+            self._mqtt.clients.save(
+                self._client_id,
+                self._session.principal.name,
+                self._expiry,
+                0,
+                self._will,
+                self._subscriptions.shared_record(),
+            )
+
+    def ready(self) -> None:
+        """CONNACK is sent: handle what came early."""
+        self._handshake = None
+        self._transport.established()
+        if self.keep_alive_ms:
+            self._mqtt.keep_alive.watch(self)
+        self._transport.resume_reading()
+        early, self._early = self._early, None
+        if early is not None:
+            try:
+                self._take(early)
+            except MalformedPacket as error:
+                self.refuse(error.reason, str(error))
+
+    def _before_session(self, packets: list[Packet]) -> None:
+        if self._leaving:
+            return
+        for packet in packets:
+            if self._version == 0 and isinstance(packet, Connect):
+                self._version = packet.version
+                self._transport.pause_reading()
+                assert self._handshake is not None
+                self._handshake.connect(packet)
+            elif packet.type == AUTH and self._handshake is not None and self._handshake.exchanging:
+                self._handshake.auth(cast(Auth, packet))
+            else:
+                if self._early is None:
+                    self._early = []
+                self._early.append(packet)
+                if len(self._early) > EARLY_PACKETS_MAX:
+                    raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many packets before CONNACK")
+
+    # -- packets ----------------------------------------------------------------------------------
+
+    def _take(self, packets: list[Packet]) -> None:
+        inbound = self._inbound
+        inflight = self._outbound.inflight
+        acknowledged: list[Delivery] = []
+        for packet in packets:
+            kind = packet.type
+            if kind == PUBLISH:
+                inbound.publish(cast(Publish, packet))
+            elif kind == PUBACK and not cast(Ack, packet).reason:
+                delivery = inflight.pop(cast(Ack, packet).packet_id, None)
+                if delivery is not None:
+                    acknowledged.append(delivery)
+                continue
+            else:
+                handler = _HANDLERS.get(kind)
+                if handler is None:
+                    raise MalformedPacket(Reason.PROTOCOL_ERROR, "this packet does not belong here")
+                handler(self, packet)
+            if self._leaving:
+                break
+        if acknowledged:
+            self._outbound.settle_batch(acknowledged)
+        if not self._leaving:
+            inbound.end_of_read()
+
+    def _on_puback(self, packet: Ack) -> None:
+        refused = packet.reason >= 0x80
+        self._outbound.acknowledged(packet.packet_id, Outcome.REJECT if refused else Outcome.ACK)
+
+    def _on_pubrec(self, packet: Ack) -> None:
+        outbound = self._outbound
+        packet_id = packet.packet_id
+        if packet.reason >= 0x80:
+            outbound.acknowledged(packet_id, Outcome.REJECT)
+            return
+        if packet_id in outbound.inflight:
+            outbound.released.add(packet_id)
+            if self._expiry:
+                self._mqtt.clients.note(RELEASED_KEY, self._client_id, packet_id)
+            self._transport.write(encode_ack(self._version, PUBREL, packet_id))
+            return
+        missing = Reason.PACKET_IDENTIFIER_NOT_FOUND if self._version == V5 else 0
+        self._transport.write(encode_ack(self._version, PUBREL, packet_id, missing))
+
+    def _on_pubrel(self, packet: Ack) -> None:
+        self._inbound.release(packet)
+
+    def _on_pubcomp(self, packet: Ack) -> None:
+        outbound = self._outbound
+        if packet.packet_id in outbound.released:
+            outbound.released.discard(packet.packet_id)
+            if self._expiry:
+                self._mqtt.clients.unnote(RELEASED_KEY, self._client_id, packet.packet_id)
+        outbound.acknowledged(packet.packet_id, Outcome.ACK)
+
+    def _on_subscribe(self, packet: Subscribe) -> None:
+        ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
+        reasons: list[int] = []
+        why: list[str] = []
+        retained: list[tuple[list[Message], Binding]] = []
+        for option in packet.subscriptions:
+            if option.no_local and option.filter.startswith("$share/"):  # [MQTT-3.8.3-4]
+                raise MalformedPacket(Reason.PROTOCOL_ERROR, "no local on a shared subscription")
+            reason, text, messages, binding = self._subscriptions.subscribe(option, ids)
+            reasons.append(reason)
+            if text:
+                why.append(text)
+            if binding is not None and messages:
+                retained.append((messages, binding))
+        self._subscribed(retained)
+        properties = self._reason_string("; ".join(why))
+        answer = encode_suback(self._version, packet.packet_id, reasons, properties)
+        self._inbound.answer(answer, self._durable_position())
+
+    def _subscribed(self, retained: list[tuple[list[Message], Binding]]) -> None:
+        session = self._session
+        assert session is not None
+        self.save()
+        for messages, binding in retained:
+            session.send_retained(messages, binding)
+
+    def _on_unsubscribe(self, packet: Unsubscribe) -> None:
+        reasons = [self._subscriptions.unsubscribe(name) for name in packet.filters]
+        self.save()
+        answer = encode_unsuback(self._version, packet.packet_id, reasons)
+        self._inbound.answer(answer, self._durable_position())
+
+    def _on_pingreq(self, packet: Packet) -> None:
+        self._transport.write(PINGRESP)
+
+    def _on_disconnect(self, packet: Disconnect) -> None:
+        expiry = packet.properties.get("session_expiry_interval")
+        if isinstance(expiry, int):
+            if expiry and not self._expiry:  # [MQTT-3.14.2-2]
+                raise MalformedPacket(Reason.PROTOCOL_ERROR, "a session that ends with its connection cannot be kept")
+            self._expiry = min(expiry, self._mqtt.expiry_max)
+        if packet.reason != Reason.DISCONNECT_WITH_WILL_MESSAGE:
+            self._will = None  # [MQTT-3.14.4-3]
+        self._leaving = True
+        self._inbound.end_of_read()
+        self._transport.close()
+
+    def _on_auth(self, packet: Auth) -> None:
+        raise MalformedPacket(Reason.PROTOCOL_ERROR, "re-authentication was not agreed on in CONNECT")
+
+    def _on_connect(self, packet: Packet) -> None:
+        raise MalformedPacket(Reason.PROTOCOL_ERROR, "a second CONNECT")  # [MQTT-3.1.0-2]
+
+    # -- the other direction ------------------------------------------------------------------------
+
+    def _need_queue(self) -> None:
+        """The first QoS 1 or 2 subscription of a session that ends with its connection."""
+        session = self._session
+        assert session is not None
+        session.own_queue(self._client_id, self._expiry > 0, self._mqtt.session_policy)
+        self._consume_own()
+
+    def _consume_own(self) -> None:
+        session = self._session
+        assert session is not None
+        consumer = session.consume_own(self._outbound.deliver_own, self._outbound.receive_max)
+        consumer.congested = self._congested
+        self._set_windows()
+
+    def _deliver_shared(self, batch: list[Any]) -> None:
+        self._outbound.deliver_shared(batch)
+
+    def _set_windows(self) -> None:
+        """Share the client's receive maximum between everything it consumes."""
+        session = self._session
+        assert session is not None
+        share = max(1, self._outbound.receive_max // max(1, len(session.consumers)))
+        for consumer in session.consumers:
+            consumer.window = share
+            consumer.congested = self._congested
+            session.broker.resume(consumer) if not self._congested else None
+
+    def _durable_position(self) -> int:
+        return self._gateway.broker.engine.position() if self._expiry else 0
+
+    def _pause(self, pause: bool) -> None:
+        if pause:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def silent(self) -> None:
+        """Nothing was heard for one and a half keep alives [MQTT-3.1.2-22]."""
+        self.refuse(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard within the keep alive")
+
+    def taken_over(self) -> None:
+        """The same client has come again; its session goes on there [MQTT-3.1.4-3]."""
+        self.refuse(Reason.SESSION_TAKEN_OVER, "another connection uses this client identifier")
+        self.closed(None)
+
+    def refuse(self, reason: int, why: str) -> None:
+        """Say why, in the protocol's words where it has some, and close."""
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._session is None:
+            if self._handshake is not None:
+                self._handshake.refuse(reason, why)
+        elif self._version == V5:
+            self._transport.write(encode_disconnect(V5, reason, self._reason_string(why)))
+        self._transport.close()
+
+    def _close(self, reason: int, why: str) -> None:
+        self.refuse(reason, why)
+
+    def _reason_string(self, why: str) -> Properties:
+        if not why or self._version != V5:
+            return EMPTY
+        return {"reason_string": why} if self._session is None or self._inbound.say_why else EMPTY
+
+    def _will_publisher(self, session: Session, will: Will) -> Callable[[], None]:
+        clock = self._clock
+
+        def publish() -> None:
+            try:
+                session.publish(will_message(will, session.origin, clock.now_ms))
+            except GatewayError:
+                pass  # counted; nobody is left to be told
+
+        return publish
+
+
+_HANDLERS: dict[int, Callable[[MqttConnection, Any], None]] = {
+    CONNECT: MqttConnection._on_connect,
+    PUBACK: MqttConnection._on_puback,
+    PUBREC: MqttConnection._on_pubrec,
+    PUBREL: MqttConnection._on_pubrel,
+    PUBCOMP: MqttConnection._on_pubcomp,
+    SUBSCRIBE: MqttConnection._on_subscribe,
+    UNSUBSCRIBE: MqttConnection._on_unsubscribe,
+    PINGREQ: MqttConnection._on_pingreq,
+    DISCONNECT: MqttConnection._on_disconnect,
+    AUTH: MqttConnection._on_auth,
+}

@@ -1,0 +1,250 @@
+"""CONNECT to CONNACK: who is this, under which terms, with which session.
+
+Authentication is the only thing in this protocol that waits; it runs as a task, and the
+connection's packets wait for it. Enhanced authentication (AUTH) is an `Exchange` of an
+authenticator that knows the method; nobody knowing it is 0x8C [MQTT-4.12.0-1].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, cast
+
+from gateway.api import Exchange, Gateway, Transport
+from gateway.core.access import Action, Credentials, Principal
+from gateway.core.errors import AuthenticationFailed, GatewayError, NotAuthorized
+from gateway.core.session import Session
+from gateway.core.topic import RESERVED_PREFIXES, check_topic
+
+from .clients import NEVER
+from .encoder import encode_auth, encode_connack
+from .packets import V5, V31, Auth, Connect, Properties, Will
+from .reasons import MalformedPacket, Reason
+
+if TYPE_CHECKING:
+    from . import Mqtt
+    from .connection import MqttConnection
+
+RECEIVE_MAX_DEFAULT = 65_535  # [MQTT-3.1.2-11.3]: what a MQTT 5 client that says nothing can take
+AUTH_STEPS_MAX = 10  # SCRAM takes two, Kerberos four; an exchange without end is an attack
+
+
+class Terms:
+    """What client and server have agreed on."""
+
+    __slots__ = (
+        "alias_max",
+        "client_id",
+        "expiry",
+        "packet_bytes_max",
+        "receive_max",
+        "resume",
+        "say_why",
+        "version",
+        "will",
+    )
+
+    def __init__(self, packet: Connect, client_id: str, expiry_max: int, receive_max_v3: int) -> None:
+        properties = packet.properties
+        self.version = packet.version
+        self.client_id = client_id
+        self.will: Will | None = packet.will
+        self.resume = not packet.clean_start
+        if packet.version == V5:
+            expiry = cast(int, properties.get("session_expiry_interval", 0))
+            self.receive_max = cast(int, properties.get("receive_maximum", RECEIVE_MAX_DEFAULT))
+        else:
+            expiry = 0 if packet.clean_start else NEVER  # [MQTT-3.1.2-4] of 3.1.1
+            self.receive_max = receive_max_v3
+        self.expiry = min(expiry, expiry_max)
+        self.packet_bytes_max = cast(int, properties.get("maximum_packet_size", 0))
+        self.alias_max = cast(int, properties.get("topic_alias_maximum", 0))
+        self.say_why = properties.get("request_problem_information", 1) == 1
+
+
+class Handshake:
+    """One client's handshake; dropped when it is over."""
+
+    __slots__ = (
+        "_connection",
+        "_data",
+        "_gateway",
+        "_mqtt",
+        "_packet",
+        "_transport",
+        "abandoned",
+        "exchanging",
+    )
+
+    def __init__(self, mqtt: Mqtt, transport: Transport, gateway: Gateway, connection: MqttConnection) -> None:
+        self._mqtt = mqtt
+        self._transport = transport
+        self._gateway = gateway
+        self._connection = connection
+        self._packet: Connect | None = None
+        self._data: asyncio.Future[bytes] | None = None  # the client's next AUTH
+        self.abandoned = False  # the socket is gone
+        self.exchanging = False  # AUTH packets are expected
+
+    def connect(self, packet: Connect) -> None:
+        """Take the CONNECT."""
+        self._packet = packet
+        self._gateway.task(self._run(packet))
+
+    def auth(self, packet: Auth) -> None:
+        """Take the client's next step of an exchange."""
+        assert self._packet is not None
+        method = packet.properties.get("authentication_method")
+        if packet.reason != Reason.CONTINUE_AUTHENTICATION or self._data is None or self._data.done():
+            raise MalformedPacket(Reason.PROTOCOL_ERROR, "this AUTH was not asked for")
+        if method != self._packet.properties.get("authentication_method"):  # [MQTT-4.12.0-5]
+            raise MalformedPacket(Reason.PROTOCOL_ERROR, "AUTH with another authentication method")
+        self._data.set_result(cast(bytes, packet.properties.get("authentication_data", b"")))
+
+    async def _run(self, packet: Connect) -> None:
+        try:
+            client_id, assigned = self._client_id(packet)
+            credentials = self._credentials(packet, client_id)
+            final = b""
+            if credentials.method is not None:
+                principal, final = await self._exchange(credentials)
+                session = self._gateway.open_session(principal, credentials)
+            else:
+                session = await self._gateway.connect(credentials)
+            self._gateway.begin_turn()
+            if self.abandoned:
+                session.close()
+                return
+            self._check_will(packet.will, session)
+        except MalformedPacket as error:
+            self._connection.refuse(error.reason, str(error))
+        except AuthenticationFailed as error:
+            self._connection.refuse(Reason.BAD_USER_NAME_OR_PASSWORD, error.detail)
+        except NotAuthorized as error:
+            self._connection.refuse(Reason.NOT_AUTHORIZED, error.detail)
+        except GatewayError as error:
+            self._connection.refuse(Reason.UNSPECIFIED_ERROR, error.detail)
+        else:
+            self._accept(packet, client_id, assigned, session, final)
+
+    def _client_id(self, packet: Connect) -> tuple[str, bool]:
+        """Return (client identifier, whether we chose it)."""
+        if packet.client_id:
+            if "\0" in packet.client_id or len(packet.client_id) > self._mqtt.client_id_max:
+                raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is too long")
+            return packet.client_id, False
+        if packet.version != V5 and not packet.clean_start:  # [MQTT-3.1.3-8] of 3.1.1
+            raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a kept session needs a client identifier")
+        if packet.version == V31:
+            raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "MQTT 3.1 needs a client identifier")
+        return f"auto-{uuid.uuid4().hex}", True
+
+    def _credentials(self, packet: Connect, client_id: str) -> Credentials:
+        properties = packet.properties
+        return Credentials(
+            "mqtt",
+            self._transport.peer,
+            client_id,
+            packet.username,
+            packet.password,
+            cast("str | None", properties.get("authentication_method")),
+            cast("bytes | None", properties.get("authentication_data")),
+        )
+
+    async def _exchange(self, credentials: Credentials) -> tuple[Principal, bytes]:
+        """Let an authenticator and the client talk until one of them is satisfied or refuses."""
+        exchange: Exchange | None = self._gateway.begin_exchange(credentials)
+        if exchange is None:
+            raise MalformedPacket(
+                Reason.BAD_AUTHENTICATION_METHOD, f"authentication method {credentials.method!r} is not offered"
+            )
+        data = credentials.data or b""
+        for _ in range(AUTH_STEPS_MAX):
+            answer, principal = await exchange.step(data)
+            if principal is not None:
+                return principal, answer
+            self._data = asyncio.get_running_loop().create_future()
+            self.exchanging = True
+            properties: Properties = {
+                "authentication_method": credentials.method,
+                "authentication_data": answer,
+            }
+            self._transport.resume_reading()
+            self._transport.write(encode_auth(Reason.CONTINUE_AUTHENTICATION, properties))
+            data = await self._data
+            self.exchanging = False
+        raise AuthenticationFailed("the authentication exchange does not come to an end")
+
+    def _check_will(self, will: Will | None, session: Session) -> None:
+        """Refuse at once what could not be published later."""
+        if will is None:
+            return
+        if will.retain and not self._mqtt.retain_available:  # [MQTT-3.2.2-13]
+            raise MalformedPacket(Reason.RETAIN_NOT_SUPPORTED, "retained messages are switched off")
+        check_topic(will.topic)
+        if will.topic.startswith(RESERVED_PREFIXES):
+            raise NotAuthorized(f"{will.topic!r}: clients may not publish to the gateway's own topics")
+        session.access.check(Action.PUBLISH, will.topic)
+
+    def _accept(self, packet: Connect, client_id: str, assigned: bool, session: Session, final: bytes) -> None:
+        mqtt, connection = self._mqtt, self._connection
+        terms = Terms(packet, client_id, mqtt.expiry_max, mqtt.receive_max_v3)
+        mqtt.clients.begin(client_id, connection, clean=packet.clean_start)
+        connection.established(session, terms)
+        present = connection.resume(terms)
+        keep_alive = packet.keep_alive
+        if mqtt.keep_alive_max and not 0 < keep_alive <= mqtt.keep_alive_max:
+            keep_alive = mqtt.keep_alive_max
+        connection.keep_alive_ms = keep_alive * 1500
+        properties: Properties = {}
+        if packet.version == V5:
+            properties = self._connack(packet, terms, client_id, assigned, keep_alive, final)
+        self._transport.write(encode_connack(packet.version, present, Reason.SUCCESS, properties))
+        if present:
+            connection.rejoin(terms)
+        else:
+            connection.save()
+        connection.ready()
+
+    def _connack(
+        self, packet: Connect, terms: Terms, client_id: str, assigned: bool, keep_alive: int, final: bytes
+    ) -> Properties:
+        """Return the CONNACK properties: only what differs from the standard's defaults."""
+        mqtt = self._mqtt
+        properties: Properties = {
+            "receive_maximum": mqtt.receive_max,
+            "maximum_packet_size": mqtt.packet_bytes_max,
+            "topic_alias_maximum": mqtt.alias_max,
+        }
+        if terms.expiry != packet.properties.get("session_expiry_interval", 0):
+            properties["session_expiry_interval"] = terms.expiry
+        if not mqtt.retain_available:
+            properties["retain_available"] = 0
+        if assigned:
+            properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
+        if keep_alive != packet.keep_alive:
+            properties["server_keep_alive"] = keep_alive
+        if packet.properties.get("request_response_information") == 1:
+            properties["response_information"] = f"responses/{client_id}"
+        method = packet.properties.get("authentication_method")
+        if method is not None:
+            properties["authentication_method"] = method  # [MQTT-4.12.0-5]
+            if final:
+                properties["authentication_data"] = final
+        return properties
+
+    def refuse(self, reason: int, why: str) -> None:
+        """Answer the CONNECT with a refusal; the connection closes after it."""
+        if self._data is not None and not self._data.done():
+            self._data.cancel()
+        version = self._packet.version if self._packet is not None else 0
+        if reason == Reason.UNSUPPORTED_PROTOCOL_VERSION:
+            # The version is unknown: 3.1.1's answer is the one every client understands.
+            self._transport.write(b"\x20\x02\x00\x01")
+        elif version == V5:
+            say_why = self._packet is not None and self._packet.properties.get("request_problem_information", 1)
+            properties: Properties = {"reason_string": why} if say_why else {}
+            self._transport.write(encode_connack(V5, False, reason, properties))
+        elif version:
+            self._transport.write(encode_connack(version, False, reason))

@@ -1,0 +1,324 @@
+"""From PUBLISH packets to messages, and the acknowledgements they are owed.
+
+Acknowledgements leave in the order of the packets [MQTT-4.6.0-2]: one that waits for the
+disk holds back those after it. All that one read of the socket owes is one batch, released
+by one callback.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gateway.api import NO_SUBSCRIBERS, Gateway
+from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotStored, QueueFull
+from gateway.core.message import NO_PROPERTIES, Message
+from gateway.core.session import Session
+
+from .clients import RECEIVED_KEY, Clients
+from .decoder import Decoder
+from .encoder import encode_ack
+from .outbound import WIRE_FORMAT
+from .packets import PUBACK, PUBCOMP, PUBREC, V5, Ack, Publish
+from .reasons import MalformedPacket, Reason
+from .translate import to_properties
+
+#: GatewayError -> reason of PUBACK and PUBREC; the first class that fits.
+REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
+    (NotAuthorized, Reason.NOT_AUTHORIZED),
+    (InvalidTopic, Reason.TOPIC_NAME_INVALID),
+    (QueueFull, Reason.QUOTA_EXCEEDED),
+    (NotStored, Reason.QUOTA_EXCEEDED),
+)
+
+#: 3.1.1 has no negative acknowledgement. A refusal that trying again will not change is
+#: acknowledged [MQTT-3.3.5-2]; after any other the connection is closed, so that the client sends again.
+FINAL_REFUSALS = (NotAuthorized, InvalidTopic)
+
+#: Acknowledgements (4 bytes each) that may wait for the disk: then the client outruns it, and is not read.
+OWED_BYTES_MAX = 256 * 1024
+
+#: One per packet identifier in use, at most 65535: about 5 MB if all are.
+_pubacks: dict[int, bytes] = {}
+
+
+def _puback(packet_id: int) -> bytes:
+    encoded = _pubacks[packet_id] = encode_ack(V5, PUBACK, packet_id)
+    return encoded
+
+
+class Inbound:
+    """What one client has sent and is owed an answer for."""
+
+    __slots__ = (
+        "_acks",
+        "_aliases",
+        "_clients",
+        "_close",
+        "_format",
+        "_gateway",
+        "_owed",
+        "_others",
+        "_owed_bytes",
+        "_owed_publishes",
+        "_pause",
+        "_paused",
+        "_position",
+        "_session",
+        "_version",
+        "_write",
+        "alias_max",
+        "client_id",
+        "durable",
+        "received",
+        "receive_max",
+        "retain_available",
+        "say_why",
+    )
+
+    def __init__(
+        self,
+        version: int,
+        client_id: str,
+        session: Session,
+        gateway: Gateway,
+        clients: Clients,
+        write: Callable[[bytes], None],
+        close: Callable[[int, str], None],
+        pause: Callable[[bool], None],
+    ) -> None:
+        self._version = version
+        self._format = WIRE_FORMAT[version]
+        self._session = session
+        self._gateway = gateway
+        self._clients = clients
+        self._write = write
+        self._close = close
+        self._pause = pause
+        self._paused = False
+        self._owed_bytes = 0
+        self._owed_publishes = 0
+        self._others = 0  # acknowledgements of this read that answer no PUBLISH
+        self._aliases: dict[int, str] | None = None
+        self._acks: list[bytes] = []  # of this read
+        self._position = 0  # the log position they wait for
+        self._owed: deque[tuple[int, bytes, int]] | None = None  # batches that wait: position, packets, publishes
+        self.client_id = client_id
+        self.durable = False  # QoS 2 identifiers are written down
+        self.received: set[int] | None = None  # QoS 2 identifiers between PUBLISH and PUBREL
+        self.receive_max = 0
+        self.alias_max = 0
+        self.retain_available = True
+        self.say_why = True
+
+    def publish(self, packet: Publish) -> None:
+        """Take one PUBLISH."""
+        qos = packet.qos
+        if packet.properties or not packet.topic:
+            message = self._message(packet)
+        else:
+            message = Message(
+                packet.topic,
+                packet.payload,
+                qos,
+                packet.retain,
+                NO_PROPERTIES,
+                self._session.origin,
+                self._gateway.clock.now_ms,
+                0,
+                packet.frame,
+                self._format if packet.frame is not None else "",
+            )
+        if qos == 0:
+            if not packet.retain or self.retain_available:
+                try:
+                    self._session.publish(message)
+                except GatewayError:
+                    pass  # counted; QoS 0 has no answer
+                return
+        if packet.retain and not self.retain_available:  # [MQTT-3.2.2-14]
+            raise MalformedPacket(Reason.RETAIN_NOT_SUPPORTED, "retained messages are switched off")
+        if qos == 1:
+            reason = self._publish(message)
+            if reason == 0:
+                packet_id = packet.packet_id
+                self._acks.append(_pubacks.get(packet_id) or _puback(packet_id))
+            elif reason > 0:
+                self._acks.append(encode_ack(self._version, PUBACK, packet.packet_id, reason))
+        else:
+            self._publish_once(packet.packet_id, message)
+
+    def _publish(self, message: Message) -> int:
+        """Publish; return the reason to acknowledge with, or -1 if there will be no acknowledgement."""
+        try:
+            position = self._session.publish(message)
+        except GatewayError as error:
+            if self._version == V5:
+                return _reason_of(error)
+            if isinstance(error, FINAL_REFUSALS):
+                return Reason.SUCCESS
+            self._close(_reason_of(error), error.detail)
+            return -1
+        if position > 0:
+            if position > self._position:
+                self._position = position
+        elif position == NO_SUBSCRIBERS and self._version == V5:
+            return Reason.NO_MATCHING_SUBSCRIBERS
+        return Reason.SUCCESS
+
+    def _publish_once(self, packet_id: int, message: Message) -> None:
+        """QoS 2: publish at the first PUBLISH with an identifier, not at repetitions [MQTT-4.3.3-10]."""
+        if self.received is None:
+            self.received = set()
+        reason = 0
+        if packet_id not in self.received:
+            if len(self.received) >= self.receive_max:  # [MQTT-3.3.4-8]
+                raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than receive maximum")
+            reason = self._publish(message)
+            if reason < 0:
+                return
+            if reason < 0x80:  # otherwise the identifier is free at once [MQTT-4.3.3-9]
+                self.received.add(packet_id)
+                if self.durable:
+                    self._clients.note(RECEIVED_KEY, self.client_id, packet_id)
+                    self._position = self._gateway.broker.engine.position()
+        self._acks.append(encode_ack(self._version, PUBREC, packet_id, reason))
+
+    def release(self, packet: Ack) -> None:
+        """PUBREL: the identifier is free once this is durable [MQTT-4.3.3-11]."""
+        reason = Reason.SUCCESS
+        if self.received is not None and packet.packet_id in self.received:
+            self.received.discard(packet.packet_id)
+            if self.durable:
+                # Before PUBCOMP is on its way this must be on disk: after a restart a reused
+                # identifier would be taken for a repetition, and its message lost.
+                self._clients.unnote(RECEIVED_KEY, self.client_id, packet.packet_id)
+                self._position = self._gateway.broker.engine.position()
+        elif self._version == V5:
+            reason = Reason.PACKET_IDENTIFIER_NOT_FOUND
+        self._others += 1
+        self._acks.append(encode_ack(self._version, PUBCOMP, packet.packet_id, reason))
+
+    def answer(self, packet: bytes, position: int = 0) -> None:
+        """Send another packet in its turn, after `position` is durable."""
+        self._others += 1
+        self._acks.append(packet)
+        self._position = max(self._position, position)
+
+    def end_of_read(self) -> None:
+        """Everything in this read is handled: send what it is owed, or have it wait for the disk."""
+        acks = self._acks
+        if not acks:
+            self._position = 0
+            return
+        self._acks = []
+        publishes, self._others = len(acks) - self._others, 0
+        if publishes + self._owed_publishes > self.receive_max and self._version == V5:  # [MQTT-3.3.4-7]
+            raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "more unacknowledged than receive maximum")
+        position, self._position = self._position, 0
+        packets = acks[0] if len(acks) == 1 else b"".join(acks)
+        if position <= 0 and not self._owed:
+            self._write(packets)
+            return
+        if self._owed is None:
+            self._owed = deque()
+        if self._owed and position < self._owed[-1][0]:
+            position = self._owed[-1][0]  # not before what came before
+        self._owed.append((position, packets, publishes))
+        self._owed_publishes += publishes
+        self._owed_bytes += len(packets)
+        if self._owed_bytes > OWED_BYTES_MAX and not self._paused:
+            self._paused = True
+            self._pause(True)
+        self._gateway.when_durable(position, self._released)
+
+    def _released(self, stored: bool) -> None:
+        """The oldest batch is on disk, or never will be."""
+        if not self._owed:
+            return  # the connection is closed
+        _, packets, publishes = self._owed.popleft()
+        self._owed_publishes -= publishes
+        self._owed_bytes -= len(packets)
+        if self._paused and self._owed_bytes <= OWED_BYTES_MAX // 2:
+            self._paused = False
+            self._pause(False)
+        if stored:
+            self._write(packets)
+        else:
+            self._refuse(packets)
+
+    def _refuse(self, packets: bytes) -> None:
+        if self._version != V5:
+            self._close(Reason.QUOTA_EXCEEDED, "messages could not be stored")
+            return
+        decoder = Decoder(V5, server=False)
+        for packet in decoder.feed(packets):
+            if isinstance(packet, Ack) and packet.type in (PUBACK, PUBREC):
+                if packet.type == PUBREC and self.received is not None:
+                    self.received.discard(packet.packet_id)
+                properties = {"reason_string": "not stored: no room on disk"} if self.say_why else {}
+                self._write(encode_ack(V5, packet.type, packet.packet_id, Reason.QUOTA_EXCEEDED, dict(properties)))
+            elif isinstance(packet, Ack):
+                self._write(encode_ack(V5, packet.type, packet.packet_id, packet.reason))
+            else:
+                self._close(Reason.QUOTA_EXCEEDED, "a subscription could not be stored")
+
+    def _message(self, packet: Publish) -> Message:
+        """Make a message of a PUBLISH with properties or an alias."""
+        properties = packet.properties
+        topic = packet.topic
+        alias = properties.get("topic_alias")
+        if isinstance(alias, int):
+            topic = self._resolve_alias(alias, topic)
+        made = to_properties(properties)
+        if made.text and not _is_text(packet.payload):
+            raise MalformedPacket(Reason.PAYLOAD_FORMAT_INVALID, "the payload is not the UTF-8 it claims to be")
+        now_ms = self._gateway.clock.now_ms
+        expiry = properties.get("message_expiry_interval")
+        expires_at_ms = now_ms + expiry * 1000 if isinstance(expiry, int) else 0
+        frame = packet.frame
+        return Message(
+            topic,
+            packet.payload,
+            packet.qos,
+            packet.retain,
+            made,
+            self._session.origin,
+            now_ms,
+            expires_at_ms,
+            frame,
+            self._format if frame is not None else "",
+        )
+
+    def _resolve_alias(self, alias: int, topic: str) -> str:
+        if alias > self.alias_max:  # [MQTT-3.3.2-9]
+            raise MalformedPacket(Reason.TOPIC_ALIAS_INVALID, f"topic alias {alias} is over {self.alias_max}")
+        if self._aliases is None:
+            self._aliases = {}
+        if topic:
+            self._aliases[alias] = topic
+            return topic
+        known = self._aliases.get(alias)
+        if known is None:
+            raise MalformedPacket(Reason.PROTOCOL_ERROR, f"topic alias {alias} was never set")
+        return known
+
+    def close(self) -> None:
+        """The connection is gone: nobody waits for acknowledgements."""
+        self._owed = None
+        self._acks = []
+
+
+def _is_text(payload: bytes) -> bool:
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _reason_of(error: GatewayError) -> int:
+    for kind, reason in REASONS:
+        if isinstance(error, kind):
+            return reason
+    return Reason.IMPLEMENTATION_SPECIFIC_ERROR

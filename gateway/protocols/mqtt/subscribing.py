@@ -1,0 +1,163 @@
+"""SUBSCRIBE and UNSUBSCRIBE: ordinary, shared (`$share/group/filter`) and queue (`$queue/name`).
+
+An ordinary filter is a subscription of the session. A shared one is a queue of that name
+that its members compete for; it is durable as soon as one member's session is. A queue
+filter competes for a queue that somebody declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.core.access import Action
+from gateway.core.delivery import Consumer, Delivery
+from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotFound, QuotaExceeded
+from gateway.core.message import Message
+from gateway.core.policy import QueuePolicy
+from gateway.core.queue import Queue
+from gateway.core.router import Binding
+from gateway.core.session import Session
+from gateway.core.topic import QUEUE_PREFIX, SHARE_PREFIX, check_filter, matches, split_share
+
+from .packets import SubscribeOption
+from .reasons import Reason
+
+#: GatewayError -> SUBACK and UNSUBACK reason; the first class that fits.
+REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
+    (NotAuthorized, Reason.NOT_AUTHORIZED),
+    (InvalidTopic, Reason.TOPIC_FILTER_INVALID),
+    (QuotaExceeded, Reason.QUOTA_EXCEEDED),
+    (NotFound, Reason.TOPIC_FILTER_INVALID),
+)
+
+
+class Subscriptions:
+    """One client's subscriptions. `need_queue` gives its session a queue when the first needs one."""
+
+    __slots__ = ("_deliver", "_durable", "_need_queue", "_session", "_set_windows", "shared")
+
+    def __init__(
+        self,
+        session: Session,
+        durable: bool,
+        need_queue: Callable[[], None],
+        deliver_shared: Callable[[list[Delivery]], None],
+        set_windows: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._durable = durable
+        self._need_queue = need_queue
+        self._deliver = deliver_shared
+        self._set_windows = set_windows
+        self.shared: dict[str, tuple[Consumer, Binding]] = {}  # filter as subscribed -> consumer, options
+
+    def subscribe(self, option: SubscribeOption, ids: tuple[int, ...]) -> tuple[int, str, list[Message], Binding | None]:
+        """Return (reason, why, retained messages to send, for which subscription)."""
+        try:
+            if option.filter.startswith((SHARE_PREFIX, QUEUE_PREFIX)):
+                self._share(option, ids)
+                return option.qos, "", [], None
+            if option.qos and self._session.queue is None:
+                self._need_queue()
+            binding, replaced = self._session.subscribe(
+                option.filter, option.qos, option.no_local, option.retain_as_published, ids
+            )
+        except GatewayError as error:
+            return reason_of(error), error.detail, [], None
+        if option.retain_handling == 2 or (option.retain_handling == 1 and replaced):
+            return option.qos, "", [], None  # [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+        return option.qos, "", self._session.retained(option.filter), binding
+
+    def unsubscribe(self, topic_filter: str) -> int:
+        """Return the UNSUBACK reason."""
+        shared = self.shared.pop(topic_filter, None)
+        if shared is not None:
+            self._session.cancel(shared[0])
+            self._drop_idle_queue(topic_filter)
+            self._set_windows()
+            return Reason.SUCCESS
+        if self._session.unsubscribe(topic_filter):
+            return Reason.SUCCESS
+        return Reason.NO_SUBSCRIPTION_EXISTED
+
+    def options_of(self, topic: str) -> Binding | None:
+        """Return the subscription (overlapping ones merged) that a topic matches, or None.
+
+        For messages whose binding is not known any more, as after a restart.
+        """
+        found: Binding | None = None
+        for topic_filter, binding in self._session.subscriptions.items():
+            if matches(topic_filter, topic):
+                found = binding if found is None else found.merged(binding)
+        return found
+
+    def options_for(self, queue: Queue) -> Binding | None:
+        """Return what this client asked for when it joined a shared queue."""
+        found = self.shared.get(queue.name) or self.shared.get(QUEUE_PREFIX + queue.name)
+        return found[1] if found is not None else None
+
+    def shared_record(self) -> dict[str, list[object]]:
+        """Return the shared subscriptions as a durable session's record keeps them."""
+        return {
+            name: [options.qos, options.retain_as_published, list(options.ids)]
+            for name, (_, options) in self.shared.items()
+        }
+
+    def rejoin(self, record: dict[str, list[Any]]) -> None:
+        """Join again what the session's record says; what may not be joined any more is left out."""
+        for name, (qos, retain_as_published, ids) in record.items():
+            try:
+                self._share(SubscribeOption(name, qos, False, retain_as_published), tuple(ids))
+            except GatewayError:
+                continue
+
+    def _share(self, option: SubscribeOption, ids: tuple[int, ...]) -> None:
+        session = self._session
+        share = split_share(option.filter)
+        if share is None:
+            queue_name = option.filter[len(QUEUE_PREFIX) :]
+            session.access.check(Action.CONSUME, queue_name)
+            session.broker.catalog.get(queue_name)
+        else:
+            queue_name = option.filter
+            check_filter(share[1])
+            if share[1].startswith("$"):
+                raise NotAuthorized(f"{share[1]!r}: the gateway's own topics cannot be shared")
+            session.access.check(Action.SUBSCRIBE, share[1])
+            self._shared_queue(queue_name, share[1])
+        queue = session.broker.catalog.get(queue_name)
+        options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)
+        earlier = self.shared.get(option.filter)
+        if earlier is not None:
+            self.shared[option.filter] = (earlier[0], options)
+            return
+        consumer = session.consume_shared(queue, self._deliver, 1)
+        self.shared[option.filter] = (consumer, options)
+        self._set_windows()
+
+    def _shared_queue(self, name: str, topic_filter: str) -> None:
+        """Make the group's queue, or make it durable because a durable session joins."""
+        catalog = self._session.broker.catalog
+        queue = catalog.queues.get(name)
+        if queue is None:
+            queue, _ = catalog.declare(name, "classic", QueuePolicy(), self._durable, not self._durable)
+            catalog.bind(queue, Binding(topic_filter, queue))
+        elif self._durable and not queue.durable:
+            queue.auto_delete = False
+            catalog.make_durable(queue)
+
+    def _drop_idle_queue(self, topic_filter: str) -> None:
+        """A durable shared queue goes when its last member unsubscribes, not when it disconnects."""
+        broker = self._session.broker
+        queue = broker.catalog.queues.get(topic_filter)
+        if queue is not None and topic_filter.startswith(SHARE_PREFIX) and not queue.active:
+            broker.delete_queue(queue)
+
+
+def reason_of(error: GatewayError) -> int:
+    """Return the reason code for a refused subscription."""
+    for kind, reason in REASONS:
+        if isinstance(error, kind):
+            return reason
+    return Reason.IMPLEMENTATION_SPECIFIC_ERROR

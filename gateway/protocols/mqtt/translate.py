@@ -1,0 +1,218 @@
+"""MQTT properties to the model's and back: pure functions, one table each way.
+
+What MQTT 5 has a property for goes there. What only the model knows travels as a user
+property under a documented name that begins with `$` (docs/protocols/mqtt.md), and a header
+that is no string brings a second one, `$type:<name>`, so that it comes back with its type.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Final, cast
+
+from gateway.core.message import NO_PROPERTIES, HeaderValue, Message
+from gateway.core.message import Properties as ModelProperties
+
+from .packets import PUBLISH, Properties
+from .properties import encode_properties, write_varint
+
+NATIVE: Final = "mqtt5"  # Properties.native holds an encoded block, without its length
+
+#: Model attribute -> user property, for what MQTT has no property for.
+PARKED: Final = {
+    "content_encoding": "$content-encoding",
+    "message_id": "$message-id",
+    "timestamp_ms": "$timestamp-ms",
+    "priority": "$priority",
+    "key": "$key",
+    "tag": "$tag",
+    "keys": "$keys",
+    "deliver_at_ms": "$deliver-at-ms",
+    "traceparent": "traceparent",  # the W3C's own name
+}
+_ATTRIBUTE_OF: Final = {name: attribute for attribute, name in PARKED.items()}
+_INTEGERS: Final = frozenset(("timestamp_ms", "priority", "deliver_at_ms"))
+_TYPE: Final = "$type:"
+STRING_BYTES_MAX: Final = 65_535  # [MQTT-1.5.4]
+CACHE_MAX: Final = 4096  # property sets; fleets repeat themselves
+
+_known: dict[int, tuple[Properties, ModelProperties]] = {}
+
+
+def to_properties(properties: Properties) -> ModelProperties:
+    """Return the model's properties for a received PUBLISH (or will).
+
+    The decoder hands out the same dictionary for the same bytes; so do we. The cache holds
+    on to the dictionary, which keeps its identity from being reused.
+    """
+    if not properties:
+        return NO_PROPERTIES
+    key = id(properties)
+    known = _known.get(key)
+    if known is not None and known[0] is properties:
+        return known[1]
+    made = _to_properties(properties)
+    if len(_known) >= CACHE_MAX:
+        _known.clear()
+    _known[key] = (properties, made)
+    return made
+
+
+def _to_properties(properties: Properties) -> ModelProperties:
+    made = ModelProperties(
+        content_type=cast("str | None", properties.get("content_type")),
+        correlation=cast("bytes | None", properties.get("correlation_data")),
+        reply_to=cast("str | None", properties.get("response_topic")),
+        text=properties.get("payload_format_indicator") == 1,
+    )
+    pairs = cast("list[tuple[str, str]]", properties.get("user_property", []))
+    types = {name[len(_TYPE) :]: value for name, value in pairs if name.startswith(_TYPE)}
+    headers: list[tuple[str, HeaderValue]] = []
+    for name, value in pairs:
+        attribute = _ATTRIBUTE_OF.get(name)
+        if attribute is not None and getattr(made, attribute) in (None, ()):
+            parsed = _parse_parked(attribute, value)
+            if parsed is not None:
+                setattr(made, attribute, parsed)
+                continue
+        if not name.startswith(_TYPE):
+            headers.append((name, _typed(value, types.get(name))))
+    made.headers = tuple(headers)
+    own = {name: value for name, value in properties.items() if name not in _LOCAL}
+    made.native = _block(own)
+    made.native_format = NATIVE
+    return made
+
+
+#: What concerns one connection or one moment and is not passed on with the rest.
+_LOCAL: Final = frozenset(("topic_alias", "message_expiry_interval", "subscription_identifier", "will_delay_interval"))
+
+
+def _parse_parked(attribute: str, value: str) -> object:
+    if attribute in _INTEGERS:
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+    if attribute == "keys":
+        return tuple(value.split(" ")) if value else None
+    return value
+
+
+def _typed(value: str, kind: str | None) -> HeaderValue:
+    try:
+        match kind:
+            case "int":
+                return int(value)
+            case "float":
+                return float(value)
+            case "bool":
+                return value == "true"
+            case "bytes":
+                return base64.b64decode(value, validate=True)
+            case "null":
+                return None
+            case "json":
+                return cast(HeaderValue, json.loads(value))
+    except ValueError:
+        pass  # somebody else's `$type:`: what it names stays a string
+    return value
+
+
+def from_properties(made: ModelProperties) -> tuple[Properties, list[str]]:
+    """Return (MQTT properties of a PUBLISH, names of what could not be carried)."""
+    properties: Properties = {}
+    lost: list[str] = []
+    if made.text:
+        properties["payload_format_indicator"] = 1
+    if made.content_type is not None and _fits(made.content_type, "content_type", lost):
+        properties["content_type"] = made.content_type
+    if made.reply_to is not None and _fits(made.reply_to, "reply_to", lost):
+        if made.reply_to and "+" not in made.reply_to and "#" not in made.reply_to:  # [MQTT-3.3.2-14]
+            properties["response_topic"] = made.reply_to
+        else:
+            lost.append("reply_to")
+    if made.correlation is not None:
+        if len(made.correlation) <= STRING_BYTES_MAX:
+            properties["correlation_data"] = made.correlation
+        else:
+            lost.append("correlation")
+    pairs = _parked_pairs(made) + _header_pairs(made.headers)
+    pairs = [pair for pair in pairs if _fits(pair[0], pair[0], lost) and _fits(pair[1], pair[0], lost)]
+    if pairs:
+        properties["user_property"] = pairs
+    return properties, lost
+
+
+def _parked_pairs(made: ModelProperties) -> list[tuple[str, str]]:
+    pairs = []
+    for attribute, name in PARKED.items():
+        value = getattr(made, attribute)
+        if value is None or value == ():
+            continue
+        pairs.append((name, " ".join(value) if attribute == "keys" else str(value)))
+    return pairs
+
+
+def _header_pairs(headers: tuple[tuple[str, HeaderValue], ...]) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in headers:
+        text, kind = _to_text(value)
+        pairs.append((name, text))
+        if kind:
+            pairs.append((_TYPE + name, kind))
+    return pairs
+
+
+def _to_text(value: HeaderValue) -> tuple[str, str]:
+    match value:
+        case str():
+            return value, ""
+        case bool():
+            return ("true" if value else "false"), "bool"
+        case int():
+            return str(value), "int"
+        case float():
+            return repr(value), "float"
+        case bytes():
+            return base64.b64encode(value).decode(), "bytes"
+        case None:
+            return "", "null"
+    return json.dumps(value, default=lambda raw: base64.b64encode(raw).decode()), "json"
+
+
+def _fits(text: str, name: str, lost: list[str]) -> bool:
+    good = len(text.encode("utf-8", "replace")) <= STRING_BYTES_MAX and "\0" not in text
+    if not good:
+        lost.append(name)
+    return good
+
+
+def _block(properties: Properties) -> bytes:
+    """Encode without the length in front."""
+    encoded = encode_properties(PUBLISH, properties)
+    start = 0
+    while encoded[start] & 0x80:
+        start += 1
+    return encoded[start + 1 :]
+
+
+def publish_block(message: Message, ids: tuple[int, ...], alias: int, now_ms: int) -> bytes:
+    """Return the property block of a PUBLISH to a MQTT 5 subscriber, length included."""
+    made = message.properties
+    if made is NO_PROPERTIES and not ids and not alias and not message.expires_at_ms:
+        return b"\x00"
+    body = made.native
+    if made.native_format != NATIVE or body is None:
+        body = _block(from_properties(made)[0])
+        if made.native is None and made is not NO_PROPERTIES:
+            made.native, made.native_format = body, NATIVE  # an encoding, not a change
+    local: Properties = {}
+    if message.expires_at_ms:
+        # [MQTT-3.3.2-6]: what is left of it; a started second still counts.
+        local["message_expiry_interval"] = max(1, (message.expires_at_ms - now_ms + 999) // 1000)
+    if alias:
+        local["topic_alias"] = alias
+    if ids:
+        local["subscription_identifier"] = list(ids)
+    if local:
+        body += _block(local)
+    return write_varint(len(body)) + body

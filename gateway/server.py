@@ -1,0 +1,249 @@
+"""Build, recover, listen, drain, stop: the imperative shell around one broker.
+
+No protocol, engine or authenticator is named here: they come through the plugin manager.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from . import plugins
+from .api import Address, ConnectionProtocol, Exchange, Gateway, Protocol, ServerProtocol
+from .config import Config, ConfigError, unknown_doors
+from .core.access import Authorizer, Credentials, Principal
+from .core.broker import Broker
+from .core.clock import Clock
+from .core.errors import AuthenticationFailed, NotStored, StorageError
+from .core.message import Origin
+from .core.scheduler import Scheduler
+from .core.session import Session
+from .listeners import ConnectionLimits, Door, SocketTransport, open_listener
+from .sysinfo import SysInfo
+from .turn import Turn
+
+log = structlog.get_logger("gateway")
+
+DRAIN_SECONDS_MAX = 5.0  # how long clients may take to leave; SIGTERM must end within 10 s
+HANDSHAKE_CHECK_MS = 500  # how late a slow handshake may be noticed
+GC_THRESHOLDS = (50_000, 20, 100)  # the hot path makes garbage, but no cycles: look for them rarely
+SWITCH_INTERVAL_SECONDS = 0.001  # the thread that synced the log must get the interpreter back soon
+
+
+class OpenDoor:
+    """A door that is open: for the ready line, and for closing it."""
+
+    def __init__(self, name: str, address: Address, listener: asyncio.AbstractServer | ServerProtocol) -> None:
+        self.name = name
+        self.address = address
+        self.listener = listener
+
+
+class Server:
+    """One running gateway; implements `gateway.api.Gateway`."""
+
+    def __init__(self, config: Config, extra_plugins: Iterable[object] = ()) -> None:
+        self.config = config
+        self._manager = plugins.plugin_manager(config.plugins.disabled, extra_plugins)
+        self.protocols: Mapping[str, Protocol] = plugins.named(
+            plugins.collect(self._manager, "gateway_protocols", config=config), "protocol"
+        )
+        faults = unknown_doors(config, self.protocols)
+        if faults:
+            raise ConfigError(faults)
+        self._authenticators = plugins.collect(self._manager, "gateway_authenticators", config=config)
+        self._authorizers: list[Authorizer] = plugins.collect(
+            self._manager, "gateway_authorizers", config=config
+        )
+        interceptors = plugins.collect(self._manager, "gateway_interceptors", config=config)
+        self._intercept = tuple(interceptor.on_publish for interceptor in interceptors)
+        self.clock = Clock()
+        engine = plugins.engine_factory(self._manager, config.storage.engine)(config)
+        self.broker = Broker(engine, self.clock, config.limits.topics_cached_max)
+        self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max
+        self.limits = ConnectionLimits(
+            config.limits.connections_max,
+            config.limits.handshake_seconds_max,
+            config.limits.connection_buffer_bytes_max,
+        )
+        self.doors: list[OpenDoor] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn: Turn | None = None
+        self.sysinfo = SysInfo(self.broker, lambda: len(self.limits.open))
+
+    # -- gateway.api.Gateway ------------------------------------------------------------------
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The broker's timers."""
+        return self.broker.scheduler
+
+    @property
+    def turn(self) -> Turn:
+        """The turn of the running gateway."""
+        assert self._turn is not None, "the gateway is not started"
+        return self._turn
+
+    def begin_turn(self) -> None:
+        self.turn.begin()
+
+    async def connect(self, credentials: Credentials) -> Session:
+        for authenticator in self._authenticators:
+            principal = await authenticator.authenticate(credentials)
+            if principal is not None:
+                self.begin_turn()
+                return self.open_session(principal, credentials)
+        raise AuthenticationFailed("nobody vouches for this client; log in with a user name and password")
+
+    def begin_exchange(self, credentials: Credentials) -> Exchange | None:
+        for authenticator in self._authenticators:
+            exchange: Exchange | None = authenticator.exchange(credentials)
+            if exchange is not None:
+                return exchange
+        return None
+
+    def open_session(self, principal: Principal, credentials: Credentials) -> Session:
+        origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)
+        return Session(self.broker, principal, origin, self._authorizers, self._intercept)
+
+    def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
+        self.turn.begin()
+        self.broker.engine.when_durable(position, call)
+
+    async def durable(self, position: int) -> None:
+        if position <= 0:
+            return
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def done(stored: bool) -> None:
+            if not future.done():
+                future.set_result(stored)
+
+        self.when_durable(position, done)
+        if not await future:
+            raise NotStored("the message could not be written to disk; try again later")
+
+    def task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("bug: a task failed", exc_info=error)
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Recover the log and open every door. Raise StorageError, ConfigError or OSError."""
+        turn = self._turn = Turn(asyncio.get_running_loop(), self.broker)
+        self.broker.wake = turn.begin
+        turn.begin()
+        for remark in self.broker.restore(turn.notify):
+            log.warning("recovery", remark=remark)
+        for protocol in self.protocols.values():
+            if isinstance(protocol, ConnectionProtocol):
+                protocol.start(self)
+        self._check_handshakes()
+        self.sysinfo.start()
+        for name, address in self._addresses():
+            try:
+                await self._open(name, address)
+            except OSError as error:
+                reason = error.strerror or error
+                raise ConfigError([f"listeners.{name}: cannot listen on {address}: {reason}"]) from error
+        plugins.call_hook(self._manager, "gateway_started", gateway=self)
+        _tune_interpreter()
+
+    def _addresses(self) -> list[tuple[str, Any]]:
+        """Return (door, address) of every door that is to be opened."""
+        found = []
+        for name, protocol in self.protocols.items():
+            address = self.config.address(name, protocol.address)
+            if address is not None:
+                found.append((name, address))
+        return found
+
+    async def _open(self, name: str, address: Any) -> None:
+        protocol = self.protocols[name]
+        if isinstance(protocol, ServerProtocol):
+            await protocol.serve(address, self)
+            self.doors.append(OpenDoor(name, address, protocol))
+            return
+        proxy_from = self._proxy_rule() if name in self.config.network.proxy_protocol else None
+        door = Door(protocol, self, self.turn, self.limits, proxy_from)
+        loop = asyncio.get_running_loop()
+        listener = await open_listener(loop, address, lambda: SocketTransport(door))
+        self.doors.append(OpenDoor(name, address, listener))
+
+    def _proxy_rule(self) -> Callable[[str], bool]:
+        networks = [ipaddress.ip_network(text, strict=False) for text in self.config.network.proxy_from]
+
+        def trusted(peer: str) -> bool:
+            host = peer.rpartition(":")[0].strip("[]")
+            return peer == "unix" or any(ipaddress.ip_address(host) in network for network in networks)
+
+        return trusted
+
+    def _check_handshakes(self) -> None:
+        self.limits.expire(self.clock.monotonic_ms)
+        self.scheduler.after(HANDSHAKE_CHECK_MS, self._check_handshakes)
+
+    async def stop(self) -> None:
+        """Close the doors, say goodbye, end every session, close the log."""
+        for door in self.doors:
+            if not isinstance(door.listener, ServerProtocol):
+                door.listener.close()
+        self.begin_turn()
+        for transport in list(self.limits.open):
+            transport.drain()
+        await asyncio.gather(*(d.listener.stop() for d in self.doors if isinstance(d.listener, ServerProtocol)))
+        await self._wait_for_clients()
+        plugins.call_hook(self._manager, "gateway_stopping", gateway=self)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+        self.turn.stop()
+        self.broker.engine.close()
+
+    async def _wait_for_clients(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + DRAIN_SECONDS_MAX
+        while self.limits.open and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for transport in list(self.limits.open):
+            transport.abort()
+        await asyncio.sleep(0)
+
+
+def _tune_interpreter() -> None:
+    """Arrange for low latency: everything made so far is permanent, and threads switch quickly."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return a uvloop where there is one, else asyncio's own (several times slower)."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def as_gateway(server: Server) -> Gateway:
+    """Let the type checker see that a Server is a Gateway."""
+    return server
+
+
+__all__ = ["Server", "StorageError", "new_event_loop"]

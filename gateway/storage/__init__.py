@@ -1,0 +1,1 @@
+"""Storage engines: where messages, queues and metadata live. The interface is in `base`."""
