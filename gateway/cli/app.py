@@ -1,0 +1,221 @@
+"""The `gateway` command and its subcommands; each is implemented in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="gateway",
+    help="One messaging gateway: MQTT and HTTP over one core and one log.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+queues_app = typer.Typer(help="Queues: list, show, create, delete, purge, browse.", no_args_is_help=True)
+app.add_typer(queues_app, name="queues")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file.", show_default=False)]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."),
+]
+Url = Annotated[
+    str, typer.Option("--url", envvar="GATEWAY_URL", help="The HTTP door of a running gateway.")
+]
+User = Annotated[
+    str | None, typer.Option("--user", envvar="GATEWAY_USER", help="Log in as NAME:PASSWORD.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    dev: Annotated[bool, typer.Option("--dev", help="Development: loopback only, any login accepted.")] = False,
+    data: Annotated[Path | None, typer.Option("--data", help="The data directory.", show_default=False)] = None,
+    set_: Sets = None,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from .serve import serve as run
+
+    raise typer.Exit(run(config, dev, data, set_ or []))
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the configuration.")] = Path("gateway.toml"),
+    admin: Annotated[str, typer.Option("--admin", help="Name of the first admin user.")] = "admin",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a configuration file with a first admin user."""
+    from .setup import init as run
+
+    raise typer.Exit(run(path, admin, password_stdin, json))
+
+
+@app.command()
+def check(config: ConfigFile = None, set_: Sets = None, json: Json = False) -> None:
+    """Validate a configuration: exit status 2 and one line per fault."""
+    from .setup import check as run
+
+    raise typer.Exit(run(config, set_ or [], json))
+
+
+@app.command()
+def publish(
+    topic: Annotated[str, typer.Argument(help="The topic, or $queue/NAME.")],
+    body: Annotated[str, typer.Argument(help="The message; - reads standard input.")],
+    qos: Annotated[int, typer.Option(min=0, max=2)] = 1,
+    retain: Annotated[bool, typer.Option("--retain", help="Keep it as the topic's retained message.")] = False,
+    ttl: Annotated[float | None, typer.Option(help="Seconds until it expires.", show_default=False)] = None,
+    content_type: Annotated[str | None, typer.Option(show_default=False)] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="An application header.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Publish one message."""
+    from .messages import publish as run
+
+    raise typer.Exit(run(url, user, topic, body, qos, retain, ttl, content_type, header or [], json))
+
+
+@app.command()
+def subscribe(
+    filters: Annotated[list[str], typer.Argument(help="Topic filters, such as 'sensors/+/temperature' or '#'.")],
+    count: Annotated[int, typer.Option("--count", "-n", help="Stop after so many messages; 0: never.")] = 0,
+    retained: Annotated[bool, typer.Option(help="Begin with retained messages.")] = True,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Print messages as they are published."""
+    from .messages import subscribe as run
+
+    raise typer.Exit(run(url, user, filters, count, retained, json))
+
+
+@app.command()
+def topics(
+    prefix: Annotated[str, typer.Argument(help="Only topics that begin with this.")] = "",
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """List topics that have been published to, retained ones included."""
+    from .listing import topics as run
+
+    raise typer.Exit(run(url, user, prefix, limit, json))
+
+
+@queues_app.command("list")
+def queues_list(
+    prefix: Annotated[str, typer.Argument(help="Only queues that begin with this.")] = "",
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """List queues with depth, unsettled deliveries and consumers."""
+    from .listing import queues as run
+
+    raise typer.Exit(run(url, user, prefix, limit, json))
+
+
+@queues_app.command("show")
+def queues_show(name: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
+    """Show one queue: depth, consumers, groups, bindings, policy."""
+    from .listing import queue as run
+
+    raise typer.Exit(run(url, user, name, json))
+
+
+@queues_app.command("create")
+def queues_create(
+    name: str,
+    kind: Annotated[str, typer.Option(help="classic or stream.")] = "classic",
+    bind: Annotated[list[str] | None, typer.Option("--bind", help="A topic filter; may be repeated.")] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", metavar="KEY=VALUE", help="Such as max_length=1000.")
+    ] = None,
+    durable: Annotated[bool, typer.Option(help="Survive restarts.")] = True,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Create a queue."""
+    from .listing import create as run
+
+    raise typer.Exit(run(url, user, name, kind, bind or [], policy or [], durable, json))
+
+
+@queues_app.command("delete")
+def queues_delete(name: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
+    """Delete a queue and what it holds."""
+    from .listing import delete as run
+
+    raise typer.Exit(run(url, user, name, json))
+
+
+@queues_app.command("purge")
+def queues_purge(name: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
+    """Drop what waits in a queue."""
+    from .listing import purge as run
+
+    raise typer.Exit(run(url, user, name, json))
+
+
+@queues_app.command("browse")
+def queues_browse(
+    name: str,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    start: Annotated[int, typer.Option(help="The first offset to show.")] = 0,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Look at waiting messages without touching them."""
+    from .listing import browse as run
+
+    raise typer.Exit(run(url, user, name, start, limit, json))
+
+
+@app.command()
+def bench(
+    address: Annotated[str, typer.Argument(help="The MQTT door, HOST:PORT.")] = "127.0.0.1:1883",
+    qos: Annotated[int, typer.Option(min=0, max=1)] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1)] = 5.0,
+    window: Annotated[int, typer.Option(min=1, max=10_000, help="Unacknowledged messages at once.")] = 1000,
+    size: Annotated[int, typer.Option(min=1, max=60_000, help="Bytes of payload.")] = 128,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Measure one publisher and one subscriber over MQTT."""
+    from .bench import bench as run
+
+    raise typer.Exit(run(address, qos, seconds, window, size, user, json))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from ..version import __version__
+
+    print(f"gateway {__version__} (Python {sys.version.split()[0]})")

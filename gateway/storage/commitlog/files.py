@@ -1,0 +1,67 @@
+"""Every call to the operating system that the log makes, in one object.
+
+Tests replace it to have writes fail, fall short or be forgotten; nothing else in the engine
+touches a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+
+class Files:
+    """The real thing. Every method may raise OSError."""
+
+    def open(self, path: Path) -> int:
+        """Open for reading and writing, creating the file."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> int:
+        """Write at an offset; return how many bytes were written, maybe fewer than given."""
+        return os.pwrite(descriptor, data, offset)
+
+    def read(self, descriptor: int, size: int, offset: int) -> bytes:
+        """Read at an offset; fewer bytes at the end of the file."""
+        return os.pread(descriptor, size, offset)
+
+    def sync(self, descriptor: int) -> None:
+        """Wait until the data is on disk. Called in a thread."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(descriptor)
+        else:
+            os.fsync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut the file off."""
+        os.ftruncate(descriptor, size)
+
+    def reserve(self, descriptor: int, size: int) -> None:
+        """Reserve room, so that writing does not change the file's size. Fine if unsupported."""
+        if hasattr(os, "posix_fallocate"):
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(descriptor, 0, size)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make created, renamed and removed names durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close a file."""
+        os.close(descriptor)
+
+    def lock(self, path: Path) -> int:
+        """Take an exclusive lock for as long as the returned descriptor is open. Raise BlockingIOError."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor

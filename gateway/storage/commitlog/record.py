@@ -1,0 +1,259 @@
+"""Records: how messages, journal entries and keys look in the log (docs/storage-format.md).
+
+    mark(2) length(4) crc32(4) | kind(1) ...          all integers little-endian
+
+`length` and the checksum cover everything from `kind` on. The mark lets recovery find the
+next record after a damaged one. Encoding a message is the hot path: one struct, one join,
+one checksum, with everything that repeats (topics, origins, queue ids) cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final
+from zlib import crc32
+
+import msgspec
+
+from gateway.core.message import NO_PROPERTIES, Message, Origin, Properties
+
+MARK: Final = b"\xa9R"
+HEADER: Final = Struct("<2sII")
+HEADER_BYTES: Final = HEADER.size
+
+MESSAGE: Final = 1
+SETTLE: Final = 2
+DELIVERED: Final = 3
+CURSOR: Final = 4
+DROP_QUEUE: Final = 5
+PUT: Final = 6
+DELETE: Final = 7
+KINDS: Final = frozenset((MESSAGE, SETTLE, DELIVERED, CURSOR, DROP_QUEUE, PUT, DELETE))
+
+#: kind, flags (qos in bits 0-1, retain bit 2), queues, timestamp ms, expires ms, topic, origin, properties lengths
+_MESSAGE: Final = Struct("<BBHqqHHI")
+_SETTLE: Final = Struct("<BIBI")  # kind, queue, outcome, count; then positions u64
+_DELIVERED: Final = Struct("<BII")  # kind, queue, count; then positions u64, then tags u32
+_CURSOR: Final = Struct("<BIQ")  # kind, queue, offset; then the group's name
+_DROP: Final = Struct("<BI")  # kind, queue
+_PUT: Final = Struct("<BI")  # kind, key length; then key, value
+
+CACHED_MAX: Final = 65_536  # topics and origins whose encoding is remembered; some 10 MB
+
+_topics: dict[str, bytes] = {}
+_origins: dict[Origin, bytes] = {}
+_queue_ids: dict[Sequence[int], bytes] = {}
+_origins_read: dict[bytes, Origin] = {}
+
+
+def encode_message(message: Message, queue_ids: Sequence[int]) -> tuple[bytes, bytes]:
+    """Return (header, payload) of a message record."""
+    topic = _topics.get(message.topic)
+    if topic is None:
+        topic = _remember(_topics, message.topic, message.topic.encode())
+    origin = _origins.get(message.origin)
+    if origin is None:
+        origin = _remember(_origins, message.origin, _encode_origin(message.origin))
+    ids = _queue_ids.get(queue_ids)
+    if ids is None:
+        ids = _remember(_queue_ids, queue_ids, Struct(f"<{len(queue_ids)}I").pack(*queue_ids))
+    made = message.properties
+    properties = b"" if made is NO_PROPERTIES else encode_properties(made)
+    flags = message.qos | 4 if message.retain else message.qos
+    head = _MESSAGE.pack(
+        MESSAGE,
+        flags,
+        len(ids) >> 2,
+        message.timestamp_ms,
+        message.expires_at_ms,
+        len(topic),
+        len(origin),
+        len(properties),
+    )
+    payload = b"".join((head, ids, topic, origin, properties, message.body))
+    return HEADER.pack(MARK, len(payload), crc32(payload)), payload
+
+
+def _remember(cache: dict[Any, bytes], key: Any, encoded: bytes) -> bytes:
+    if len(cache) >= CACHED_MAX:
+        cache.clear()
+    cache[key] = encoded
+    return encoded
+
+
+def _encode_origin(origin: Origin) -> bytes:
+    parts = (origin.protocol, origin.principal, origin.client_id, origin.peer)
+    # A name is at most some hundred bytes; what is longer is cut rather than refused.
+    return b"\0".join(part.encode("utf-8", "replace")[:16_000] for part in parts)
+
+
+def _decode_origin(data: bytes) -> Origin:
+    known = _origins_read.get(data)
+    if known is None:
+        if len(_origins_read) >= CACHED_MAX:
+            _origins_read.clear()
+        parts = [part.decode("utf-8", "replace") for part in data.split(b"\0")]
+        known = _origins_read[data] = Origin(*parts[:4])
+    return known
+
+
+def decode_message(payload: bytes) -> Message:
+    """Return the message of a payload whose checksum is right."""
+    _, flags, count, timestamp_ms, expires_at_ms, topic_end, origin_end, properties_end = _MESSAGE.unpack_from(payload)
+    start = _MESSAGE.size + 4 * count
+    topic_end += start
+    origin_end += topic_end
+    properties_end += origin_end
+    raw = payload[origin_end:properties_end]
+    return Message(
+        payload[start:topic_end].decode(),
+        payload[properties_end:],
+        flags & 3,
+        flags & 4 != 0,
+        decode_properties(raw) if raw else NO_PROPERTIES,
+        _decode_origin(payload[topic_end:origin_end]),
+        timestamp_ms,
+        expires_at_ms,
+    )
+
+
+def message_facts(payload: bytes) -> tuple[tuple[int, ...], int, int]:
+    """Return (queue ids, size of the body, timestamp ms) without decoding the rest: for recovery."""
+    _, _, count, timestamp_ms, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
+    ids = Struct(f"<{count}I").unpack_from(payload, _MESSAGE.size)
+    size = len(payload) - _MESSAGE.size - 4 * count - topic - origin - properties
+    return ids, size, timestamp_ms
+
+
+_ENCODED_PROPERTIES: Final = tuple(name for name in Properties.__slots__)
+
+
+def encode_properties(properties: Properties) -> bytes:
+    """Encode what is set as a msgpack map; the types of header values are kept."""
+    fields: dict[str, Any] = {}
+    for name in _ENCODED_PROPERTIES:
+        value = getattr(properties, name)
+        if value is not None and value is not False and value != () and value != "":
+            fields[name] = value
+    try:
+        return msgspec.msgpack.encode(fields)
+    except OverflowError:
+        return msgspec.msgpack.encode(_narrow(fields))
+
+
+def _narrow(value: Any) -> Any:
+    """Write integers over 64 bits as text: msgpack has no others, and no protocol's types either."""
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _narrow(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_narrow(item) for item in value]
+    return value
+
+
+def decode_properties(data: bytes) -> Properties:
+    """Return what `encode_properties` wrote; fields of a later minor version are left out."""
+    fields = msgspec.msgpack.decode(data)
+    properties = Properties()
+    for name, value in fields.items():
+        if name == "headers":
+            value = tuple((key, item) for key, item in value)
+        elif name == "keys":
+            value = tuple(value)
+        if name in _ENCODED_PROPERTIES:
+            setattr(properties, name, value)
+    return properties
+
+
+def framed(payload: bytes) -> bytes:
+    """Return a whole record."""
+    return HEADER.pack(MARK, len(payload), crc32(payload)) + payload
+
+
+def encode_settle(queue_id: int, outcome: int, positions: Sequence[int]) -> bytes:
+    """A queue is done with these messages."""
+    count = len(positions)
+    return framed(_SETTLE.pack(SETTLE, queue_id, outcome, count) + Struct(f"<{count}Q").pack(*positions))
+
+
+def decode_settle(payload: bytes) -> tuple[int, int, tuple[int, ...]]:
+    """Return (queue, outcome, positions)."""
+    _, queue_id, outcome, count = _SETTLE.unpack_from(payload)
+    return queue_id, outcome, Struct(f"<{count}Q").unpack_from(payload, _SETTLE.size)
+
+
+def encode_delivered(queue_id: int, positions: Sequence[int], tags: Sequence[int]) -> bytes:
+    """A queue has handed these messages out, once more."""
+    count = len(positions)
+    body = Struct(f"<{count}Q").pack(*positions) + Struct(f"<{count}I").pack(*tags)
+    return framed(_DELIVERED.pack(DELIVERED, queue_id, count) + body)
+
+
+def decode_delivered(payload: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Return (queue, positions, tags)."""
+    _, queue_id, count = _DELIVERED.unpack_from(payload)
+    positions = Struct(f"<{count}Q").unpack_from(payload, _DELIVERED.size)
+    return queue_id, positions, Struct(f"<{count}I").unpack_from(payload, _DELIVERED.size + 8 * count)
+
+
+def encode_cursor(queue_id: int, group: str, offset: int) -> bytes:
+    """A group has settled everything below an offset."""
+    return framed(_CURSOR.pack(CURSOR, queue_id, offset) + group.encode())
+
+
+def decode_cursor(payload: bytes) -> tuple[int, str, int]:
+    """Return (queue, group, offset)."""
+    _, queue_id, offset = _CURSOR.unpack_from(payload)
+    return queue_id, payload[_CURSOR.size :].decode(), offset
+
+
+def encode_drop_queue(queue_id: int) -> bytes:
+    """A queue is gone for good."""
+    return framed(_DROP.pack(DROP_QUEUE, queue_id))
+
+
+def decode_drop_queue(payload: bytes) -> int:
+    """Return the queue."""
+    queue_id: int = _DROP.unpack_from(payload)[1]
+    return queue_id
+
+
+def encode_put(key: str, value: bytes) -> bytes:
+    """A key has a value."""
+    encoded = key.encode()
+    return framed(_PUT.pack(PUT, len(encoded)) + encoded + value)
+
+
+def decode_put(payload: bytes) -> tuple[str, bytes]:
+    """Return (key, value)."""
+    end = _PUT.size + _PUT.unpack_from(payload)[1]
+    return payload[_PUT.size : end].decode(), payload[end:]
+
+
+def encode_delete(key: str) -> bytes:
+    """A key is gone."""
+    return framed(bytes((DELETE,)) + key.encode())
+
+
+def decode_delete(payload: bytes) -> str:
+    """Return the key."""
+    return payload[1:].decode()
+
+
+def without_positions_from(framed: bytes, first: int) -> bytes:
+    """Return a journal record without positions from `first` on: those were never written.
+
+    Other records are returned as they are; b"" if nothing is left.
+    """
+    payload = framed[HEADER_BYTES:]
+    if payload[0] == SETTLE:
+        queue_id, outcome, positions = decode_settle(payload)
+        kept = [position for position in positions if position < first]
+        return encode_settle(queue_id, outcome, kept) if kept else b""
+    if payload[0] == DELIVERED:
+        queue_id, positions, tags = decode_delivered(payload)
+        pairs = [pair for pair in zip(positions, tags, strict=True) if pair[0] < first]
+        return encode_delivered(queue_id, [p for p, _ in pairs], [t for _, t in pairs]) if pairs else b""
+    return framed

@@ -1,0 +1,99 @@
+"""Group commit: one thread that syncs, and whoever waits for it.
+
+While one sync runs, later turns write on; the next sync serves them all together. The thread
+touches nothing but file descriptors and its own few fields under a lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .segment import Segment
+
+LAZY_SECONDS: Final = 0.1  # how long what nobody waits for may stay unsynced
+
+
+class Syncer:
+    """Makes what was written durable, in a thread of its own."""
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._changed = threading.Condition()
+        self._segments: list[Segment] = []  # written to since the last sync, oldest first
+        self._target = 0
+        self._urgent = False
+        self._stopping = False
+        self._idle = True
+        self.synced = 0  # everything before this position is on disk
+        self.failures: list[tuple[int, str]] = []  # (up to this position, reason): never to be on disk
+        self._job: Callable[[], None] | None = None
+        self._thread = threading.Thread(target=self._run, name="log-sync", daemon=True)
+        self._thread.start()
+
+    def wrote(self, segment: Segment, position: int, urgent: bool) -> None:
+        """A turn has written up to `position`; `urgent` if somebody waits for it."""
+        with self._changed:
+            if not self._segments or self._segments[-1] is not segment:
+                self._segments.append(segment)
+            self._target = position
+            self._urgent = self._urgent or urgent
+            if urgent or self._idle:
+                self._changed.notify()
+
+    def hurry(self) -> None:
+        """Somebody waits for what was written earlier."""
+        with self._changed:
+            if self._segments:
+                self._urgent = True
+                self._changed.notify()
+
+    def after_next(self, job: Callable[[], None]) -> None:
+        """Run a job in the thread, once everything written so far is on disk."""
+        with self._changed:
+            self._job = job
+            self._urgent = True
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Sync what is left and end the thread. Idempotent."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._idle = True
+                while not self._segments and self._job is None and not self._stopping:
+                    self._changed.wait()
+                self._idle = False
+                if not self._segments and self._job is None:
+                    return
+                if not self._urgent and not self._stopping:
+                    self._wait_lazily()
+                segments, self._segments = self._segments, []
+                target, self._urgent = self._target, False
+                job, self._job = self._job, None
+            if segments:
+                self._sync(segments, target)
+            if job is not None:
+                job()
+
+    def _wait_lazily(self) -> None:
+        deadline = time.monotonic() + LAZY_SECONDS
+        while not self._urgent and not self._stopping and (left := deadline - time.monotonic()) > 0:
+            self._changed.wait(left)
+
+    def _sync(self, segments: list[Segment], target: int) -> None:
+        try:
+            for segment in segments:
+                segment.sync()
+        except OSError as error:
+            # Never retried: after a failed sync the kernel may have dropped the pages.
+            self.failures.append((target, error.strerror or str(error)))
+        self.synced = target
+        self._notify()
