@@ -31,7 +31,7 @@ from .core.errors import (
     TooLarge,
 )
 from .core.message import Message
-from .core.receiver import Receiver
+from .core.receiver import Item, Receiver
 from .core.scheduler import Scheduler
 from .core.session import Session
 
@@ -56,6 +56,7 @@ __all__ = [
     "GatewayError",
     "Interceptor",
     "InvalidTopic",
+    "Item",
     "NotAuthorized",
     "NotFound",
     "NotStored",
@@ -274,9 +275,12 @@ class Stream:
         self._transport = transport
         self._arrived = bytearray()
         self._ended = False
-        self._congested = False
         self._wake = asyncio.Event()
-        self._waiting: list[Callable[[], None]] = []
+        self._session: Session | None = None
+
+    def hold_back(self, session: Session) -> None:
+        """Deliver nothing to this session while the client does not read what was written."""
+        self._session = session
 
     async def read(self) -> bytes:
         """Return what has arrived, or b"" at the end."""
@@ -288,17 +292,9 @@ class Stream:
         self._transport.resume_reading()
         return data
 
-    def write(self, data: bytes, then: Callable[[], None] | None = None) -> None:
-        """Queue bytes. `then` is called once the peer keeps up, mostly at once.
-
-        Settle there, and a slow client holds at most its window, however much is published.
-        """
+    def write(self, data: bytes) -> None:
+        """Queue bytes; everything queued in a turn is one write to the socket."""
         self._transport.write(data)
-        if then is not None:
-            if self._congested:
-                self._waiting.append(then)
-            else:
-                then()
 
     def established(self) -> None:
         """The client has identified itself: the handshake's time limit no longer applies."""
@@ -316,17 +312,13 @@ class Stream:
         self._wake.set()
 
     def congest(self, congested: bool) -> None:
-        """Note whether the peer reads."""
-        self._congested = congested
-        if not congested:
-            waiting, self._waiting = self._waiting, []
-            for then in waiting:
-                then()
+        """Note whether the client reads."""
+        if self._session is not None:
+            self._session.congest(congested)
 
     def end(self) -> None:
         """No more bytes will come."""
         self._ended = True
-        self._waiting.clear()
         self._wake.set()
 
 

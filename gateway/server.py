@@ -15,12 +15,12 @@ from typing import Any
 import structlog
 
 from . import plugins
-from .api import Address, ConnectionProtocol, Exchange, Gateway, Protocol, ServerProtocol
+from .api import Address, ConnectionProtocol, Exchange, Protocol, ServerProtocol
 from .config import Config, ConfigError, unknown_doors
 from .core.access import Authorizer, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
-from .core.errors import AuthenticationFailed, NotStored, StorageError
+from .core.errors import AuthenticationFailed, GatewayError, NotStored, StorageError
 from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
@@ -136,7 +136,11 @@ class Server:
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, GatewayError):
+            log.info("refused", reason=error.detail)
+        else:
             log.error("bug: a task failed", exc_info=error)
 
     # -- life ---------------------------------------------------------------------------------
@@ -239,11 +243,3 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
-
-
-def as_gateway(server: Server) -> Gateway:
-    """Let the type checker see that a Server is a Gateway."""
-    return server
-
-
-__all__ = ["Server", "StorageError", "new_event_loop"]

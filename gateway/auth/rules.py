@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..api import Action, Authorizer, Principal
+from ..api import Action, Principal
 from ..core.topic import QUEUE_PREFIX, matches
 
 
@@ -23,14 +23,14 @@ def covers(allowed: str, wanted: str) -> bool:
     return len(pattern) == len(levels)
 
 
-class Admins(Authorizer):
+class Admins:
     """Administrators may do everything."""
 
     def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
         return True if principal.admin else None
 
 
-class UserRules(Authorizer):
+class UserRules:
     """Users may publish and subscribe where their filters say; a queue `q` is `$queue/q`."""
 
     def __init__(self, rules: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]], anonymous: bool) -> None:

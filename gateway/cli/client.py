@@ -37,7 +37,7 @@ class Client:
             raise Refused(problem_text(response.status_code, response.content))
         return response.json() if response.content else None
 
-    def events(self, path: str, parameters: list[tuple[str, str]]) -> Iterator[Any]:
+    def events(self, path: str, parameters: list[tuple[str, str | int | float | bool | None]]) -> Iterator[Any]:
         """Yield the data of server-sent events of type `message`."""
         try:
             with self._http.stream("GET", path, params=parameters, timeout=None) as response:  # noqa: S113

@@ -49,7 +49,7 @@ def publish(
 
 def subscribe(url: str, user: str | None, filters: list[str], count: int, retained: bool, as_json: bool) -> int:
     """Print messages until `count` have come, or for ever."""
-    parameters = [("filter", topic_filter) for topic_filter in filters]
+    parameters: list[tuple[str, str | int | float | bool | None]] = [("filter", f) for f in filters]
     parameters.append(("retained", str(retained).lower()))
     seen = 0
     try:

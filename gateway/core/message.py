@@ -10,6 +10,7 @@ format; nobody else looks at them.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 HeaderScalar = bool | int | float | str | bytes | None
 HeaderValue = HeaderScalar | list["HeaderValue"] | dict[str, "HeaderValue"]
@@ -52,6 +53,25 @@ class Origin:
 
 
 NOWHERE = Origin("gateway")
+
+
+#: What a message can say about itself: every attribute of `Properties` but its native encoding.
+PROPERTY_NAMES: Final = (
+    "content_type",
+    "content_encoding",
+    "correlation",
+    "reply_to",
+    "message_id",
+    "timestamp_ms",
+    "priority",
+    "key",
+    "tag",
+    "keys",
+    "deliver_at_ms",
+    "traceparent",
+    "text",
+    "headers",
+)
 
 
 class Properties:
@@ -118,26 +138,22 @@ class Properties:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Properties) and all(
-            getattr(self, name) == getattr(other, name)
-            for name in self.__slots__
-            if name not in ("native", "native_format")
+            getattr(self, name) == getattr(other, name) for name in PROPERTY_NAMES
         )
 
     def __hash__(self) -> int:
         return hash((self.message_id, self.correlation, self.content_type))
 
     def __repr__(self) -> str:
-        shown = ((n, getattr(self, n)) for n in self.__slots__ if not n.startswith("native"))
+        shown = ((n, getattr(self, n)) for n in PROPERTY_NAMES)
         return f"Properties({', '.join(f'{n}={v!r}' for n, v in shown if v)})"
 
     def with_headers(self, extra: tuple[tuple[str, HeaderValue], ...]) -> Properties:
         """Return a copy with headers appended; the publisher's own encoding no longer fits it."""
         copy = Properties()
-        for name in self.__slots__:
+        for name in PROPERTY_NAMES:
             setattr(copy, name, getattr(self, name))
         copy.headers = self.headers + extra
-        copy.native = None
-        copy.native_format = ""
         return copy
 
     def header(self, name: str) -> HeaderValue:

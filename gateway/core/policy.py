@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from .errors import Conflict
 
@@ -10,6 +11,9 @@ DROP_HEAD = "drop-head"  # the oldest makes room
 REJECT = "reject"  # the publisher is refused
 
 _INTEGERS = ("ttl_ms", "max_length", "max_bytes", "delivery_limit", "max_age_ms", "retry_delay_ms")
+
+
+POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter")
 
 
 class QueuePolicy:
@@ -66,16 +70,16 @@ class QueuePolicy:
                 if not isinstance(value, str):
                     raise Conflict(f"policy.dead_letter: a topic is expected, not {value!r}")
             else:
-                raise Conflict(f"policy.{name}: no such policy; known: {', '.join(cls.__slots__)}")
+                raise Conflict(f"policy.{name}: no such policy; known: {', '.join(POLICIES)}")
         return cls(**values)  # type: ignore[arg-type]  # checked above, key by key
 
     def to_mapping(self) -> dict[str, int | str]:
         """Return all values by name, for storing and showing."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in POLICIES}
 
     def difference(self, other: QueuePolicy) -> str:
         """Name the first value in which `other` differs, or return an empty string."""
-        for name in self.__slots__:
+        for name in POLICIES:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 return f"{name} is {mine!r}, not {theirs!r}"

@@ -135,9 +135,10 @@ class Session:
         self.receiver = Receiver(self.origin, deliver, messages_max, bytes_max)
         return self.receiver
 
-    def own_queue(self, name: str, durable: bool, policy: QueuePolicy) -> bool:
+    def own_queue(self, name: str, durable: bool, policy: QueuePolicy | None = None) -> bool:
         """Give the session a queue of its own; return True if it was there, subscriptions and all."""
         assert self.receiver is not None, "call receive first: subscriptions bind both"
+        policy = policy or QueuePolicy()
         full_name = SESSION_PREFIX + name
         catalog = self.broker.catalog
         found = catalog.queues.get(full_name)
@@ -259,6 +260,19 @@ class Session:
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
         """Settle a delivery; False if that was done already or its queue is gone."""
         return self.broker.settle(delivery, outcome, delay_ms)
+
+    def congest(self, congested: bool) -> None:
+        """The client does not read (True), or reads again: hold back, or hand over what was held."""
+        if congested:
+            if self.receiver is not None:
+                self.receiver.congested = True
+            for consumer in self.consumers:
+                consumer.congested = True
+            return
+        if self.receiver is not None:
+            self.broker.relieve(self.receiver)
+        for consumer in self.consumers:
+            self.broker.resume(consumer)
 
     # -- end ------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def _check_common(name: str, kind: str) -> None:
         raise InvalidTopic(f"a {kind} may have {TOPIC_BYTES_MAX} bytes")
     if "\0" in name:
         raise InvalidTopic(f"a {kind} must not contain U+0000")
-    if any("\ud800" <= char <= "\udfff" for char in name):
+    if any(0xD800 <= ord(char) <= 0xDFFF for char in name):
         raise InvalidTopic(f"a {kind} must be valid Unicode")
     if name.count("/") >= LEVELS_MAX:
         raise InvalidTopic(f"a {kind} may have {LEVELS_MAX} levels")

@@ -126,17 +126,8 @@ class MqttConnection:
 
     def congested(self, congested: bool) -> None:
         self._congested = congested
-        session = self._session
-        if session is None or session.receiver is None:
-            return
-        if congested:
-            session.receiver.congested = True
-            for consumer in session.consumers:
-                consumer.congested = True
-        else:
-            session.broker.relieve(session.receiver)
-            for consumer in session.consumers:
-                session.broker.resume(consumer)
+        if self._session is not None:
+            self._session.congest(congested)
 
     def closed(self, error: Exception | None) -> None:
         self._mqtt.keep_alive.forget(self)

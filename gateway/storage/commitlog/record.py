@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from gateway.core.message import NO_PROPERTIES, Message, Origin, Properties
+from gateway.core.message import NO_PROPERTIES, PROPERTY_NAMES, Message, Origin, Properties
 
 MARK: Final = b"\xa9R"
 HEADER: Final = Struct("<2sII")
@@ -126,7 +126,7 @@ def message_facts(payload: bytes) -> tuple[tuple[int, ...], int, int]:
     return ids, size, timestamp_ms
 
 
-_ENCODED_PROPERTIES: Final = tuple(name for name in Properties.__slots__)
+_ENCODED_PROPERTIES: Final = (*PROPERTY_NAMES, "native", "native_format")
 
 
 def encode_properties(properties: Properties) -> bytes:

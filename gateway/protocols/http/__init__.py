@@ -1,0 +1,18 @@
+"""The HTTP door: REST, server-sent events, WebSockets. See docs/protocols/http.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...api import Protocol
+from ...hookspecs import hookimpl
+from .door import HttpDoor
+
+__all__ = ["HttpDoor", "gateway_protocols"]
+
+
+@hookimpl
+def gateway_protocols(config: Any) -> Iterable[Protocol]:
+    """Offer the HTTP door."""
+    return [HttpDoor()]

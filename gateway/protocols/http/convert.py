@@ -1,0 +1,264 @@
+"""A message as JSON, both ways: pure functions.
+
+A body that is UTF-8 is `body`, any other is `body_base64`; the same holds for `correlation`.
+Application headers are an object, or a list of [name, value] where a name repeats. JSON has
+no bytes and no NaN: they are the objects {"$base64": ...} and {"$float": "nan"}, and a map
+of one key that begins with "$" is wrapped as {"$map": ...}, so that nothing is ambiguous.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import msgspec
+
+from ...core.message import Message, Origin, Properties
+from .limits import TTL_SECONDS_MAX
+from .problems import Refused
+
+Headers = tuple[tuple[str, Any], ...]
+
+_INT_MIN = -(1 << 63)  # what the log and the other doors can hold
+_INT_MAX = (1 << 63) - 1
+HEADER_DEPTH_MAX = 32  # nobody reads deeper; encoders recurse
+
+
+class JsonMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message as clients write it: a batch line, or a WebSocket's publish."""
+
+    body: str | None = None
+    body_base64: str | None = None
+    topic: str | None = None
+    qos: int = 1
+    retain: bool = False
+    ttl: float | None = None
+    key: str | None = None
+    tag: str | None = None
+    headers: dict[str, Any] | list[tuple[str, Any]] | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    message_id: str | None = None
+    idempotency_key: str | None = None
+    reply_to: str | None = None
+    correlation: str | None = None
+    correlation_base64: str | None = None
+    priority: int | None = None
+    timestamp: int | None = None
+    keys: list[str] | None = None
+    traceparent: str | None = None
+    delay: float | None = None
+
+
+# -- JSON to message ----------------------------------------------------------------------
+
+
+def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, now_ms: int) -> Message:
+    """Return the message. Raise Refused naming the field that does not fit."""
+    if line.topic is not None:
+        topic = line.topic
+    if line.body is not None:
+        body = line.body.encode()
+        text = True
+        if line.body_base64 is not None:
+            raise Refused("invalid-parameter", "body and body_base64 exclude each other; send one of them")
+    else:
+        body, text = from_base64(line.body_base64 or "", "body_base64"), False
+    if line.qos != 1 and line.qos not in (0, 2):
+        raise Refused("invalid-parameter", f"qos is {line.qos}; 0, 1 or 2 is expected")
+    if line.delay is not None:
+        raise no_schedules()
+    properties = Properties(message_id=message_id, key=line.key, tag=line.tag, text=text)
+    if line.headers or _has_rare(line):
+        _set_rare(properties, line)
+    expires_at_ms = 0 if line.ttl is None else now_ms + check_ttl(line.ttl)
+    return Message(topic, body, line.qos, line.retain, properties, origin, now_ms, expires_at_ms)
+
+
+def _has_rare(line: JsonMessage) -> bool:
+    return (
+        line.content_type is not None
+        or line.content_encoding is not None
+        or line.reply_to is not None
+        or line.correlation is not None
+        or line.correlation_base64 is not None
+        or line.priority is not None
+        or line.timestamp is not None
+        or line.keys is not None
+        or line.traceparent is not None
+    )
+
+
+def _set_rare(properties: Properties, line: JsonMessage) -> None:
+    properties.content_type = line.content_type
+    properties.content_encoding = line.content_encoding
+    properties.reply_to = line.reply_to
+    properties.traceparent = line.traceparent
+    if line.correlation is not None:
+        properties.correlation = line.correlation.encode()
+    elif line.correlation_base64 is not None:
+        properties.correlation = from_base64(line.correlation_base64, "correlation_base64")
+    if line.priority is not None:
+        properties.priority = check_priority(line.priority)
+    if line.timestamp is not None:
+        properties.timestamp_ms = check_timestamp(line.timestamp)
+    if line.keys is not None:
+        properties.keys = tuple(line.keys)
+    if line.headers:
+        pairs = line.headers.items() if isinstance(line.headers, dict) else line.headers
+        properties.headers = tuple((name, value_from_json(value)) for name, value in pairs)
+
+
+def no_schedules() -> Refused:
+    """Return the refusal of a delayed message."""
+    return Refused("not-available", "delay: schedules are not available yet; publish when the message is due")
+
+
+def check_ttl(seconds: float) -> int:
+    """Return milliseconds."""
+    if not 0 < seconds <= TTL_SECONDS_MAX:
+        raise Refused(
+            "invalid-parameter", f"ttl is {seconds}; seconds above 0, at most {TTL_SECONDS_MAX}, are expected"
+        )
+    return max(1, int(seconds * 1000))
+
+
+def check_priority(priority: int) -> int:
+    """Return the priority if it is one."""
+    if not 0 <= priority <= 255:
+        raise Refused("invalid-parameter", f"priority is {priority}; 0 to 255 is expected")
+    return priority
+
+
+def check_timestamp(timestamp_ms: int) -> int:
+    """Return the time if the log can hold it."""
+    if not 0 <= timestamp_ms < 1 << 63:
+        raise Refused("invalid-parameter", "timestamp: Unix milliseconds are expected")
+    return timestamp_ms
+
+
+def from_base64(text: str, field: str) -> bytes:
+    """Decode standard base64. Raise Refused naming the field."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refused("invalid-parameter", f"{field}: {error}; standard base64 is expected") from error
+
+
+def value_from_json(value: Any, depth: int = 0) -> Any:
+    """Return an application header's value."""
+    if isinstance(value, int):
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise Refused("invalid-parameter", "headers: a whole number has 64 bits; send a float or a text")
+        return value
+    if not isinstance(value, (list, dict)):
+        return value
+    if depth >= HEADER_DEPTH_MAX:
+        raise Refused("invalid-parameter", f"headers: values may be nested {HEADER_DEPTH_MAX} deep")
+    if isinstance(value, list):
+        return [value_from_json(item, depth + 1) for item in value]
+    if len(value) == 1:
+        (name, inner) = next(iter(value.items()))
+        if name == "$base64" and isinstance(inner, str):
+            return from_base64(inner, "headers")
+        if name == "$float" and inner in ("nan", "inf", "-inf"):
+            return float(inner)
+        if name == "$map" and isinstance(inner, dict):
+            value = inner
+    return {key: value_from_json(item, depth + 1) for key, item in value.items()}
+
+
+# -- message to JSON ----------------------------------------------------------------------
+
+
+def to_mapping(message: Message, retain: bool) -> dict[str, Any]:
+    """Return what clients read of a message. `retain`: it comes from the retained store."""
+    found: dict[str, Any] = {"topic": message.topic}
+    put_bytes(found, "body", message.body)
+    found["qos"] = int(message.qos)
+    found["retain"] = retain
+    found["timestamp"] = message.timestamp_ms
+    if message.expires_at_ms:
+        found["expires_at"] = message.expires_at_ms
+    properties = properties_to_mapping(message.properties)
+    if properties:
+        found["properties"] = properties
+    if message.properties.headers:
+        found["headers"] = headers_to_json(message.properties.headers)
+    return found
+
+
+def properties_to_mapping(properties: Properties) -> dict[str, Any]:
+    """Return the properties that are there, application headers excepted."""
+    found: dict[str, Any] = {}
+    for name in ("content_type", "content_encoding", "reply_to", "message_id", "priority", "key", "tag"):
+        value = getattr(properties, name)
+        if value is not None:
+            found[name] = value
+    if properties.correlation is not None:
+        put_bytes(found, "correlation", properties.correlation)
+    if properties.timestamp_ms is not None:
+        found["timestamp"] = properties.timestamp_ms
+    if properties.keys:
+        found["keys"] = list(properties.keys)
+    if properties.deliver_at_ms is not None:
+        found["deliver_at"] = properties.deliver_at_ms
+    if properties.traceparent is not None:
+        found["traceparent"] = properties.traceparent
+    return found
+
+
+def put_bytes(found: dict[str, Any], name: str, data: bytes) -> None:
+    """Set `name` to text, or `name_base64` if the data is not UTF-8."""
+    try:
+        found[name] = data.decode()
+    except UnicodeDecodeError:
+        found[name + "_base64"] = base64.b64encode(data).decode()
+
+
+def headers_to_json(headers: Headers) -> dict[str, Any] | list[list[Any]]:
+    """Return application headers as an object, or as pairs if a name repeats."""
+    names = {name for name, _ in headers}
+    if len(names) == len(headers):
+        return {name: value_to_json(value) for name, value in headers}
+    return [[name, value_to_json(value)] for name, value in headers]
+
+
+def value_to_json(value: Any) -> Any:
+    """Return an application header's value as JSON can say it."""
+    if isinstance(value, bytes):
+        return {"$base64": base64.b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if isinstance(value, list):
+        return [value_to_json(item) for item in value]
+    if isinstance(value, dict):
+        inner = {key: value_to_json(item) for key, item in value.items()}
+        ambiguous = len(inner) == 1 and next(iter(inner)).startswith("$")
+        return {"$map": inner} if ambiguous else inner
+    return value
+
+
+class Encoder:
+    """Messages to JSON text, remembering the latest: a fan-out encodes each once."""
+
+    __slots__ = ("_known",)
+
+    KNOWN_MAX = 256  # a turn's worth; entries hold their message, so an identity is not reused
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, bool], tuple[Message, bytes]] = {}
+
+    def encode(self, message: Message, retain: bool) -> bytes:
+        """Return the JSON object of a message, on one line."""
+        identity = (id(message), retain)
+        known = self._known.get(identity)
+        if known is not None:
+            return known[1]
+        data = msgspec.json.encode(to_mapping(message, retain))
+        if len(self._known) >= self.KNOWN_MAX:
+            self._known.clear()
+        self._known[identity] = (message, data)
+        return data

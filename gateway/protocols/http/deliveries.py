@@ -1,0 +1,187 @@
+"""Pulling: `receive` with a lease, and settling by the delivery's id.
+
+A consumer exists only while its request waits. What it was given stays unsettled under a
+lease whose id nobody can guess; whoever has it may settle, until the lease is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from ...api import Conflict, Delivery, Session
+from ...core.message import Outcome
+from .answers import Receive, Scope, Send, send_json
+from .context import Context
+from .convert import to_mapping
+from .limits import (
+    LEASE_SECONDS_DEFAULT,
+    LEASE_SECONDS_MAX,
+    RECEIVE_MAX,
+    RECEIVE_TURN_SECONDS,
+    RECEIVE_WAIT_SECONDS_MAX,
+)
+from .models import Deliveries, Extension, Nack
+from .problems import Refused
+from .publish import ClientGone
+from .requests import Forward, problems, queue_name, session_of
+
+OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
+
+_encode = msgspec.json.Encoder().encode
+
+
+def add_routes(routes: APIRouter, context: Context) -> None:
+    """Add the routes."""
+
+    @routes.post(
+        "/v1/queues/{queue}/receive",
+        summary="Receive messages under a lease",
+        response_model=Deliveries,
+        responses=problems(404, 409),
+    )
+    async def receive(
+        request: Request,
+        queue: str,
+        max: Annotated[int, Query(ge=1, le=RECEIVE_MAX)] = 1,
+        wait: Annotated[float, Query(ge=0, le=RECEIVE_WAIT_SECONDS_MAX, description="Seconds")] = 0,
+        lease: Annotated[
+            float, Query(gt=0, le=LEASE_SECONDS_MAX, description="Seconds")
+        ] = LEASE_SECONDS_DEFAULT,
+        group: Annotated[str, Query(description="Of a stream")] = "",
+    ) -> Response:
+        """Wait until there is at least one message, or the time is over.
+
+        Settle each by its `id`; what is not settled when its lease ends is delivered again.
+        """
+        if group.startswith("$"):
+            raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
+        poll = Poll(context, queue_name(request), group, max, wait, lease)
+        return Forward(poll.answer)
+
+    @routes.post("/v1/deliveries/{id}/ack", summary="Acknowledge", status_code=204, responses=problems(404))
+    async def ack(request: Request, id: str) -> Response:
+        """The message is done with."""
+        await session_of(context, request)
+        context.gateway.broker.leases.settle(id, Outcome.ACK)
+        return Response(status_code=204)
+
+    @routes.post("/v1/deliveries/{id}/nack", summary="Give back", status_code=204, responses=problems(404))
+    async def nack(request: Request, id: str, wanted: Nack | None = None) -> Response:
+        """Have the message delivered again, or give up on it."""
+        await session_of(context, request)
+        how = wanted or Nack(outcome="requeue", delay=0)
+        context.gateway.broker.leases.settle(id, OUTCOMES[how.outcome], int(how.delay * 1000))
+        return Response(status_code=204)
+
+    @routes.post(
+        "/v1/deliveries/{id}/extend", summary="Extend a lease", status_code=204, responses=problems(404)
+    )
+    async def extend(request: Request, id: str, wanted: Extension | None = None) -> Response:
+        """Start the lease again from now."""
+        await session_of(context, request)
+        seconds = wanted.lease if wanted is not None else LEASE_SECONDS_DEFAULT
+        context.gateway.broker.leases.extend(id, int(seconds * 1000))
+        return Response(status_code=204)
+
+
+class Poll:
+    """One receive request under way."""
+
+    def __init__(
+        self, context: Context, queue: str, group: str, count: int, wait: float, lease: float
+    ) -> None:
+        self._context = context
+        self._queue = queue
+        self._group = group
+        self._count = count
+        self._wait = wait
+        self._lease_ms = max(1, int(lease * 1000))
+        self._held: list[Delivery] = []
+        self._wake = asyncio.Event()
+        self._gone = False
+
+    def stop(self) -> None:
+        """The gateway stops: answer with what there is."""
+        self._wake.set()
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for deliveries and send them. Raise NotFound, NotAuthorized or Conflict."""
+        context = self._context
+        lent = await context.sessions.of(scope["client"], scope["headers"])
+        session = lent.take()
+        context.lasting.add(self)
+        watch = asyncio.create_task(self._watch(receive))
+        try:
+            await self._collect(session)
+            await asyncio.sleep(0)  # a client that has just left is noticed here
+            if self._gone:
+                raise ClientGone
+            await send_json(send, self._lease())
+        except BaseException:
+            self._give_back(session)
+            raise
+        finally:
+            watch.cancel()
+            context.lasting.discard(self)
+            lent.give_back()
+
+    async def _collect(self, session: Session) -> None:
+        broker = self._context.gateway.broker
+        queue = broker.catalog.queues.get(self._queue)
+        if queue is not None and queue.auto_delete:
+            raise Conflict(
+                f"queue {self._queue!r} is deleted with its last consumer, and a receive is a consumer only "
+                "while it waits; consume it over the WebSocket"
+            )
+        consumer = session.consume(self._queue, self._deliver, self._count, self._group)
+        try:
+            wait = self._wait
+            if consumer.group is not None and consumer.group.wants():
+                wait = max(wait, RECEIVE_TURN_SECONDS)
+            if wait and not self._context.stopping:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._context.gateway.begin_turn()
+            session.cancel(consumer, give_back=False)
+
+    def _deliver(self, batch: list[Delivery]) -> None:
+        self._held += batch
+        self._wake.set()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._wake.set()
+
+    def _lease(self) -> bytes:
+        leases = self._context.gateway.broker.leases
+        shown: list[dict[str, Any]] = []
+        for delivery in self._held:
+            token = secrets.token_urlsafe(18)
+            leases.hold(token, delivery, self._lease_ms)
+            found = {
+                "id": token,
+                "queue": self._queue,
+                "attempt": delivery.attempt,
+                "offset": delivery.offset,
+            }
+            shown.append({**found, **to_mapping(delivery.message, False)})
+        self._held = []
+        return _encode({"deliveries": shown})
+
+    def _give_back(self, session: Session) -> None:
+        """Nobody has seen these: they are as they were."""
+        self._context.gateway.begin_turn()
+        for delivery in reversed(self._held):
+            session.settle(delivery, Outcome.RETRY, 1)
+        self._held = []

@@ -1,0 +1,89 @@
+"""Every limit of the HTTP door, by name, with its reason.
+
+What operators may want to change comes from the configuration's `limits` and `http`
+sections; the rest are constants of the protocol's contract.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+BODY_BYTES_MAX = 16 << 20  # a message, or a batch, is held in memory whole: not a file transfer
+HANDSHAKE_SECONDS_MAX = 10.0  # a request head is a packet or two; longer is slow-loris
+CONNECTIONS_MAX = 10_000  # at about 10 KB each, 100 MB
+BODY_SECONDS_MAX = 60.0  # the largest body at 2.2 Mbit/s
+KEEP_ALIVE_SECONDS_MAX = 75.0  # longer than common clients' pools keep a connection: they close first
+DRAIN_SECONDS_MAX = 3.0  # what requests get to finish in when the gateway stops
+
+JSON_BYTES_MAX = 1 << 20  # of a request to declare, seek or settle: a thousand bindings of a thousand bytes
+HEAD_BYTES_MAX = 64 << 10  # other servers allow 8 to 80 KiB
+HEADERS_MAX = 200  # application properties are headers: generous, yet a loop over them is short
+TARGET_PARAMETERS_MAX = 100  # `filter` may repeat; each is looked at once
+IDEMPOTENCY_KEY_MAX = 255  # characters; a UUID has 36
+
+BATCH_LINES_MAX = 200_000  # 16 MiB of the shortest sensible lines
+BATCH_CHUNK_BYTES = 64 << 10  # parsed and published between two turns: about 2 ms
+REJECTED_SHOWN_MAX = 1000  # an answer is read by people or retried: nobody reads more
+
+PAGE_MAX = 1000  # entries of one page of a listing
+PAGE_DEFAULT = 100
+LISTING_CHECKS_MAX = 10_000  # authorizations asked for one page, then the client asks for the next
+
+RECEIVE_MAX = 1000  # deliveries in one answer
+RECEIVE_WAIT_SECONDS_MAX = 60.0  # proxies cut idle requests off at about a minute
+RECEIVE_TURN_SECONDS = 0.05  # what a receive without `wait` gives a queue that has messages to deliver them
+LEASE_SECONDS_DEFAULT = 30.0
+LEASE_SECONDS_MAX = 12 * 3600.0  # a shift; what is held longer has been forgotten
+DELAY_SECONDS_MAX = 7 * 86_400.0  # a nack's delay is a timer in memory, not a schedule
+TTL_SECONDS_MAX = 4_294_967_295  # what MQTT's message expiry can say
+BINDINGS_MAX = 1000  # of one request
+
+HEARTBEAT_SECONDS = 15.0  # proxies drop connections that are silent for 30 to 60 s
+FILTERS_MAX = 100  # of one subscription request
+LINGER_MS = 60_000  # EventSource reconnects within seconds; a laptop's lid takes longer
+LINGERING_MAX = 1000  # subscriptions without a client; the longest without one goes first
+REPLAY_EVENTS_MAX = 1000  # of one subscription
+REPLAY_BYTES_MAX = 1 << 20  # of one subscription
+REPLAY_BYTES_TOTAL_MAX = 64 << 20  # of all subscriptions, shared out evenly
+REPLAY_BYTES_MIN = 16 << 10  # an even share never goes below this
+EVENT_CHUNK_BYTES = 64 << 10  # written at a time: what a socket's buffer takes
+STREAM_WINDOW = 256  # of an SSE reader of a stream: sent is settled, so this only bounds memory
+
+WS_WINDOW_DEFAULT = 100
+WS_WINDOW_MAX = 10_000
+WS_PENDING_BYTES_MAX = 1 << 20  # answers a client has not read; then its requests are not read either
+WS_PUBLISHES_WAITING_MAX = 1000  # for the disk; then the client's next requests are not read
+WS_OWN_QUEUE_MESSAGES_MAX = 10_000  # of a WebSocket's QoS 1 subscriptions: as a live receiver's inbox
+WS_OWN_QUEUE_BYTES_MAX = 4 << 20
+WS_SUBSCRIPTIONS_MAX = 1000
+WS_CONSUMERS_MAX = 100
+BRIDGE_PENDING_BYTES_MAX = 256 << 10  # then the connection is told that its client does not read
+CLOSE_SECONDS_MAX = 5.0  # what a client gets to read the last of a WebSocket that is being closed
+
+SESSION_SECONDS_MAX = 60.0  # how long a revoked login may still be served
+SESSIONS_MAX = 1024  # distinct (address, login) pairs with a request in the last minute
+METRIC_QUEUES_MAX = 200  # queues with a time series of their own; the others are summed up
+
+
+class Limits:
+    """The limits an operator can set."""
+
+    __slots__ = (
+        "body_bytes_max",
+        "body_seconds_max",
+        "connections_max",
+        "handshake_seconds_max",
+        "keep_alive_seconds_max",
+        "origins",
+    )
+
+    def __init__(self, config: Any = None) -> None:
+        limits = getattr(config, "limits", None)
+        http = getattr(config, "http", None)
+        self.body_bytes_max = int(getattr(limits, "body_bytes_max", BODY_BYTES_MAX))
+        self.handshake_seconds_max = float(getattr(limits, "handshake_seconds_max", HANDSHAKE_SECONDS_MAX))
+        self.connections_max = int(getattr(limits, "connections_max", CONNECTIONS_MAX))
+        self.body_seconds_max = float(getattr(http, "body_seconds_max", BODY_SECONDS_MAX))
+        self.keep_alive_seconds_max = float(getattr(http, "keep_alive_seconds_max", KEEP_ALIVE_SECONDS_MAX))
+        #: Web pages of other origins that may use the door: `https://app.example`, or `*`.
+        self.origins = frozenset(str(origin).rstrip("/") for origin in getattr(http, "origins", ()))

@@ -1,0 +1,227 @@
+"""What goes over the wire as JSON, for FastAPI to check and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .limits import BINDINGS_MAX, DELAY_SECONDS_MAX, LEASE_SECONDS_DEFAULT, LEASE_SECONDS_MAX
+
+COUNT_MAX = (1 << 63) - 1
+
+
+class Strict(BaseModel):
+    """A request: what is not known is refused, so that a misspelt field is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Problem(BaseModel):
+    """Why something was refused, and what to do about it (RFC 9457)."""
+
+    type: str = Field(description="Relative reference to the entry of /docs that explains the kind")
+    title: str
+    status: int
+    detail: str
+
+
+class Published(BaseModel):
+    """The message is stored, if anybody needs it to be."""
+
+    id: str = Field(description="The message's id: X-Message-Id, or one made by the gateway")
+    topic: str
+    duplicate: bool = Field(description="The Idempotency-Key was seen before; nothing was published")
+    subscribers: bool = Field(description="Some subscriber, queue or retained value took it")
+
+
+class RejectedLine(BaseModel):
+    """A line of a batch that was not published."""
+
+    line: int
+    problem: Problem
+
+
+class BatchPublished(BaseModel):
+    """What has become of a batch."""
+
+    accepted: int
+    rejected: list[RejectedLine]
+    rejected_count: int | None = Field(None, description="Only there if `rejected` does not list them all")
+
+
+class BatchLine(Strict):
+    """One line of a batch; the WebSocket's `publish` has the same fields."""
+
+    body: str | None = None
+    body_base64: str | None = None
+    topic: str | None = Field(None, description="Default: the topic of the path")
+    qos: Literal[0, 1, 2] = 1
+    retain: bool = False
+    ttl: float | None = Field(None, description="Seconds until the message expires")
+    key: str | None = Field(None, description="Ordering key")
+    tag: str | None = None
+    keys: list[str] | None = Field(None, description="Search keys")
+    headers: dict[str, Any] | list[tuple[str, Any]] | None = Field(None, description="Application headers")
+    content_type: str | None = None
+    content_encoding: str | None = None
+    message_id: str | None = None
+    idempotency_key: str | None = None
+    reply_to: str | None = None
+    correlation: str | None = None
+    correlation_base64: str | None = None
+    priority: int | None = None
+    timestamp: int | None = Field(None, description="The publisher's own, in Unix milliseconds")
+    traceparent: str | None = None
+
+
+class MessageShown(BaseModel):
+    """A message. A body that is not UTF-8 comes as `body_base64`."""
+
+    topic: str
+    body: str | None = None
+    body_base64: str | None = None
+    qos: int
+    retain: bool
+    timestamp: int = Field(description="When it was published, in Unix milliseconds")
+    expires_at: int | None = None
+    properties: dict[str, Any] | None = None
+    headers: dict[str, Any] | list[list[Any]] | None = None
+
+
+class DeliveryShown(MessageShown):
+    """A message under a lease."""
+
+    id: str = Field(description="What to settle it by: POST /v1/deliveries/{id}/ack")
+    queue: str
+    attempt: int = Field(description="1 for the first")
+    offset: int
+
+
+class Deliveries(BaseModel):
+    """What a receive brought; empty if nothing came in time."""
+
+    deliveries: list[DeliveryShown]
+
+
+class BrowsedMessage(MessageShown):
+    """A message that waits in a queue."""
+
+    offset: int
+    attempts: int
+
+
+class Browsed(BaseModel):
+    """A look into a queue."""
+
+    messages: list[BrowsedMessage]
+    next: int | None = Field(None, description="`start` of the next page; null: there is none")
+
+
+class Policy(Strict):
+    """Limits of a queue; 0 means unlimited."""
+
+    ttl_ms: int = Field(0, ge=0, le=COUNT_MAX)
+    max_length: int = Field(0, ge=0, le=COUNT_MAX)
+    max_bytes: int = Field(0, ge=0, le=COUNT_MAX)
+    overflow: Literal["drop-head", "reject"] = "drop-head"
+    delivery_limit: int = Field(0, ge=0, le=COUNT_MAX, description="Attempts before it is given up on")
+    dead_letter: str = Field("", description="Topic, or $queue/<name>, for what is given up on")
+    max_age_ms: int = Field(0, ge=0, le=COUNT_MAX, description="A stream's retention")
+    retry_delay_ms: int = Field(1000, ge=0, le=int(DELAY_SECONDS_MAX * 1000))
+
+
+class QueueWanted(Strict):
+    """What a queue is to be. What is left out is taken as it is, or by default."""
+
+    kind: Literal["classic", "stream"] | None = Field(None, description="Default: classic")
+    durable: bool | None = Field(None, description="Default: true")
+    auto_delete: bool | None = Field(None, description="Goes when its last consumer goes. Default: false")
+    bindings: list[str] = Field(
+        default=[], max_length=BINDINGS_MAX, description="Filters; added to those there are"
+    )
+    policy: Policy | None = None
+
+
+class GroupShown(BaseModel):
+    """A group of consumers; a classic queue has one, without a name."""
+
+    name: str
+    consumers: int
+    unsettled: int = Field(description="In consumers' hands")
+    delayed: int = Field(description="Given back, waiting for their time")
+    lag: int = Field(description="Messages it has not been given yet")
+    cursor: int | None = Field(None, description="Streams: the next offset")
+
+
+class QueueShown(BaseModel):
+    """A queue and how it is doing."""
+
+    name: str
+    kind: str
+    durable: bool
+    auto_delete: bool
+    depth: int = Field(description="Messages that are in nobody's hands")
+    bytes: int
+    unsettled: int
+    consumers: int
+    first_offset: int | None = None
+    next_offset: int
+    bindings: list[str]
+    policy: Policy
+    groups: list[GroupShown]
+
+
+class QueueList(BaseModel):
+    """A page of queues."""
+
+    queues: list[QueueShown]
+    next: str | None = Field(None, description="`after` of the next page; null: there is none")
+
+
+class TopicShown(BaseModel):
+    """A topic that has a value."""
+
+    topic: str
+    retained: bool
+
+
+class TopicList(BaseModel):
+    """A page of topics."""
+
+    topics: list[TopicShown]
+    next: str | None = Field(None, description="`after` of the next page; null: there is none")
+
+
+class Purged(BaseModel):
+    """How many messages were dropped."""
+
+    purged: int
+
+
+class SeekWanted(Strict):
+    """Where a group is to go on."""
+
+    offset: Annotated[int, Field(ge=0, le=COUNT_MAX)] | Literal["earliest", "latest"]
+
+
+class Nack(Strict):
+    """How a delivery is given back."""
+
+    outcome: Literal["retry", "requeue", "reject"] = Field(
+        "requeue", description="retry: later, costs no attempt; requeue: at once; reject: to the dead letters"
+    )
+    delay: float = Field(0, ge=0, le=DELAY_SECONDS_MAX, description="Seconds until it is delivered again")
+
+
+class Extension(Strict):
+    """How long a lease is to last from now."""
+
+    lease: float = Field(LEASE_SECONDS_DEFAULT, gt=0, le=LEASE_SECONDS_MAX, description="Seconds")
+
+
+class Health(BaseModel):
+    """The gateway answers."""
+
+    status: Literal["ok", "stopping"]
+    version: str

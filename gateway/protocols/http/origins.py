@@ -1,0 +1,84 @@
+"""Web pages of other origins: refused unless `http.origins` names them.
+
+A browser lets any page send requests and open WebSockets to a gateway it can reach, also
+one on the visitor's own machine. Its `Origin` header tells; what is no browser sends none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from .answers import Event, Header, Send
+from .problems import Refused
+
+ANY = "*"
+PREFLIGHT_SECONDS = 600  # what browsers remember at most is between 10 minutes and 2 hours
+ALLOWED = (
+    b"authorization, content-type, content-encoding, if-none-match, idempotency-key, last-event-id, "
+    b"traceparent, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, x-keys, x-text, "
+    b"x-timestamp"
+)
+EXPOSED = (
+    b"etag, x-retained, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, x-keys, "
+    b"x-qos, x-expires-at, traceparent"
+)
+_SAFE = ("GET", "HEAD")  # change nothing, and the browser keeps the answer from the page
+
+
+def allowed_origin(origins: Collection[str], origin: bytes, headers: list[Header], method: str) -> bool:
+    """Tell whether the page may read the answer. Raise Refused if it may not even ask."""
+    name = origin.decode("latin-1")
+    if name in origins or ANY in origins:
+        return True
+    if name.partition("://")[2] == _host(headers):
+        return False  # the gateway's own pages need no permission
+    if method in _SAFE:
+        return False
+    raise Refused(
+        "foreign-origin",
+        f"pages of {name[:200]!r} may not use this gateway; add the origin to http.origins to allow it",
+    )
+
+
+def _host(headers: list[Header]) -> str:
+    for name, value in headers:
+        if name == b"host":
+            return value.decode("latin-1")
+    return ""
+
+
+def _permission(origins: Collection[str], origin: bytes) -> list[Header]:
+    if origin.decode("latin-1") in origins:
+        return [
+            (b"access-control-allow-origin", origin),
+            (b"access-control-allow-credentials", b"true"),
+            (b"vary", b"Origin"),
+        ]
+    # Any page may ask, but not with a login that the browser remembers for its visitor.
+    return [(b"access-control-allow-origin", b"*")]
+
+
+def with_origin(origins: Collection[str], origin: bytes, send: Send) -> Send:
+    """Return a `send` that lets pages of the origin read the answer."""
+    permission = [*_permission(origins, origin), (b"access-control-expose-headers", EXPOSED)]
+
+    async def sending(event: Event) -> None:
+        if event["type"] == "http.response.start":
+            event["headers"] = [*event.get("headers", ()), *permission]
+        await send(event)
+
+    return sending
+
+
+async def preflight(origins: Collection[str], origin: bytes, send: Send) -> None:
+    """Answer a browser that asks what pages of the origin may do."""
+    headers: list[Header] = []
+    if origin.decode("latin-1") in origins or ANY in origins:
+        headers += [
+            *_permission(origins, origin),
+            (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+            (b"access-control-allow-headers", ALLOWED),
+            (b"access-control-max-age", b"%d" % PREFLIGHT_SECONDS),
+        ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

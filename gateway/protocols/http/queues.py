@@ -1,0 +1,309 @@
+"""`/v1/queues`: declare, look at, publish to, browse, purge, delete."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from ...api import Conflict, NotAuthorized, NotFound, Session
+from ...core.access import Action
+from ...core.delivery import Group
+from ...core.policy import QueuePolicy
+from ...core.queue import Queue
+from ...core.router import Binding
+from ...core.stream import StreamQueue
+from ...core.topic import check_filter
+from .context import Context
+from .convert import to_mapping
+from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX
+from .models import (
+    COUNT_MAX,
+    Browsed,
+    GroupShown,
+    Published,
+    Purged,
+    QueueList,
+    QueueShown,
+    QueueWanted,
+    SeekWanted,
+)
+from .problems import Refused
+from .publish import Publishing
+from .requests import Forward, Json, problems, queue_name, session_of
+from .sse import EPHEMERAL_PREFIX, read_offset
+from .topics import BODY, header_parameters, publish_parameters
+
+_encode = msgspec.json.Encoder().encode
+
+
+def add_routes(routes: APIRouter, context: Context) -> None:
+    """Add the routes."""
+    _declare_routes(routes, context)
+    _message_routes(routes, context)
+    _manage_routes(routes, context)
+
+
+def _declare_routes(routes: APIRouter, context: Context) -> None:
+    @routes.put(
+        "/v1/queues/{queue}",
+        summary="Create a queue, or see that it is there",
+        response_model=QueueShown,
+        responses={201: {"description": "Created", "model": QueueShown}, **problems(409, 507)},
+    )
+    async def declare(
+        request: Request,
+        queue: str,
+        wanted: QueueWanted | None = None,
+        update: Annotated[bool, Query(description="Change the policy of a queue that exists")] = False,
+    ) -> Response:
+        """Idempotent: a queue that exists and is the same is left alone; bindings are added.
+
+        A difference is a conflict that names it; `update=true` changes the policy instead.
+        """
+        session = await session_of(context, request)
+        found, created = _declare(
+            context, session, queue_name(request), wanted or QueueWanted.model_validate({}), update
+        )
+        await context.metadata_stored()
+        return Json(_encode(describe(context, found)), 201 if created else 200)
+
+    @routes.get(
+        "/v1/queues/{queue}", summary="Look at a queue", response_model=QueueShown, responses=problems(404)
+    )
+    async def show(request: Request, queue: str) -> Response:
+        """Depth, bindings, policy, and how each group is doing."""
+        session = await session_of(context, request)
+        return Json(_encode(describe(context, _visible(context, session, queue_name(request)))))
+
+    @routes.get("/v1/queues", summary="List queues", response_model=QueueList, responses=problems())
+    async def listing(
+        request: Request,
+        prefix: str = "",
+        after: str = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        """List queues in order of name, as far as the caller may consume or manage them."""
+        session = await session_of(context, request)
+        return Json(_list(context, session, prefix, after, limit))
+
+    @routes.delete(
+        "/v1/queues/{queue}", summary="Delete a queue", status_code=204, responses=problems(404, 507)
+    )
+    async def delete(request: Request, queue: str) -> Response:
+        """Delete a queue with what it holds."""
+        session = await session_of(context, request)
+        context.gateway.broker.delete_queue(_managed(context, session, queue_name(request)))
+        await context.metadata_stored()
+        return Response(status_code=204)
+
+    @routes.delete(
+        "/v1/queues/{queue}/bindings",
+        summary="Remove a binding",
+        status_code=204,
+        responses=problems(404, 507),
+    )
+    async def unbind(request: Request, queue: str, filter: Annotated[str, Query()]) -> Response:
+        """Stop routing what the filter matches to the queue."""
+        session = await session_of(context, request)
+        found = _managed(context, session, queue_name(request))
+        if not context.gateway.broker.catalog.unbind(found, filter):
+            raise NotFound(f"queue {found.name!r} is not bound to {filter!r}; GET it to see its bindings")
+        await context.metadata_stored()
+        return Response(status_code=204)
+
+
+def _message_routes(routes: APIRouter, context: Context) -> None:
+    publishing = Publishing(context)
+
+    @routes.post(
+        "/v1/queues/{queue}/messages",
+        summary="Publish straight to a queue",
+        response_model=Published,
+        responses=problems(404, 413, 429, 501, 507),
+        openapi_extra={"parameters": [*publish_parameters(), *header_parameters()], "requestBody": BODY},
+    )
+    async def publish(request: Request, queue: str) -> Response:
+        """Publish the raw body to `$queue/<name>`; parameters and headers are those of a topic's."""
+        name = queue_name(request)
+        return Forward(lambda scope, receive, send: publishing.to_named_queue(name, scope, receive, send))
+
+    @routes.get(
+        "/v1/queues/{queue}/browse",
+        summary="Look into a queue",
+        response_model=Browsed,
+        responses=problems(404),
+    )
+    async def browse(
+        request: Request,
+        queue: str,
+        start: Annotated[int, Query(ge=0, le=COUNT_MAX, description="First offset")] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        """Show what waits, oldest first. Changes nothing."""
+        session = await session_of(context, request)
+        name = queue_name(request)
+        session.access.check(Action.CONSUME, name)
+        return Json(_browse(context.gateway.broker.catalog.get(name), start, limit))
+
+
+def _manage_routes(routes: APIRouter, context: Context) -> None:
+    @routes.post(
+        "/v1/queues/{queue}/purge", summary="Empty a queue", response_model=Purged, responses=problems(404)
+    )
+    async def purge(request: Request, queue: str) -> Response:
+        """Drop what waits; what consumers hold stays theirs."""
+        session = await session_of(context, request)
+        count = context.gateway.broker.purge(_managed(context, session, queue_name(request)))
+        return Json(_encode({"purged": count}))
+
+    @routes.post(
+        "/v1/queues/{queue}/groups/{group}/seek",
+        summary="Move a stream group",
+        response_model=GroupShown,
+        responses=problems(404, 409),
+    )
+    async def seek(request: Request, queue: str, group: str, wanted: SeekWanted) -> Response:
+        """Go on at an offset; what the group holds unsettled stays with its consumers."""
+        session = await session_of(context, request)
+        name = queue_name(request)
+        session.access.check(Action.CONSUME, name)
+        found = context.gateway.broker.catalog.get(name)
+        if not isinstance(found, StreamQueue):
+            raise Conflict(f"queue {name!r} is {found.kind}; only a stream has groups with positions")
+        if group.startswith("$"):
+            raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
+        offset = read_offset(found, str(wanted.offset), "offset")
+        return Json(_encode(_describe_group(found, context.gateway.broker.seek(found, group, offset))))
+
+
+# -- declaring --------------------------------------------------------------------------------
+
+
+def _declare(
+    context: Context, session: Session, name: str, wanted: QueueWanted, update: bool
+) -> tuple[Queue, bool]:
+    if name.startswith("$"):
+        raise NotAuthorized(f"queue {name!r}: names that begin with $ are the gateway's own; choose another")
+    session.access.check(Action.MANAGE, name)
+    for topic_filter in wanted.bindings:
+        check_filter(topic_filter)
+        if topic_filter.startswith("$"):
+            raise NotAuthorized(f"binding {topic_filter!r}: what begins with $ cannot be bound")
+        session.access.check(Action.SUBSCRIBE, topic_filter)  # to bind is to read
+    catalog = context.gateway.broker.catalog
+    queue = catalog.queues.get(name)
+    policy = None if wanted.policy is None else QueuePolicy.from_mapping(wanted.policy.model_dump())
+    created = queue is None
+    if queue is None:
+        durable = wanted.durable is not False
+        queue, _ = catalog.declare(name, wanted.kind or "classic", policy, durable, bool(wanted.auto_delete))
+    else:
+        _check_same(queue, wanted, None if update else policy)
+        if policy is not None and queue.policy.difference(policy):
+            catalog.set_policy(queue, policy)
+    bound = catalog.bindings.get(name, {})
+    for topic_filter in dict.fromkeys(wanted.bindings):
+        if topic_filter not in bound:
+            catalog.bind(queue, Binding(topic_filter, queue=queue))
+    return (queue, created)
+
+
+def _check_same(queue: Queue, wanted: QueueWanted, policy: QueuePolicy | None) -> None:
+    name = queue.name
+    for what, mine, theirs in (
+        ("kind", queue.kind, wanted.kind),
+        ("durable", queue.durable, wanted.durable),
+        ("auto_delete", queue.auto_delete, wanted.auto_delete),
+    ):
+        if theirs is not None and mine != theirs:
+            raise Conflict(
+                f"queue {name!r} exists and its {what} is {mine!r}, not {theirs!r}; delete it to change that"
+            )
+    difference = queue.policy.difference(policy) if policy is not None else ""
+    if difference:
+        raise Conflict(
+            f"queue {name!r} exists with another policy: {difference}; use ?update=true to change it"
+        )
+
+
+def _managed(context: Context, session: Session, name: str) -> Queue:
+    session.access.check(Action.MANAGE, name)
+    return context.gateway.broker.catalog.get(name)
+
+
+# -- looking ----------------------------------------------------------------------------------
+
+
+def _may_see(session: Session, name: str) -> bool:
+    for action in (Action.CONSUME, Action.MANAGE):
+        try:
+            session.access.check(action, name)
+            return True
+        except NotAuthorized:
+            continue
+    return False
+
+
+def _visible(context: Context, session: Session, name: str) -> Queue:
+    if not _may_see(session, name):
+        raise NotAuthorized(
+            f"{session.principal.name or 'anonymous'} may neither consume nor manage {name!r}"
+        )
+    return context.gateway.broker.catalog.get(name)
+
+
+def _list(context: Context, session: Session, prefix: str, after: str, limit: int) -> bytes:
+    queues = context.gateway.broker.catalog.queues
+    names = heapq.nsmallest(LISTING_CHECKS_MAX + 1, (n for n in queues if n > after and n.startswith(prefix)))
+    shown: list[dict[str, Any]] = []
+    next_after = names[-2] if len(names) > LISTING_CHECKS_MAX else None
+    for index, name in enumerate(names[:LISTING_CHECKS_MAX]):
+        if len(shown) >= limit:
+            next_after = names[index - 1]
+            break
+        if _may_see(session, name):
+            shown.append(describe(context, queues[name]))
+    return _encode({"queues": shown, "next": next_after})
+
+
+def describe(context: Context, queue: Queue) -> dict[str, Any]:
+    """Return what is shown of a queue."""
+    groups = [group for group in queue.groups() if not group.name.startswith(EPHEMERAL_PREFIX)]
+    return {
+        "name": queue.name,
+        "kind": queue.kind,
+        "durable": queue.durable,
+        "auto_delete": queue.auto_delete,
+        "depth": queue.length(),
+        "bytes": queue.bytes_waiting,
+        "unsettled": sum(len(group.unsettled) for group in queue.groups()),
+        "consumers": sum(len(group.consumers) for group in queue.groups()),
+        "first_offset": queue.first_offset if isinstance(queue, StreamQueue) else None,
+        "next_offset": queue.next_offset,
+        "bindings": sorted(context.gateway.broker.catalog.bindings.get(queue.name, ())),
+        "policy": queue.policy.to_mapping(),
+        "groups": [_describe_group(queue, group) for group in groups],
+    }
+
+
+def _describe_group(queue: Queue, group: Group) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "consumers": len(group.consumers),
+        "unsettled": len(group.unsettled),
+        "delayed": len(group.parked),
+        "lag": queue.depth(group),
+        "cursor": group.cursor if isinstance(queue, StreamQueue) else None,
+    }
+
+
+def _browse(queue: Queue, start: int, limit: int) -> bytes:
+    found = queue.browse(start, limit + 1)
+    shown = []
+    for offset, message, attempts in found[:limit]:
+        shown.append({"offset": offset, "attempts": attempts, **to_mapping(message, False)})
+    return _encode({"messages": shown, "next": found[limit][0] if len(found) > limit else None})

@@ -1,0 +1,239 @@
+"""uvicorn inside our own loop: sockets, time limits, and an orderly end.
+
+Of uvicorn we take its HTTP and WebSocket protocols; the server around them is ours, because
+uvicorn's own wants to exit the process on a fault, wakes up ten times a second, and lets a
+client take for ever to send a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import stat
+import time
+from email.utils import formatdate
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from ...api import Address, Gateway
+from .answers import Scope
+from .app import build_app
+from .asgi import Front
+from .context import CUT, Context
+from .limits import DRAIN_SECONDS_MAX, HEAD_BYTES_MAX, Limits
+from .problems import MEDIA_TYPE, Problem
+from .resume import Subscriptions
+
+BACKLOG = 2048
+TICK_SECONDS = 1.0  # how late a slow client may be cut off; also how often the Date header changes
+WS_PING_SECONDS = 20.0  # finds half-open connections; proxies see traffic
+
+
+class Watch:
+    """The time as the door's connections see it: read once a second, not once a request."""
+
+    __slots__ = ("limits", "now", "refused")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.now = time.monotonic()
+        self.refused = 0  # connections over the limit
+
+
+def http_protocol(watch: Watch) -> type[HttpToolsProtocol]:
+    """Return the class of this door's HTTP connections."""
+    limits = watch.limits
+    head_seconds, body_seconds = limits.handshake_seconds_max, limits.body_seconds_max
+
+    class Connection(HttpToolsProtocol):
+        """One HTTP connection. `deadline` is when the client must have gone on, 0: no need to."""
+
+        deadline = 0.0
+        head_bytes = -1  # of the head that is arriving; -1: none is
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.deadline = watch.now + head_seconds
+            if len(self.connections) > limits.connections_max:
+                watch.refused += 1
+                problem = Problem("stopping", "too many connections; try again later, or keep fewer open")
+                transport.write(plain_answer(503, problem))
+                transport.close()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.head_bytes = 0
+            self.deadline = watch.now + head_seconds
+
+        def on_headers_complete(self) -> None:
+            self.head_bytes = -1
+            self.deadline = watch.now + body_seconds
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self.deadline = 0.0
+            super().on_message_complete()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.head_bytes >= 0:
+                self.head_bytes += len(data)
+                if self.head_bytes > HEAD_BYTES_MAX:
+                    detail = f"a request head has at most {HEAD_BYTES_MAX} bytes"
+                    self.transport.write(plain_answer(431, Problem("head-too-large", detail)))
+                    self.transport.close()
+
+        def send_400_response(self, msg: str) -> None:
+            problem = Problem("malformed", "this is not HTTP/1.1; see RFC 9112")
+            self.transport.write(plain_answer(400, problem))
+            self.transport.close()
+
+        def handle_websocket_upgrade(self) -> None:
+            self.deadline = 0.0
+            super().handle_websocket_upgrade()
+
+        def late(self) -> bool:
+            """Tell whether the client has taken too long to send what it began."""
+            return 0.0 < self.deadline < watch.now and not self.flow.read_paused
+
+    return Connection
+
+
+def plain_answer(status: int, problem: Problem) -> bytes:
+    """Return a whole response for a connection that is then closed."""
+    body = problem.to_json()
+    head = (
+        f"HTTP/1.1 {status} {problem.title}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+    )
+    return head.encode("ascii") + b"connection: close\r\n\r\n" + body
+
+
+class SocketConnection(WebSocketsSansIOProtocol):
+    """One WebSocket connection."""
+
+    async def run_asgi(self) -> None:
+        cast(Scope, self.scope)[CUT] = self.transport.abort
+        await super().run_asgi()
+
+    def keepalive_timeout(self) -> None:
+        super().keepalive_timeout()
+        self.transport.abort()  # what it has not read in all that time would keep the socket open
+
+
+def remove_stale_socket(path: str) -> None:
+    """Remove a Unix socket nobody listens on any more; leave everything else alone."""
+    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+class HttpServer:
+    """All listeners of the HTTP door, and the connections they made."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        limits = Limits(gateway.config)
+        self._watch = Watch(limits)
+        self.context = Context(gateway, limits)
+        self._subscriptions = Subscriptions(self.context)
+        self._state = ServerState()
+        app = build_app(self.context, self._subscriptions, self.numbers)
+        self._config = uvicorn.Config(
+            app=Front(self.context, app),
+            http=http_protocol(self._watch),
+            ws=SocketConnection,
+            ws_max_size=limits.body_bytes_max,
+            ws_ping_interval=WS_PING_SECONDS,
+            ws_ping_timeout=WS_PING_SECONDS,
+            ws_per_message_deflate=False,  # 300 KB a connection, for messages that are mostly small
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            log_level=logging.CRITICAL,  # what matters is logged by us, as ours
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # set by _tick
+            timeout_keep_alive=int(limits.keep_alive_seconds_max),
+        )
+        self._config.load()
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def numbers(self) -> dict[str, int]:
+        """Return the door's own numbers, for metrics."""
+        return {
+            "connections": len(self._state.connections),
+            "connections_refused": self._watch.refused,
+            "requests": self._state.total_requests,
+            "event_subscriptions": len(self._subscriptions),
+            "sessions": len(self.context.sessions),
+        }
+
+    async def listen(self, address: Address) -> None:
+        """Open a door. Raise OSError if the address cannot be used."""
+        loop = asyncio.get_running_loop()
+        tls = getattr(address, "tls", None)
+        if address.path:
+            remove_stale_socket(address.path)
+            listener = await loop.create_unix_server(self._connection, address.path, backlog=BACKLOG, ssl=tls)
+        else:
+            listener = await loop.create_server(
+                self._connection, address.host, address.port, backlog=BACKLOG, ssl=tls, reuse_address=True
+            )
+        self._listeners.append(listener)
+        if self._timer is None:
+            self._tick()
+
+    def ports(self) -> list[int]:
+        """Return the TCP ports that are open; they were chosen by the system if 0 was asked for."""
+        names = [s.getsockname() for listener in self._listeners for s in getattr(listener, "sockets", ())]
+        return [name[1] for name in names if isinstance(name, tuple)]
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol: Any = self._config.http_protocol_class
+        made: asyncio.Protocol = protocol(config=self._config, server_state=self._state, app_state={})
+        return made
+
+    def _tick(self) -> None:
+        self._watch.now = time.monotonic()
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)]
+        for connection in list(self._state.connections):
+            if isinstance(connection, HttpToolsProtocol) and connection.late():  # type: ignore[attr-defined]
+                connection.transport.abort()
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    async def stop(self) -> None:
+        """Close the door, let requests finish for a moment, cut off the rest."""
+        for listener in self._listeners:
+            listener.close()
+        if not self.context.stopping:
+            self.context.stop()
+        await asyncio.sleep(0)
+        for connection in list(self._state.connections):
+            if isinstance(connection, HttpToolsProtocol):
+                connection.shutdown()
+        deadline = time.monotonic() + DRAIN_SECONDS_MAX
+        while (self._state.connections or self._state.tasks) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+        for task in list(self._state.tasks):
+            task.cancel()
+        await asyncio.sleep(0)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.context.gateway.begin_turn()
+        self._subscriptions.close()
+        self.context.sessions.close()
