@@ -121,7 +121,7 @@ class Network(msgspec.Struct, frozen=True):
     """`[network]`"""
 
     proxy_protocol: list[str] = []
-    proxy_from: list[str] = ["127.0.0.1/32"]
+    proxy_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1/32"])
 
 
 class Auth(msgspec.Struct, frozen=True):
