@@ -8,11 +8,12 @@ from typing import Any
 from ...api import Protocol
 from ...hookspecs import hookimpl
 from .door import HttpDoor
+from .limits import Limits
 
 __all__ = ["HttpDoor", "gateway_protocols"]
 
 
 @hookimpl
 def gateway_protocols(config: Any) -> Iterable[Protocol]:
-    """Offer the HTTP door."""
-    return [HttpDoor()]
+    """Offer the HTTP door. Raise ValueError if its table in the configuration has a fault."""
+    return [HttpDoor(Limits(config))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...api import Address, Gateway
+from .limits import Limits
 
 if TYPE_CHECKING:
     from .server import HttpServer
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 class HttpDoor:
     """HTTP, server-sent events and WebSockets; implements `gateway.api.ServerProtocol`."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self.name = "http"
         self.address = "127.0.0.1:8080"
         self._server: HttpServer | None = None
@@ -23,7 +25,7 @@ class HttpDoor:
         if self._server is None:
             from .server import HttpServer  # FastAPI and uvicorn: 0.3 s and 25 MB, only for who wants them
 
-            self._server = HttpServer(gateway)
+            self._server = HttpServer(gateway, self._limits)
         await self._server.listen(address)
 
     def ports(self) -> list[int]:

@@ -1,7 +1,7 @@
 """Every limit of the HTTP door, by name, with its reason.
 
-What operators may want to change comes from the configuration's `limits` and `http`
-sections; the rest are constants of the protocol's contract.
+What operators may want to change comes from the configuration; the rest are constants of
+the protocol's contract.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ HANDSHAKE_SECONDS_MAX = 10.0  # a request head is a packet or two; longer is slo
 CONNECTIONS_MAX = 10_000  # at about 10 KB each, 100 MB
 BODY_SECONDS_MAX = 60.0  # the largest body at 2.2 Mbit/s
 KEEP_ALIVE_SECONDS_MAX = 75.0  # longer than common clients' pools keep a connection: they close first
+SECONDS_MAX = 86_400.0  # for any of the times an operator can set: longer is a misplaced digit
 DRAIN_SECONDS_MAX = 3.0  # what requests get to finish in when the gateway stops
 
 JSON_BYTES_MAX = 1 << 20  # of a request to declare, seek or settle: a thousand bindings of a thousand bytes
@@ -66,7 +67,10 @@ METRIC_QUEUES_MAX = 200  # queues with a time series of their own; the others ar
 
 
 class Limits:
-    """The limits an operator can set."""
+    """The limits an operator can set: `[limits]`, and the door's own table `[plugins.http]`.
+
+    Raise ValueError naming a key that is unknown or of a wrong type.
+    """
 
     __slots__ = (
         "body_bytes_max",
@@ -79,11 +83,27 @@ class Limits:
 
     def __init__(self, config: Any = None) -> None:
         limits = getattr(config, "limits", None)
-        http = getattr(config, "http", None)
         self.body_bytes_max = int(getattr(limits, "body_bytes_max", BODY_BYTES_MAX))
         self.handshake_seconds_max = float(getattr(limits, "handshake_seconds_max", HANDSHAKE_SECONDS_MAX))
         self.connections_max = int(getattr(limits, "connections_max", CONNECTIONS_MAX))
-        self.body_seconds_max = float(getattr(http, "body_seconds_max", BODY_SECONDS_MAX))
-        self.keep_alive_seconds_max = float(getattr(http, "keep_alive_seconds_max", KEEP_ALIVE_SECONDS_MAX))
+        own: dict[str, Any] = dict(config.plugin("http")) if config is not None else {}
+        self.body_seconds_max = _seconds(own, "body_seconds_max", BODY_SECONDS_MAX)
+        self.keep_alive_seconds_max = _seconds(own, "keep_alive_seconds_max", KEEP_ALIVE_SECONDS_MAX)
         #: Web pages of other origins that may use the door: `https://app.example`, or `*`.
-        self.origins = frozenset(str(origin).rstrip("/") for origin in getattr(http, "origins", ()))
+        self.origins = _origins(own)
+        if own:
+            raise ValueError(f"plugins.http.{next(iter(own))}: no such key")
+
+
+def _seconds(own: dict[str, Any], key: str, default: float) -> float:
+    value = own.pop(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= SECONDS_MAX:
+        raise ValueError(f"plugins.http.{key}: a number above 0 is expected, found {value!r}")
+    return float(value)
+
+
+def _origins(own: dict[str, Any]) -> frozenset[str]:
+    value = own.pop("origins", [])
+    if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
+        raise ValueError(f"plugins.http.origins: a list of texts is expected, found {value!r}")
+    return frozenset(origin.rstrip("/") for origin in value)

@@ -137,7 +137,7 @@ class QueueWanted(Strict):
     kind: Literal["classic", "stream"] | None = Field(None, description="Default: classic")
     durable: bool | None = Field(None, description="Default: true")
     auto_delete: bool | None = Field(None, description="Goes when its last consumer goes. Default: false")
-    bindings: list[str] = Field(
+    bindings: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], max_length=BINDINGS_MAX, description="Filters; added to those there are"
     )
     policy: Policy | None = None

@@ -1,4 +1,4 @@
-"""Web pages of other origins: refused unless `http.origins` names them.
+"""Web pages of other origins: refused unless `plugins.http.origins` names them.
 
 A browser lets any page send requests and open WebSockets to a gateway it can reach, also
 one on the visitor's own machine. Its `Origin` header tells; what is no browser sends none.
@@ -36,7 +36,7 @@ def allowed_origin(origins: Collection[str], origin: bytes, headers: list[Header
         return False
     raise Refused(
         "foreign-origin",
-        f"pages of {name[:200]!r} may not use this gateway; add the origin to http.origins to allow it",
+        f"pages of {name[:200]!r} may not use this gateway; name it in plugins.http.origins if they are to",
     )
 
 

@@ -140,8 +140,7 @@ def remove_stale_socket(path: str) -> None:
 class HttpServer:
     """All listeners of the HTTP door, and the connections they made."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        limits = Limits(gateway.config)
+    def __init__(self, gateway: Gateway, limits: Limits) -> None:
         self._watch = Watch(limits)
         self.context = Context(gateway, limits)
         self._subscriptions = Subscriptions(self.context)
@@ -224,7 +223,8 @@ class HttpServer:
             if isinstance(connection, HttpToolsProtocol):
                 connection.shutdown()
         deadline = time.monotonic() + DRAIN_SECONDS_MAX
-        while (self._state.connections or self._state.tasks) and time.monotonic() < deadline:
+        # uvicorn's sets tell nobody when they are empty.
+        while (self._state.connections or self._state.tasks) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for connection in list(self._state.connections):
             connection.transport.abort()

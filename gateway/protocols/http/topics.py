@@ -57,7 +57,7 @@ def header_parameters() -> list[dict[str, Any]]:
     """Return the OpenAPI parameters of a publish's headers."""
     found = []
     for name, description in _PROPERTY_HEADERS.items():
-        schema = {"type": "string", "pattern": _PATTERNS.get(name, r"^[!-$&-~]{1,200}$")}
+        schema = {"type": "string", "pattern": _PATTERNS.get(name, r"^[!-$&-~]{0,200}$")}
         found.append(
             {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
         )
@@ -97,7 +97,7 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         openapi_extra={
             "parameters": [TOPIC_PARAMETER],
             "requestBody": {
-                "required": True,
+                "required": False,
                 "description": "NDJSON: one JSON object a line, each like the schema",
                 "content": {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/BatchLine"}}},
             },

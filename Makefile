@@ -1,0 +1,72 @@
+# Every target makes its own environment: `make run` and `make test` are all it takes.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+AMQTT  := .venv-amqtt
+FAST   := .venv-compiled
+
+.PHONY: run test nightly lint types format bench compiled docs clean help
+
+help:
+	@echo "make run      install, then run the gateway in development mode"
+	@echo "make test     all tests (under ten minutes)"
+	@echo "make nightly  the long ones too"
+	@echo "make lint types docs bench compiled clean"
+
+run: $(VENV)/.installed
+	$(BIN)/gateway serve --dev
+
+# python3 -m venv lacks ensurepip on a bare Debian: then virtualenv, from PyPI, makes the same.
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --quiet --user --break-system-packages virtualenv && $(PYTHON) -m virtualenv --quiet $(VENV); } || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation hatchling || true
+	$(BIN)/pip install --quiet --disable-pip-version-check -e plugins/line
+	@touch $@
+
+# amqtt pins an old websockets: an environment of its own. Without it one test is skipped by name.
+$(AMQTT)/.installed: | $(VENV)/bin/python
+	-$(PYTHON) -m venv $(AMQTT) && $(AMQTT)/bin/pip install --quiet --disable-pip-version-check 'amqtt>=0.11' && touch $@
+
+test: $(VENV)/.dev $(AMQTT)/.installed
+	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+nightly: $(VENV)/.dev $(AMQTT)/.installed
+	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy --strict gateway plugins/line/gateway_line.py benchmarks
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/test_docs.py
+
+# The hot modules through mypyc, in an environment of their own: needs a C compiler.
+compiled: $(FAST)/.installed
+
+$(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
+	test -d $(FAST) || $(PYTHON) -m venv $(FAST)
+	$(FAST)/bin/pip install --quiet --disable-pip-version-check 'mypy[mypyc]' 'setuptools>=77'
+	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
+	$(FAST)/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(AMQTT) $(FAST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,111 @@
+"""Logins: asked for once a minute, never mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import pytest
+
+from gateway.api import AuthenticationFailed
+from gateway.protocols.http import sessions
+from gateway.protocols.http.sessions import Sessions, credentials
+from tests.protocols.http.http_support import Running, eventually
+
+
+def basic(name: str, password: str) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", b"Basic " + base64.b64encode(f"{name}:{password}".encode()))]
+
+
+async def test_one_login_serves_many_requests(running: Running) -> None:
+    known = Sessions(running.gateway)
+    lents = await asyncio.gather(*(known.of(("1.2.3.4", port), basic("ann", "pass")) for port in range(50)))
+    assert len({id(lent) for lent in lents}) == 1
+    assert len(running.gateway.logins) == 1
+    other_login = await known.of(("1.2.3.4", 1), basic("bob", "pass"))
+    other_address = await known.of(("5.6.7.8", 1), basic("ann", "pass"))
+    nobody = await known.of(("1.2.3.4", 1), [])
+    assert [lent.session.principal.name for lent in (lents[0], other_login, other_address, nobody)] == [
+        "ann",
+        "bob",
+        "ann",
+        "anonymous",
+    ]
+    assert len(running.gateway.logins) == 4
+
+
+async def test_a_failed_login_is_not_remembered(running: Running) -> None:
+    known = Sessions(running.gateway)
+    for _ in range(2):
+        with pytest.raises(AuthenticationFailed):
+            await known.of(("1.2.3.4", 1), basic("ann", "wrong"))
+    assert len(running.gateway.logins) == 2
+    assert len(known) == 0
+
+
+async def test_a_login_is_asked_for_again_after_a_minute(running: Running) -> None:
+    known = Sessions(running.gateway)
+    lent = await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    lent.expires_at_ms = 0
+    again = await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    assert again is not lent
+    assert (lent.expired, again.expired, len(known)) == (True, False, 1)
+
+
+async def test_a_session_in_use_is_closed_only_afterwards(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Sessions(running.gateway)
+    lent = await known.of(("1.2.3.4", 1), [])
+    closed: list[bool] = []
+    monkeypatch.setattr(type(lent.session), "close", lambda _: closed.append(True))
+    lent.take()
+    known.close()
+    assert not closed
+    lent.give_back()
+    assert closed == [True]
+
+
+async def test_only_so_many_are_remembered(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SESSIONS_MAX", 3)
+    known = Sessions(running.gateway)
+    for number in range(10):
+        await known.of((f"10.0.0.{number}", 1), [])
+        assert len(known) <= 3
+
+
+async def test_the_first_of_several_may_leave(running: Running) -> None:
+    known = Sessions(running.gateway)
+    first = asyncio.create_task(known.of(("1.2.3.4", 1), []))
+    second = asyncio.create_task(known.of(("1.2.3.4", 2), []))
+    await eventually(lambda: running.gateway.logins)
+    first.cancel()
+    assert (await second).session.principal.name == "anonymous"
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "password"),
+    [
+        (b"Basic " + base64.b64encode(b"ann:pa:ss"), "ann", b"pa:ss"),
+        (b"basic " + base64.b64encode("é:ü".encode()), "é", "ü".encode()),
+        (b"Basic " + base64.b64encode(b":"), "", b""),
+        (b"", None, None),
+    ],
+)
+async def test_basic(header: bytes, name: str | None, password: bytes | None) -> None:
+    found = credentials("peer", header)
+    assert (found.protocol, found.peer, found.username, found.password) == ("http", "peer", name, password)
+
+
+@pytest.mark.parametrize(
+    "header", [b"Bearer x", b"Basic", b"Basic !!!", b"Basic " + base64.b64encode(b"nocolon"), b"Basic /w=="]
+)
+async def test_what_is_not_basic(header: bytes) -> None:
+    with pytest.raises(AuthenticationFailed):
+        credentials("peer", header)
+
+
+async def test_nothing_is_kept_in_clear(running: Running) -> None:
+    known = Sessions(running.gateway)
+    await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    assert not any(b"pass" in key[1] or b"YW5u" in key[1] for key in known._lent)
