@@ -64,12 +64,10 @@ class MqttConnection:
     """Implements `gateway.api.Connection`."""
 
     __slots__ = (
-        "_client_id",
         "_clock",
         "_congested",
         "_decoder",
         "_early",
-        "_expiry",
         "_gateway",
         "_handshake",
         "_inbound",
@@ -79,9 +77,9 @@ class MqttConnection:
         "_outbound",
         "_session",
         "_subscriptions",
+        "_terms",
         "_transport",
         "_version",
-        "_will",
         "keep_alive_ms",
         "received_ms",
     )
@@ -95,13 +93,11 @@ class MqttConnection:
         self._handshake: Handshake | None = Handshake(mqtt, transport, gateway, self)
         self._early: list[Packet] | None = None
         self._version = 0
-        self._client_id = ""
         self._session: Session | None = None
         self._inbound: Inbound
-        self._outbound: Outbound
+        self._outbound: Outbound | None = None  # until the client subscribes: it may never do
         self._subscriptions: Subscriptions
-        self._expiry = 0
-        self._will: Will | None = None
+        self._terms: Terms
         self._leaving = False
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
@@ -139,18 +135,18 @@ class MqttConnection:
         self._leaving = True
         self._inbound.close()
         self._session = None
-        will, self._will = self._will, None
+        will, self._terms.will = self._terms.will, None
         publish: Callable[[], None] | None = None
         if will is not None:
             publish = self._will_publisher(session, will)
-        if self._expiry:
-            shared = self._subscriptions.shared_record()
+        if self._terms.expiry:
+            shared = self._shared_record()
             now_ms = self._clock.now_ms
-            self._mqtt.clients.save(self._client_id, session.principal.name, self._expiry, now_ms, will, shared)
-        session.close(keep=self._expiry > 0)
-        self._mqtt.clients.leave(self._client_id, self, self._expiry, will, publish)
-        if self._kept and not self._expiry:
-            self._mqtt.clients.forget(self._client_id)
+            self._mqtt.clients.save(self._terms.client_id, session.principal.name, self._terms.expiry, now_ms, will, shared)
+        session.close(keep=self._terms.expiry > 0)
+        self._mqtt.clients.leave(self._terms.client_id, self, self._terms.expiry, will, publish)
+        if self._kept and not self._terms.expiry:
+            self._mqtt.clients.forget(self._terms.client_id)
 
     def drain(self) -> None:
         self.refuse(Reason.SERVER_SHUTTING_DOWN, "the gateway is stopping")
@@ -160,35 +156,37 @@ class MqttConnection:
     def established(self, session: Session, terms: Terms) -> None:
         """The handshake has succeeded; CONNACK is sent after this."""
         self._version = terms.version
-        self._client_id = terms.client_id
-        self._expiry = terms.expiry
-        self._will = terms.will
-        mqtt, gateway, write = self._mqtt, self._gateway, self._transport.write
-        inbound = Inbound(
-            terms.version, terms.client_id, session, gateway, mqtt.clients, write, self._close, self._pause
-        )
+        self._terms = terms
+        mqtt = self._mqtt
+        inbound = Inbound(terms.version, terms.client_id, session, self._gateway, mqtt.clients, self)
         inbound.receive_max = mqtt.receive_max
         inbound.alias_max = mqtt.alias_max
         inbound.retain_available = mqtt.retain_available
         inbound.durable = terms.expiry > 0
         inbound.say_why = terms.say_why
         self._inbound = inbound
-        self._subscriptions = Subscriptions(
-            session, terms.expiry > 0, self._need_queue, self._deliver_shared, self._set_windows
-        )
+        self._session = session
+
+    def _receiving(self) -> Outbound:
+        """Return the outgoing half, made when the client first subscribes or resumes."""
+        if self._outbound is not None:
+            return self._outbound
+        session, terms = self._session, self._terms
+        assert session is not None
+        self._subscriptions = Subscriptions(session, terms.expiry > 0, self)
         self._outbound = Outbound(
             terms.version,
             session,
-            write,
-            gateway.clock,
+            self,
+            self._clock,
             terms.receive_max,
             terms.packet_bytes_max,
             terms.alias_max,
             self._subscriptions,
         )
-        receiver = session.receive(self._outbound.deliver_live, mqtt.inbox_messages_max)
+        receiver = session.receive(self._outbound.deliver_live, self._mqtt.inbox_messages_max)
         receiver.congested = self._congested
-        self._session = session
+        return self._outbound
 
     def resume(self, terms: Terms) -> bool:
         """Find or make the durable state; return whether a session was present."""
@@ -200,9 +198,10 @@ class MqttConnection:
         if not terms.expiry and not clients.record(terms.client_id):
             return False
         self._kept = True
+        outbound = self._receiving()
         present = session.own_queue(terms.client_id, True, self._mqtt.session_policy)
         self._inbound.received = clients.identifiers(RECEIVED_KEY, terms.client_id)
-        self._outbound.released = clients.identifiers(RELEASED_KEY, terms.client_id)
+        outbound.released = clients.identifiers(RELEASED_KEY, terms.client_id)
         self._consume_own()
         return present
 
@@ -213,15 +212,18 @@ class MqttConnection:
 
     def save(self) -> None:
         """Write a durable session's record as of now."""
-        if self._expiry and self._session is not None:
+        if self._terms.expiry and self._session is not None:
             self._mqtt.clients.save(
-                self._client_id,
+                self._terms.client_id,
                 self._session.principal.name,
-                self._expiry,
+                self._terms.expiry,
                 0,
-                self._will,
-                self._subscriptions.shared_record(),
+                self._terms.will,
+                self._shared_record(),
             )
+
+    def _shared_record(self) -> dict[str, list[object]]:
+        return self._subscriptions.shared_record() if self._outbound is not None else {}
 
     def ready(self) -> None:
         """CONNACK is sent: handle what came early."""
@@ -259,7 +261,7 @@ class MqttConnection:
 
     def _take(self, packets: list[Packet]) -> None:
         inbound = self._inbound
-        inflight = self._outbound.inflight
+        inflight = self._outbound.inflight if self._outbound is not None else {}
         acknowledged: list[Delivery] = []
         for packet in packets:
             kind = packet.type
@@ -277,25 +279,25 @@ class MqttConnection:
                 handler(self, packet)
             if self._leaving:
                 break
-        if acknowledged:
+        if acknowledged and self._outbound is not None:
             self._outbound.settle_batch(acknowledged)
         if not self._leaving:
             inbound.end_of_read()
 
     def _on_puback(self, packet: Ack) -> None:
         refused = packet.reason >= 0x80
-        self._outbound.acknowledged(packet.packet_id, Outcome.REJECT if refused else Outcome.ACK)
+        self._receiving().acknowledged(packet.packet_id, Outcome.REJECT if refused else Outcome.ACK)
 
     def _on_pubrec(self, packet: Ack) -> None:
-        outbound = self._outbound
+        outbound = self._receiving()
         packet_id = packet.packet_id
         if packet.reason >= 0x80:
             outbound.acknowledged(packet_id, Outcome.REJECT)
             return
         if packet_id in outbound.inflight:
-            outbound.released.add(packet_id)
-            if self._expiry:
-                self._mqtt.clients.note(RELEASED_KEY, self._client_id, packet_id)
+            outbound.release(packet_id)
+            if self._terms.expiry:
+                self._mqtt.clients.note(RELEASED_KEY, self._terms.client_id, packet_id)
             self._transport.write(encode_ack(self._version, PUBREL, packet_id))
             return
         missing = Reason.PACKET_IDENTIFIER_NOT_FOUND if self._version == V5 else 0
@@ -305,15 +307,15 @@ class MqttConnection:
         self._inbound.release(packet)
 
     def _on_pubcomp(self, packet: Ack) -> None:
-        outbound = self._outbound
-        if packet.packet_id in outbound.released:
-            outbound.released.discard(packet.packet_id)
-            if self._expiry:
-                self._mqtt.clients.unnote(RELEASED_KEY, self._client_id, packet.packet_id)
+        outbound = self._receiving()
+        if outbound.complete(packet.packet_id):
+            if self._terms.expiry:
+                self._mqtt.clients.unnote(RELEASED_KEY, self._terms.client_id, packet.packet_id)
         outbound.acknowledged(packet.packet_id, Outcome.ACK)
 
     def _on_subscribe(self, packet: Subscribe) -> None:
         ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
+        self._receiving()
         reasons: list[int] = []
         why: list[str] = []
         retained: list[tuple[list[Message], Binding]] = []
@@ -339,6 +341,7 @@ class MqttConnection:
             session.send_retained(messages, binding)
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
+        self._receiving()
         reasons = [self._subscriptions.unsubscribe(name) for name in packet.filters]
         self.save()
         answer = encode_unsuback(self._version, packet.packet_id, reasons)
@@ -350,11 +353,11 @@ class MqttConnection:
     def _on_disconnect(self, packet: Disconnect) -> None:
         expiry = packet.properties.get("session_expiry_interval")
         if isinstance(expiry, int):
-            if expiry and not self._expiry:  # [MQTT-3.14.2-2]
+            if expiry and not self._terms.expiry:  # [MQTT-3.14.2-2]
                 raise MalformedPacket(Reason.PROTOCOL_ERROR, "a session that ends with its connection cannot be kept")
-            self._expiry = min(expiry, self._mqtt.expiry_max)
+            self._terms.expiry = min(expiry, self._mqtt.expiry_max)
         if packet.reason != Reason.DISCONNECT_WITH_WILL_MESSAGE:
-            self._will = None  # [MQTT-3.14.4-3]
+            self._terms.will = None  # [MQTT-3.14.4-3]
         self._leaving = True
         self._inbound.end_of_read()
         self._transport.close()
@@ -367,37 +370,43 @@ class MqttConnection:
 
     # -- the other direction ------------------------------------------------------------------------
 
-    def _need_queue(self) -> None:
-        """The first QoS 1 or 2 subscription of a session that ends with its connection."""
+    def need_queue(self) -> None:
+        """The first QoS 1 or 2 subscription of a session that ends with its connection has come."""
         session = self._session
         assert session is not None
-        session.own_queue(self._client_id, self._expiry > 0, self._mqtt.session_policy)
+        session.own_queue(self._terms.client_id, self._terms.expiry > 0, self._mqtt.session_policy)
         self._consume_own()
 
     def _consume_own(self) -> None:
         session = self._session
         assert session is not None
-        consumer = session.consume_own(self._outbound.deliver_own, self._outbound.receive_max)
+        consumer = session.consume_own(self._receiving().deliver_own, self._terms.receive_max)
         consumer.congested = self._congested
-        self._set_windows()
+        self.set_windows()
 
-    def _deliver_shared(self, batch: list[Any]) -> None:
-        self._outbound.deliver_shared(batch)
+    def deliver_shared(self, batch: list[Delivery]) -> None:
+        """Send what a shared queue has handed out."""
+        self._receiving().deliver_shared(batch)
 
-    def _set_windows(self) -> None:
+    def set_windows(self) -> None:
         """Share the client's receive maximum between everything it consumes."""
         session = self._session
         assert session is not None
-        share = max(1, self._outbound.receive_max // max(1, len(session.consumers)))
+        share = max(1, self._terms.receive_max // max(1, len(session.consumers)))
         for consumer in session.consumers:
             consumer.window = share
             consumer.congested = self._congested
             session.broker.resume(consumer) if not self._congested else None
 
     def _durable_position(self) -> int:
-        return self._gateway.broker.engine.position() if self._expiry else 0
+        return self._gateway.broker.engine.position() if self._terms.expiry else 0
 
-    def _pause(self, pause: bool) -> None:
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the client."""
+        self._transport.write(data)
+
+    def pause(self, pause: bool) -> None:
+        """Stop or go on reading from the client."""
         if pause:
             self._transport.pause_reading()
         else:
@@ -425,9 +434,6 @@ class MqttConnection:
         elif self._version == V5:
             self._transport.write(encode_disconnect(V5, reason, self._reason_string(why)))
         self._transport.close()
-
-    def _close(self, reason: int, why: str) -> None:
-        self.refuse(reason, why)
 
     def _reason_string(self, why: str) -> Properties:
         if not why or self._version != V5:

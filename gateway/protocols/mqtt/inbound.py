@@ -8,7 +8,6 @@ by one callback.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 from gateway.api import NO_SUBSCRIBERS, Gateway
 from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotStored, QueueFull
@@ -18,6 +17,7 @@ from gateway.core.session import Session
 from .clients import RECEIVED_KEY, Clients
 from .decoder import Decoder
 from .encoder import encode_ack
+from .link import Link
 from .outbound import WIRE_FORMAT
 from .packets import PUBACK, PUBCOMP, PUBREC, V5, Ack, Publish
 from .reasons import MalformedPacket, Reason
@@ -54,19 +54,17 @@ class Inbound:
         "_acks",
         "_aliases",
         "_clients",
-        "_close",
         "_format",
         "_gateway",
         "_owed",
+        "_link",
         "_others",
         "_owed_bytes",
         "_owed_publishes",
-        "_pause",
         "_paused",
         "_position",
         "_session",
         "_version",
-        "_write",
         "alias_max",
         "client_id",
         "durable",
@@ -83,18 +81,14 @@ class Inbound:
         session: Session,
         gateway: Gateway,
         clients: Clients,
-        write: Callable[[bytes], None],
-        close: Callable[[int, str], None],
-        pause: Callable[[bool], None],
+        link: Link,
     ) -> None:
         self._version = version
         self._format = WIRE_FORMAT[version]
         self._session = session
         self._gateway = gateway
         self._clients = clients
-        self._write = write
-        self._close = close
-        self._pause = pause
+        self._link = link
         self._paused = False
         self._owed_bytes = 0
         self._owed_publishes = 0
@@ -157,7 +151,7 @@ class Inbound:
                 return _reason_of(error)
             if isinstance(error, FINAL_REFUSALS):
                 return Reason.SUCCESS
-            self._close(_reason_of(error), error.detail)
+            self._link.refuse(_reason_of(error), error.detail)
             return -1
         if position > 0:
             if position > self._position:
@@ -218,7 +212,7 @@ class Inbound:
         position, self._position = self._position, 0
         packets = acks[0] if len(acks) == 1 else b"".join(acks)
         if position <= 0 and not self._owed:
-            self._write(packets)
+            self._link.write(packets)
             return
         if self._owed is None:
             self._owed = deque()
@@ -229,7 +223,7 @@ class Inbound:
         self._owed_bytes += len(packets)
         if self._owed_bytes > OWED_BYTES_MAX and not self._paused:
             self._paused = True
-            self._pause(True)
+            self._link.pause(True)
         self._gateway.when_durable(position, self._released)
 
     def _released(self, stored: bool) -> None:
@@ -241,15 +235,15 @@ class Inbound:
         self._owed_bytes -= len(packets)
         if self._paused and self._owed_bytes <= OWED_BYTES_MAX // 2:
             self._paused = False
-            self._pause(False)
+            self._link.pause(False)
         if stored:
-            self._write(packets)
+            self._link.write(packets)
         else:
             self._refuse(packets)
 
     def _refuse(self, packets: bytes) -> None:
         if self._version != V5:
-            self._close(Reason.QUOTA_EXCEEDED, "messages could not be stored")
+            self._link.refuse(Reason.QUOTA_EXCEEDED, "messages could not be stored")
             return
         decoder = Decoder(V5, server=False)
         for packet in decoder.feed(packets):
@@ -257,11 +251,11 @@ class Inbound:
                 if packet.type == PUBREC and self.received is not None:
                     self.received.discard(packet.packet_id)
                 properties = {"reason_string": "not stored: no room on disk"} if self.say_why else {}
-                self._write(encode_ack(V5, packet.type, packet.packet_id, Reason.QUOTA_EXCEEDED, dict(properties)))
+                self._link.write(encode_ack(V5, packet.type, packet.packet_id, Reason.QUOTA_EXCEEDED, dict(properties)))
             elif isinstance(packet, Ack):
-                self._write(encode_ack(V5, packet.type, packet.packet_id, packet.reason))
+                self._link.write(encode_ack(V5, packet.type, packet.packet_id, packet.reason))
             else:
-                self._close(Reason.QUOTA_EXCEEDED, "a subscription could not be stored")
+                self._link.refuse(Reason.QUOTA_EXCEEDED, "a subscription could not be stored")
 
     def _message(self, packet: Publish) -> Message:
         """Make a message of a PUBLISH with properties or an alias."""

@@ -7,8 +7,6 @@ acknowledgement [MQTT-2.2.1-4]; the client's receive maximum bounds how many are
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
 from gateway.core.message import Message, Outcome
@@ -18,6 +16,7 @@ from gateway.core.router import Binding
 from gateway.core.session import Session
 
 from .encoder import encode_ack, encode_publish
+from .link import Link
 from .packets import PUBREL, V5
 from .subscribing import Subscriptions
 from .translate import publish_block
@@ -28,6 +27,7 @@ TOPICS_ENCODED_MAX = 10_000  # topic text -> bytes, shared by all connections
 #: wire formats: a QoS 0 PUBLISH as any subscriber of that version may get it
 WIRE_FORMAT = {3: "mqtt4", 4: "mqtt4", 5: "mqtt5"}
 
+_NONE: frozenset[int] = frozenset()
 _topic_bytes: dict[str, bytes] = {}
 
 
@@ -50,12 +50,12 @@ class Outbound:
         "_clock",
         "_format",
         "_held",
+        "_link",
         "_next_id",
         "_packet_bytes_max",
         "_session",
         "_subscriptions",
         "_version",
-        "_write",
         "inflight",
         "receive_max",
         "released",
@@ -65,7 +65,7 @@ class Outbound:
         self,
         version: int,
         session: Session,
-        write: Callable[[bytes], None],
+        link: Link,
         clock: Clock,
         receive_max: int,
         packet_bytes_max: int,
@@ -75,7 +75,7 @@ class Outbound:
         self._version = version
         self._format = WIRE_FORMAT[version]
         self._session = session
-        self._write = write
+        self._link = link
         self._clock = clock
         self.receive_max = receive_max
         self._packet_bytes_max = packet_bytes_max  # 0: no limit
@@ -83,7 +83,7 @@ class Outbound:
         self._aliases: dict[str, int] | None = None
         self._subscriptions = subscriptions
         self.inflight: dict[int, Delivery] = {}
-        self.released: set[int] = set()  # identifiers whose PUBREC has come [MQTT-4.3.3-8]
+        self.released: set[int] | frozenset[int] = _NONE  # identifiers whose PUBREC has come [MQTT-4.3.3-8]
         self._held: list[Delivery] = []  # over the receive maximum, while windows shrink
         self._next_id = 0
 
@@ -105,7 +105,7 @@ class Outbound:
             elif frame:
                 pieces.append(frame)
         if pieces:
-            self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._link.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _encode_live(self, message: Message, binding: Binding) -> bytes:
         now_ms = self._clock.now_ms
@@ -147,7 +147,7 @@ class Outbound:
             if piece:
                 pieces.append(piece)
         if pieces:
-            self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._link.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     def _encode_delivery(self, delivery: Delivery, own: bool) -> bytes:
         message = delivery.message
@@ -220,6 +220,20 @@ class Outbound:
         self._next_id = packet_id
         return packet_id
 
+    def release(self, packet_id: int) -> None:
+        """PUBREC has come: from now on PUBREL is repeated, not PUBLISH."""
+        if not isinstance(self.released, set):
+            self.released = set()
+        self.released.add(packet_id)
+
+    def complete(self, packet_id: int) -> bool:
+        """PUBCOMP has come; False if PUBREC had not."""
+        if packet_id not in self.released:
+            return False
+        assert isinstance(self.released, set)
+        self.released.discard(packet_id)
+        return True
+
     # -- acknowledgements ---------------------------------------------------------------------
 
     def acknowledged(self, packet_id: int, outcome: Outcome) -> bool:
@@ -244,4 +258,4 @@ class Outbound:
             queue = self._session.queue
             piece = self._encode_delivery(delivery, queue is not None and delivery.queue is queue)
             if piece:
-                self._write(piece)
+                self._link.write(piece)

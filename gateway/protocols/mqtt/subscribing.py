@@ -7,8 +7,7 @@ filter competes for a queue that somebody declared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.core.access import Action
 from gateway.core.delivery import Consumer, Delivery
@@ -32,24 +31,33 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
 )
 
 
-class Subscriptions:
-    """One client's subscriptions. `need_queue` gives its session a queue when the first needs one."""
+class Consuming(Protocol):
+    """The connection, as its subscriptions see it."""
 
-    __slots__ = ("_deliver", "_durable", "_need_queue", "_session", "_set_windows", "shared")
+    def need_queue(self) -> None:
+        """Give the session a queue of its own: a subscription needs one."""
+
+    def deliver_shared(self, batch: list[Delivery]) -> None:
+        """Send what a shared queue has handed out."""
+
+    def set_windows(self) -> None:
+        """Share the client's receive maximum between everything it consumes."""
+
+
+class Subscriptions:
+    """One client's subscriptions."""
+
+    __slots__ = ("_consuming", "_durable", "_session", "shared")
 
     def __init__(
         self,
         session: Session,
         durable: bool,
-        need_queue: Callable[[], None],
-        deliver_shared: Callable[[list[Delivery]], None],
-        set_windows: Callable[[], None],
+        consuming: Consuming,
     ) -> None:
         self._session = session
         self._durable = durable
-        self._need_queue = need_queue
-        self._deliver = deliver_shared
-        self._set_windows = set_windows
+        self._consuming = consuming
         self.shared: dict[str, tuple[Consumer, Binding]] = {}  # filter as subscribed -> consumer, options
 
     def subscribe(self, option: SubscribeOption, ids: tuple[int, ...]) -> tuple[int, str, list[Message], Binding | None]:
@@ -59,7 +67,7 @@ class Subscriptions:
                 self._share(option, ids)
                 return option.qos, "", [], None
             if option.qos and self._session.queue is None:
-                self._need_queue()
+                self._consuming.need_queue()
             binding, replaced = self._session.subscribe(
                 option.filter, option.qos, option.no_local, option.retain_as_published, ids
             )
@@ -75,7 +83,7 @@ class Subscriptions:
         if shared is not None:
             self._session.cancel(shared[0])
             self._drop_idle_queue(topic_filter)
-            self._set_windows()
+            self._consuming.set_windows()
             return Reason.SUCCESS
         if self._session.unsubscribe(topic_filter):
             return Reason.SUCCESS
@@ -132,9 +140,9 @@ class Subscriptions:
         if earlier is not None:
             self.shared[option.filter] = (earlier[0], options)
             return
-        consumer = session.consume_shared(queue, self._deliver, 1)
+        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1)
         self.shared[option.filter] = (consumer, options)
-        self._set_windows()
+        self._consuming.set_windows()
 
     def _shared_queue(self, name: str, topic_filter: str) -> None:
         """Make the group's queue, or make it durable because a durable session joins."""
