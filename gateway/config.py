@@ -9,176 +9,53 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .core.errors import InvalidTopic
+from .core.topic import check_filter
+from .settings import (
+    DOORS,
+    RANGES,
+    SECTIONS,
+    TLS_DOORS,
+    TYPE_NAMES,
+    Address,
+    Auth,
+    Limits,
+    Mqtt,
+    Network,
+    Plugins,
+    Server,
+    Storage,
+    User,
+)
+
+__all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "render_default", "unknown_doors"]
+
 DEFAULT_FILE = Path("gateway.toml")
-DOORS = {
-    "mqtt": "127.0.0.1:1883",
-    "amqp": "127.0.0.1:5672",
-    "coap": "127.0.0.1:5683",
-    "http": "127.0.0.1:8080",
-    "openmessaging": "127.0.0.1:8081",
-    "mqtts": "",
-    "amqps": "",
-    "coaps": "",
-    "https": "",
-}
-TLS_DOORS = ("mqtts", "amqps", "coaps", "https")
+NO_CONFIGURATION = (
+    "no configuration: run `gateway init` to write gateway.toml and start with --config gateway.toml, "
+    "or use --dev for development on this machine"
+)
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; `faults` has one line for each reason."""
 
     def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("; ".join(faults))
-        self.faults = list(faults)
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a door listens: `host:port`, `[v6]:port` or `unix:/path`."""
-
-    kind: str  # "tcp" or "unix"
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.kind == "unix":
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.kind == "unix" or self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False  # another name: who knows where it points tomorrow
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Raise ValueError with a sentence on what is wrong."""
-        if text.startswith("unix:"):
-            if not text[5:]:
-                raise ValueError("unix: needs a path, as in unix:/run/gateway/mqtt.sock")
-            return cls("unix", path=text[5:])
-        host, separator, port = text.rpartition(":")
-        if not separator or not host:
-            raise ValueError(f"{text!r} is no address; host:port, [v6]:port or unix:/path is expected")
-        if not port.isascii() or not port.isdigit() or int(port) > 65_535:
-            raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:1883")
-        return cls("tcp", host, int(port))
-
-
-class Server(msgspec.Struct, frozen=True):
-    """`[server]`"""
-
-    data: str = "./gateway-data"
-
-
-class Storage(msgspec.Struct, frozen=True):
-    """`[storage]`"""
-
-    engine: str = "commitlog"
-    segment_bytes: int = 64 << 20
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """`[limits]`; the reason for each number is in docs/configuration.md."""
-
-    connections_max: int = 100_000
-    handshake_seconds_max: float = 10.0
-    connection_buffer_bytes_max: int = 1 << 20
-    packet_bytes_max: int = 16 << 20
-    body_bytes_max: int = 16 << 20
-    topics_cached_max: int = 100_000
-    queue_memory_messages_max: int = 1000
-    receiver_messages_max: int = 10_000
-
-
-class Mqtt(msgspec.Struct, frozen=True):
-    """`[mqtt]`"""
-
-    keep_alive_seconds_max: int = 0
-    session_expiry_seconds_max: int = 0xFFFFFFFF
-    receive_maximum: int = 1000
-    topic_alias_maximum: int = 100
-    retain_available: bool = True
-    queue_length_max: int = 100_000
-
-
-class Network(msgspec.Struct, frozen=True):
-    """`[network]`"""
-
-    proxy_protocol: list[str] = []
-    proxy_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1/32"])
-
-
-class Auth(msgspec.Struct, frozen=True):
-    """`[auth]`"""
-
-    anonymous: bool = False
-
-
-class User(msgspec.Struct, frozen=True):
-    """`[users.NAME]`"""
-
-    password: str
-    admin: bool = False
-    publish: list[str] = []
-    subscribe: list[str] = []
-
-
-class Plugins(msgspec.Struct, frozen=True):
-    """`[plugins]`; `[plugins.NAME]` are the plugins' own."""
-
-    disabled: list[str] = []
-
-
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "server": Server,
-    "storage": Storage,
-    "limits": Limits,
-    "mqtt": Mqtt,
-    "network": Network,
-    "auth": Auth,
-    "plugins": Plugins,
-}
-
-#: (section, key) -> least and greatest value
-RANGES: dict[tuple[str, str], tuple[float, float]] = {
-    ("storage", "segment_bytes"): (4096, 1 << 32),
-    ("limits", "connections_max"): (1, 10_000_000),
-    ("limits", "handshake_seconds_max"): (0.1, 3600),
-    ("limits", "connection_buffer_bytes_max"): (1024, 1 << 32),
-    ("limits", "packet_bytes_max"): (128, 268_435_455 + 5),
-    ("limits", "body_bytes_max"): (1, 1 << 32),
-    ("limits", "topics_cached_max"): (1, 100_000_000),
-    ("limits", "queue_memory_messages_max"): (1, 10_000_000),
-    ("limits", "receiver_messages_max"): (1, 10_000_000),
-    ("mqtt", "keep_alive_seconds_max"): (0, 65_535),
-    ("mqtt", "session_expiry_seconds_max"): (0, 0xFFFFFFFF),
-    ("mqtt", "receive_maximum"): (1, 65_535),
-    ("mqtt", "topic_alias_maximum"): (0, 65_535),
-    ("mqtt", "queue_length_max"): (0, 1 << 40),
-}
+        self.faults = [_one_line(fault) for fault in faults]
+        super().__init__("; ".join(self.faults))
 
 
 class Config(msgspec.Struct, frozen=True):
     """The whole configuration, checked."""
 
     dev: bool
-    source: str  # the file, for people
+    source: Path | None
     server: Server
     storage: Storage
     limits: Limits
@@ -187,7 +64,7 @@ class Config(msgspec.Struct, frozen=True):
     auth: Auth
     plugins: Plugins
     users: dict[str, User]
-    listeners: dict[str, str]
+    listeners: dict[str, Address | str]  # the only string is "": closed
     plugin_tables: dict[str, dict[str, Any]]
     explicit_doors: frozenset[str]  # named in the file or by --set
 
@@ -201,195 +78,287 @@ class Config(msgspec.Struct, frozen=True):
         return self.plugin_tables.get(name, {})
 
     def address(self, name: str, default: str) -> Address | None:
-        """Return where a door opens, None if it stays closed."""
-        text = self.listeners.get(name, default)
-        return Address.parse(text) if text else None
+        """Return where a door opens, None if it stays closed. Raise ConfigError for an unsafe default."""
+        configured = self.listeners.get(name)
+        if configured is not None:
+            return configured if isinstance(configured, Address) else None
+        if not default:
+            return None
+        try:
+            address = Address.parse(default)
+        except ValueError as error:
+            raise ConfigError([f"listeners.{name}: the protocol's default: {error}"]) from error
+        # A plugin's default must not open what the configuration would have been refused for.
+        exposed = _exposed(name, address, self.dev, self.auth.anonymous)
+        if exposed:
+            raise ConfigError([f"{exposed} (this is the protocol's default)"])
+        return address
 
-    def closed_for_now(self, installed: Iterable[str]) -> list[str]:
+    def closed_for_now(self, protocols: Iterable[str]) -> list[str]:
         """Return doors that were asked for and that nothing installed can open."""
-        have = set(installed)
-        return [name for name in DOORS if name in self.explicit_doors and self.listeners[name] and name not in have]
+        asked = [name for name in DOORS if name in self.explicit_doors and self.listeners[name]]
+        have = set(protocols)
+        return [name for name in asked if name not in have]
 
 
-def unknown_doors(config: Config, installed: Iterable[str]) -> list[str]:
-    """Return a fault for each listener that neither we nor a plugin know."""
-    known = [*DOORS, *installed]
-    return [
-        f"{config.source}: listeners.{name}: no such door{_did_you_mean(name, known, 'listeners.')}"
+def unknown_doors(config: Config, protocols: Iterable[str]) -> list[str]:
+    """Return a fault for each door the configuration names that neither we nor a plugin know."""
+    known = sorted({*DOORS, *protocols})
+    label = f"{config.source}: " if config.source else ""
+    faults = [
+        f"{label}listeners.{name}: unknown door{_did_you_mean(name, known, 'listeners.')}"
         for name in config.listeners
         if name not in known
     ]
+    faults += [
+        f"{label}network.proxy_protocol: {name!r}: unknown door{_did_you_mean(name, known)}"
+        for name in config.network.proxy_protocol
+        if name not in known
+    ]
+    return faults
 
 
 def load(path: Path | None, sets: Sequence[str], dev: bool, data: Path | None) -> Config:
     """Read, override, check. Raise ConfigError with every fault."""
-    source, tables = _read(path, dev)
-    faults: list[str] = []
-    for text in sets:
-        _override(tables, text, faults)
-    if data is not None:
-        tables.setdefault("server", {})["data"] = str(data)
-    config = _build(tables, source, dev, faults)
-    if config is not None:
-        _check_safety(config, faults)
-    if faults or config is None:
-        raise ConfigError(faults)
-    return config
-
-
-def _read(path: Path | None, dev: bool) -> tuple[str, dict[str, Any]]:
-    if path is None and DEFAULT_FILE.exists() and not dev:
+    if path is None and not dev:
+        if not DEFAULT_FILE.exists():
+            raise ConfigError([NO_CONFIGURATION])
         path = DEFAULT_FILE
-    if path is None:
-        if dev:
-            return "--dev", {}
-        raise ConfigError(
-            ["no configuration: run `gateway init` to write gateway.toml, or try it on this machine with --dev"]
-        )
-    try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: this is no TOML: {error}"]) from error
+    reader = _Reader(path, dev)
+    unreadable = path is not None and not reader.read(path)
+    for text in sets:
+        reader.override(text)
+    if data is not None:
+        reader.put(["server", "data"], str(data), f"--data {data}")
+    if unreadable:
+        raise ConfigError(reader.faults)  # what is missing from a file that cannot be read says nothing
+    return reader.config()
 
 
-def _override(tables: dict[str, Any], text: str, faults: list[str]) -> None:
-    """Apply one --set section.key=value; the value is TOML if it parses, else a string."""
-    name, separator, value = text.partition("=")
-    *sections, key = name.strip().split(".")
-    if not separator or not key or not sections or not all(sections):
-        faults.append(f"--set {text}: section.key=value is expected")
-        return
-    table = tables
-    for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            faults.append(f"--set {text}: {section} is no section")
+class _Reader:
+    """Gathers tables from the file and the command line, and faults instead of raising them."""
+
+    def __init__(self, source: Path | None, dev: bool) -> None:
+        self.source = source
+        self.dev = dev
+        self.faults: list[str] = []
+        self._tables: dict[str, Any] = {}
+        self._overridden: set[str] = set()  # keys from the command line: the file is not to blame
+
+    def fault(self, key: str, text: str) -> None:
+        """Note one line that names where the key was set, the key, and what to do."""
+        parts = key.split(".")
+        given = any(".".join(parts[:length]) in self._overridden for length in range(1, len(parts) + 1))
+        label = "--set: " if given else f"{self.source}: " if self.source else ""
+        self.faults.append(f"{label}{key}: {text}")
+
+    # -- gathering ----------------------------------------------------------------------------
+
+    def read(self, path: Path) -> bool:
+        """Read the file; False, and a fault, if that is not possible."""
+        try:
+            self._tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        except OSError as error:
+            advice = "; `gateway init` writes one" if isinstance(error, FileNotFoundError) else ""
+            self.faults.append(f"{path}: cannot be read: {error.strerror}{advice}")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            self.faults.append(f"{path}: not UTF-8 (at line {line}); save it as UTF-8")
+        except (ValueError, RecursionError) as error:
+            self.faults.append(f"{path}: not valid TOML: {error}")
+        return not self.faults
+
+    def override(self, text: str) -> None:
+        """Apply one --set section.key=value."""
+        name, separator, value = text.partition("=")
+        keys = _split_key(name)
+        if not separator or len(keys) < 2:
+            self.faults.append(f"--set {text!r}: expected section.key=value, as in listeners.http=")
             return
-    table[key] = parse_value(value)
+        self.put(keys, parse_value(value), f"--set {text!r}")
+
+    def put(self, keys: Sequence[str], value: Any, label: str) -> None:
+        """Set one key, whatever the file says."""
+        table = self._tables
+        for index, key in enumerate(keys[:-1]):
+            table = table.setdefault(key, {})
+            if not isinstance(table, dict):
+                self.faults.append(f"{label}: {'.'.join(keys[: index + 1])} is a value, it has no keys")
+                return
+        table[keys[-1]] = value
+        self._overridden.add(".".join(keys))
+
+    # -- checking -----------------------------------------------------------------------------
+
+    def config(self) -> Config:
+        """Return the configuration. Raise ConfigError with every fault found."""
+        known = [*SECTIONS, "listeners", "users"]
+        for name in [name for name in self._tables if name not in known]:
+            self.fault(name, f"unknown section{_did_you_mean(name, known)}")
+        tables = {name: self._table(name, self._tables.get(name, {})) for name in known}
+        own = {field.name for field in msgspec.structs.fields(Plugins)}
+        plugin_tables = {k: v for k, v in tables["plugins"].items() if isinstance(v, dict) and k not in own}
+        for name in plugin_tables:
+            del tables["plugins"][name]
+        sections = {name: self._section(name, kind, tables[name]) for name, kind in SECTIONS.items()}
+        users = self._users(tables["users"])
+        listeners = self._listeners(tables["listeners"])
+        self._check_values(sections["server"], sections["network"])
+        self._check_safety(sections["auth"], listeners)
+        if self.faults:
+            raise ConfigError(self.faults)
+        return Config(
+            self.dev,
+            self.source,
+            users=users,
+            listeners=listeners,
+            plugin_tables=plugin_tables,
+            explicit_doors=frozenset(tables["listeners"]),
+            **sections,
+        )
+
+    def _table(self, key: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        self.fault(key, f"expected table, found {_type_name(value)}; write it as [{key}]")
+        return {}
+
+    def _section(self, name: str, kind: type[msgspec.Struct], table: Mapping[str, Any]) -> Any:
+        """Return the section's settings, with defaults for those that have faults."""
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        values: dict[str, Any] = {field.name: "" for field in fields.values() if field.required}
+        for key, value in table.items():
+            if key not in fields:
+                self.fault(f"{name}.{key}", f"unknown key{_did_you_mean(key, fields, name + '.')}")
+                continue
+            wanted = fields[key].type
+            low, high = RANGES.get((name, key), (0, 0))
+            if not _fits(value, wanted):
+                self.fault(f"{name}.{key}", f"expected {TYPE_NAMES[wanted]}, found {_type_name(value)}")
+            elif high and not low <= value <= high:
+                self.fault(f"{name}.{key}", f"out of range; a number from {low} to {high} is possible")
+            else:
+                values[key] = float(value) if wanted is float else value
+        for key in fields:
+            if fields[key].required and key not in table:
+                self.fault(f"{name}.{key}", "missing")
+        return kind(**values)
+
+    def _users(self, table: Mapping[str, Any]) -> dict[str, User]:
+        users = {}
+        for name, value in table.items():
+            key = f"users.{name}"
+            fields = self._table(key, value)
+            user = users[name] = self._section(key, User, fields)
+            if not name:
+                self.fault(key, "a user needs a name: clients without one are anonymous")
+            if isinstance(fields.get("password"), str) and not user.password.startswith("$argon2"):
+                self.fault(f"{key}.password", "expected an argon2 hash, as `gateway init` writes it")
+            for action in ("publish", "subscribe"):
+                for topic_filter in getattr(user, action):
+                    self._try(f"{key}.{action}", check_filter, topic_filter)
+        return users
+
+    def _listeners(self, table: Mapping[str, Any]) -> dict[str, Address | str]:
+        """Return every door; one with a fault counts as closed."""
+        listeners: dict[str, Address | str] = {}
+        for name, value in {**DOORS, **table}.items():
+            listeners[name] = ""
+            if not isinstance(value, str):
+                self.fault(f"listeners.{name}", f'expected string ("host:port"), found {_type_name(value)}')
+            elif value and name in TLS_DOORS:
+                self.fault(f"listeners.{name}", "TLS is not available yet; leave it empty")
+            elif value:
+                listeners[name] = self._try(f"listeners.{name}", Address.parse, value) or ""
+        return listeners
+
+    def _check_values(self, server: Server, network: Network) -> None:
+        """Check what a type and a range cannot say."""
+        if not server.data or "\0" in server.data:
+            self.fault("server.data", "expected the path of a directory")
+        for text in network.proxy_from:
+            self._try("network.proxy_from", lambda text: ipaddress.ip_network(text, strict=False), text)
+
+    def _check_safety(self, auth: Auth, listeners: Mapping[str, Address | str]) -> None:
+        """Refuse what lets nobody in, and what lets other machines in without a login."""
+        if not (self.dev or self._tables.get("users") or auth.anonymous):
+            self.fault("users", "nobody could log in; add a [users.NAME] as `gateway init` writes it")
+        for name, address in listeners.items():
+            exposed = _exposed(name, address, self.dev, auth.anonymous)
+            if exposed:
+                key, _, text = exposed.partition(": ")
+                self.fault(key, text)
+
+    def _try(self, key: str, check: Callable[[str], Any], text: str) -> Any:
+        """Return what `check` returns, None with a fault if it raises one."""
+        try:
+            return check(text)
+        except (ValueError, InvalidTopic) as error:
+            self.fault(key, str(error))
+            return None
+
+
+def _exposed(name: str, address: Address | str, dev: bool, anonymous: bool) -> str:
+    """Return why a door must not open there, "" if it may."""
+    if not isinstance(address, Address) or address.loopback:
+        return ""
+    if dev:
+        return f"listeners.{name}: --dev lets anybody in, so it listens on loopback only, not on {address}"
+    if anonymous:
+        return (
+            f"listeners.{name}: {address} is open to other machines without a login; "
+            "set auth.anonymous = false, or listen on 127.0.0.1"
+        )
+    return ""
 
 
 def parse_value(text: str) -> Any:
     """Return what `text` means as a TOML value, or the text itself."""
-    if "\n" not in text and "\r" not in text:
+    if "\n" not in text:  # what follows a line break would be another key
         try:
             return tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, KeyError):
+        except (ValueError, RecursionError):
             pass
     return text
 
 
-def _build(tables: dict[str, Any], source: str, dev: bool, faults: list[str]) -> Config | None:
-    sections: dict[str, Any] = {}
-    plugin_tables = {}
-    known = [*SECTIONS, "listeners", "users"]
-    for name in tables:
-        if name not in known:
-            faults.append(f"{source}: [{name}]: no such section{_did_you_mean(name, known, '')}")
-        elif not isinstance(tables[name], dict):
-            faults.append(f"{source}: {name}: a section is expected, as in [{name}]")
-    tables = {name: table for name, table in tables.items() if isinstance(table, dict)}
-    if "plugins" in tables:
-        plugin_tables = {k: v for k, v in tables["plugins"].items() if isinstance(v, dict)}
-        tables["plugins"] = {k: v for k, v in tables["plugins"].items() if not isinstance(v, dict)}
-    for name, kind in SECTIONS.items():
-        sections[name] = _section(name, kind, tables.get(name, {}), source, faults)
-    users = _users(tables.get("users", {}), source, faults)
-    listeners = _listeners(tables.get("listeners", {}), source, faults)
-    if faults:
-        return None
-    explicit = frozenset(tables.get("listeners", {}))
-    return Config(dev, source, users=users, listeners=listeners, plugin_tables=plugin_tables, explicit_doors=explicit, **sections)
-
-
-def _section(name: str, kind: type[msgspec.Struct], table: dict[str, Any], source: str, faults: list[str]) -> Any:
-    """Return the section's settings; report every key that is unknown, of a wrong type or out of range."""
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    values = {}
-    for key, value in table.items():
-        field = fields.get(key)
-        if field is None:
-            faults.append(f"{source}: {name}.{key}: no such key{_did_you_mean(key, fields, name + '.')}")
-            continue
-        try:
-            values[key] = msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
-            faults.append(f"{source}: {name}.{key}: {_plain(error)}")
-            continue
-        low, high = RANGES.get((name.partition(".")[0], key), (float("-inf"), float("inf")))
-        if isinstance(value, int | float) and not isinstance(value, bool) and not low <= value <= high:
-            faults.append(f"{source}: {name}.{key}: {value} is out of range; {low:g} to {high:g} is possible")
-    missing = [key for key, field in fields.items() if field.required and key not in table]
-    faults.extend(f"{source}: {name}.{key}: is missing" for key in missing)
+def _split_key(name: str) -> list[str]:
+    """Split as TOML does, so that `users."a.b".admin` works; [] if it is no key."""
+    if '"' not in name and "'" not in name:
+        keys = name.strip().split(".")
+        return keys if all(keys) else []
     try:
-        return kind(**values)
-    except TypeError:
-        return None  # reported above
+        table: Any = tomllib.loads(f"{name} = 0") if "\n" not in name else {}
+    except (ValueError, RecursionError):
+        return []
+    keys = []
+    while isinstance(table, dict) and table:
+        keys.append(next(iter(table)))
+        table = table[keys[-1]]
+    return keys
 
 
-def _users(table: dict[str, Any], source: str, faults: list[str]) -> dict[str, User]:
-    users = {}
-    for name, fields in table.items():
-        if not isinstance(fields, dict):
-            faults.append(f"{source}: users.{name}: a section is expected, as in [users.{name}]")
-            continue
-        user = _section(f"users.{name}", User, fields, source, faults)
-        if user is None:
-            continue
-        if not user.password.startswith("$argon2"):
-            faults.append(f"{source}: users.{name}.password: an argon2 hash is expected; `gateway init` makes one")
-        users[name] = user
-    return users
+def _fits(value: Any, wanted: Any) -> bool:
+    if wanted == list[str]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return type(value) in ((int, float) if wanted is float else (wanted,))  # True is no integer
 
 
-def _listeners(table: dict[str, Any], source: str, faults: list[str]) -> dict[str, str]:
-    listeners = dict(DOORS)
-    for name, value in table.items():
-        if not isinstance(value, str):
-            faults.append(f"{source}: listeners.{name}: an address is expected, not {value!r}")
-            continue
-        listeners[name] = value
-        if not value:
-            continue
-        if name in TLS_DOORS:
-            faults.append(f"{source}: listeners.{name}: TLS is not available yet; leave it empty")
-        try:
-            Address.parse(value)
-        except ValueError as error:
-            faults.append(f"{source}: listeners.{name}: {error}")
-    return listeners
+def _type_name(value: Any) -> str:
+    if isinstance(value, list):
+        names = sorted({TYPE_NAMES.get(type(item), "date") for item in value} - {"string"})
+        return f"array with {', '.join(names)}" if names else "array"
+    return TYPE_NAMES.get(type(value), "date")
 
 
-def _check_safety(config: Config, faults: list[str]) -> None:
-    """Refuse what would let other machines in without a login."""
-    if not config.dev and not config.users and not config.auth.anonymous:
-        faults.append(f"{config.source}: nobody could log in: add a [users.NAME], or `gateway init` for a new file")
-    for network in config.network.proxy_from:
-        try:
-            ipaddress.ip_network(network, strict=False)
-        except ValueError:
-            faults.append(f"{config.source}: network.proxy_from: {network!r} is no network, such as 10.0.0.0/8")
-    for name, text in config.listeners.items():
-        if not text or Address.parse(text).loopback:
-            continue
-        if config.dev:
-            faults.append(f"{config.source}: listeners.{name}: --dev listens on loopback only, not on {text}")
-        elif config.auth.anonymous:
-            faults.append(
-                f"{config.source}: listeners.{name}: {text} is open to other machines; "
-                "set auth.anonymous = false, or listen on 127.0.0.1"
-            )
-
-
-def _did_you_mean(name: str, known: Iterable[str], prefix: str) -> str:
+def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
-def _plain(error: msgspec.ValidationError) -> str:
-    """Turn msgspec's "Expected `int`, got `str`" into our words."""
-    return str(error).replace("Expected", "expected").replace("`", "").replace("got", "found")
+def _one_line(text: str) -> str:
+    """Escape line breaks and the like: what is quoted comes from outside."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def render_default(admin: str, password_hash: str) -> str:
@@ -411,7 +380,7 @@ password = "{password_hash}"
 admin = true
 
 # [users.sensor]
-# password = "$argon2id$..."       # gateway init --json --admin sensor shows how one is made
+# password = "$argon2id$..."       # `gateway init other.toml --admin sensor` makes one to copy
 # publish = ["sensors/#"]
 # subscribe = ["commands/+"]
 '''

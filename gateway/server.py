@@ -75,6 +75,7 @@ class Server:
         self.doors: list[OpenDoor] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn | None = None
+        self._recovered = False
         self.sysinfo = SysInfo(self.broker, lambda: len(self.limits.open))
 
     # -- gateway.api.Gateway ------------------------------------------------------------------
@@ -152,6 +153,7 @@ class Server:
         turn.begin()
         for remark in self.broker.restore(turn.notify):
             log.warning("recovery", remark=remark)
+        self._recovered = True
         for protocol in self.protocols.values():
             if isinstance(protocol, ConnectionProtocol):
                 protocol.start(self)
@@ -205,6 +207,8 @@ class Server:
         for door in self.doors:
             if not isinstance(door.listener, ServerProtocol):
                 door.listener.close()
+        if not self._recovered:  # a fault at start: there is nothing to say goodbye to
+            return
         self.begin_turn()
         for transport in list(self.limits.open):
             transport.drain()

@@ -9,7 +9,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from ..config import ConfigError, load, render_default
+from ..config import ConfigError, load, render_default, unknown_doors
 
 EXIT_FAULT = 2
 GENERATED_PASSWORD_BYTES = 18  # 144 bits: nobody guesses it, and it still fits on a line
@@ -58,9 +58,19 @@ def _password(admin: str, from_stdin: bool) -> tuple[str, bool]:
 
 def check(config_file: Path | None, sets: list[str], as_json: bool) -> int:
     """Validate; print one line per fault."""
+    from ..plugins import PluginError, collect, named, plugin_manager
+
     path = config_file or Path("gateway.toml")
     try:
-        load(path, sets, False, None)
+        config = load(path, sets, False, None)
+        manager = plugin_manager(config.plugins.disabled)
+        protocols = named(collect(manager, "gateway_protocols", config=config), "protocol")
+        faults = unknown_doors(config, protocols)
+        if faults:
+            raise ConfigError(faults)
+    except PluginError as error:
+        print(error, file=sys.stderr)
+        return EXIT_FAULT
     except ConfigError as error:
         if as_json:
             print(json.dumps({"ok": False, "faults": error.faults}))

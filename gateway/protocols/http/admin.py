@@ -24,6 +24,7 @@ OVERVIEW_RESOURCE = "$sys/overview"  # who may manage this may read it
 
 def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable[[], dict[str, int]]) -> None:
     """Add the routes. `door` tells the door's own numbers."""
+    _page_routes(routes, app)
     exposition = Exposition(context.gateway.broker, door)
 
     @routes.get(
@@ -54,6 +55,8 @@ def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable
         session.access.check(Action.MANAGE, OVERVIEW_RESOURCE)
         return _overview(context, door)
 
+
+def _page_routes(routes: APIRouter, app: FastAPI) -> None:
     @routes.get("/", include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(landing(__version__))

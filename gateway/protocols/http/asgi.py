@@ -7,8 +7,9 @@ Whatever escapes becomes a problem; a page of another origin is refused here, fo
 
 from __future__ import annotations
 
-import logging
 from typing import Any
+
+import structlog
 
 from ...api import GatewayError, ServerProtocol
 from .answers import Header, Receive, Scope, Send, refuse_websocket, send_problem
@@ -22,7 +23,7 @@ from .problems import BUG, Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, MESSAGES_SUFFIX, QUEUES_PATH, TOPICS_PATH, ClientGone, Publishing
 from .ws import serve_socket
 
-log = logging.getLogger("gateway.http")
+log = structlog.get_logger("gateway")
 
 SOCKET_PATH = "/v1/ws"
 EVENTS_PATH = "/v1/subscribe"
@@ -61,7 +62,7 @@ class Front:
         except ClientGone:
             pass
         except Exception:
-            log.exception("bug: %s %s", scope["method"], scope["path"])
+            log.exception("bug: a request failed", method=scope["method"], path=scope["path"])
             await self._fail(started, Problem("internal-error", BUG))
 
     async def _fail(self, started: _Started, problem: Problem) -> None:
@@ -110,6 +111,8 @@ class Front:
         except GatewayError as error:
             await receive()  # websocket.connect
             await refuse_websocket(send, problem_of(error))
+        except Exception:
+            log.exception("bug: a WebSocket failed", path=scope["path"])
 
 
 class _Started:

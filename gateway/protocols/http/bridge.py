@@ -7,9 +7,10 @@ they are cut, and everything written in a turn goes out as one message.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
+
+import structlog
 
 from ...api import Connection, ConnectionProtocol, GatewayError
 from .answers import Receive, Scope, Send
@@ -17,7 +18,7 @@ from .context import Context, cutter
 from .limits import BRIDGE_PENDING_BYTES_MAX, CLOSE_SECONDS_MAX
 from .problems import Refused
 
-log = logging.getLogger("gateway.http")
+log = structlog.get_logger("gateway")
 
 NORMAL, UNSUPPORTED = 1000, 1003  # close codes (RFC 6455, 7.4.1)
 
@@ -132,10 +133,10 @@ class Bridge:
         try:
             connection.receive(data)  # [MQTT-6.0.0-2]: packets may be cut anywhere
         except GatewayError as error:
-            log.info("connection closed: %s %s: %s", self._protocol.name, self.peer, error.detail)
+            log.info("connection closed", door=self._protocol.name, peer=self.peer, reason=error.detail)
             return False
         except Exception:
-            log.exception("bug: connection aborted: %s %s", self._protocol.name, self.peer)
+            log.exception("bug: connection aborted", door=self._protocol.name, peer=self.peer)
             self.abort()
             return False
         return True

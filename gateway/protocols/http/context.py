@@ -29,7 +29,17 @@ class Stoppable(Interface):
 class Context:
     """One per HTTP door."""
 
-    __slots__ = ("_ids", "_prefix", "encoder", "gateway", "lasting", "limits", "sessions", "stopping")
+    __slots__ = (
+        "_ids",
+        "_loop",
+        "_prefix",
+        "encoder",
+        "gateway",
+        "lasting",
+        "limits",
+        "sessions",
+        "stopping",
+    )
 
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
         self.gateway = gateway
@@ -40,6 +50,7 @@ class Context:
         self.stopping = False
         self._prefix = secrets.token_hex(6)
         self._ids = itertools.count(1)
+        self._loop = asyncio.get_running_loop()  # asked once: the question is a system call (getpid)
 
     def new_id(self) -> str:
         """Return a message id: unique, also across restarts; not secret."""
@@ -49,7 +60,7 @@ class Context:
         """Wait until a position is on disk; False if it never will be."""
         if position <= 0:
             return True
-        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[bool] = self._loop.create_future()
         self.gateway.when_durable(position, _resolver(waiting))
         return await waiting
 

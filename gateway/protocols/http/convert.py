@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ...core.message import Message, Origin, Properties
-from .limits import TTL_SECONDS_MAX
+from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, TTL_SECONDS_MAX
 from .problems import Refused
 
 Headers = tuple[tuple[str, Any], ...]
@@ -244,12 +244,12 @@ def value_to_json(value: Any) -> Any:
 class Encoder:
     """Messages to JSON text, remembering the latest: a fan-out encodes each once."""
 
-    __slots__ = ("_known",)
-
-    KNOWN_MAX = 256  # a turn's worth; entries hold their message, so an identity is not reused
+    __slots__ = ("_bytes", "_known")
 
     def __init__(self) -> None:
+        # Entries hold their message, so that an identity is not reused.
         self._known: dict[tuple[int, bool], tuple[Message, bytes]] = {}
+        self._bytes = 0
 
     def encode(self, message: Message, retain: bool) -> bytes:
         """Return the JSON object of a message, on one line."""
@@ -258,7 +258,10 @@ class Encoder:
         if known is not None:
             return known[1]
         data = msgspec.json.encode(to_mapping(message, retain))
-        if len(self._known) >= self.KNOWN_MAX:
+        self._bytes += len(data)
+        if len(self._known) >= ENCODED_MAX or self._bytes > ENCODED_BYTES_MAX:
             self._known.clear()
-        self._known[identity] = (message, data)
+            self._bytes = len(data)
+        if len(data) <= ENCODED_BYTES_MAX:
+            self._known[identity] = (message, data)
         return data

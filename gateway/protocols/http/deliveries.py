@@ -16,12 +16,14 @@ from starlette.responses import Response
 
 from ...api import Conflict, Delivery, Session
 from ...core.message import Outcome
+from ...core.queue import Queue
 from .answers import Receive, Scope, Send, send_json
 from .context import Context
 from .convert import to_mapping
 from .limits import (
     LEASE_SECONDS_DEFAULT,
     LEASE_SECONDS_MAX,
+    RECEIVE_BYTES_MAX,
     RECEIVE_MAX,
     RECEIVE_TURN_SECONDS,
     RECEIVE_WAIT_SECONDS_MAX,
@@ -38,6 +40,11 @@ _encode = msgspec.json.Encoder().encode
 
 def add_routes(routes: APIRouter, context: Context) -> None:
     """Add the routes."""
+    _receive_routes(routes, context)
+    _settle_routes(routes, context)
+
+
+def _receive_routes(routes: APIRouter, context: Context) -> None:
 
     @routes.post(
         "/v1/queues/{queue}/receive",
@@ -64,6 +71,8 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         poll = Poll(context, queue_name(request), group, max, wait, lease)
         return Forward(poll.answer)
 
+
+def _settle_routes(routes: APIRouter, context: Context) -> None:
     @routes.post("/v1/deliveries/{id}/ack", summary="Acknowledge", status_code=204, responses=problems(404))
     async def ack(request: Request, id: str) -> Response:
         """The message is done with."""
@@ -88,6 +97,12 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         seconds = wanted.lease if wanted is not None else LEASE_SECONDS_DEFAULT
         context.gateway.broker.leases.extend(id, int(seconds * 1000))
         return Response(status_code=204)
+
+
+def fitting(queue: Queue, count: int) -> int:
+    """Return how many messages of the queue, if they are of its usual size, fit in one answer."""
+    usual = queue.bytes_waiting // max(1, queue.length())
+    return max(1, min(count, RECEIVE_BYTES_MAX // max(1, usual)))
 
 
 class Poll:
@@ -119,6 +134,7 @@ class Poll:
         watch = asyncio.create_task(self._watch(receive))
         try:
             await self._collect(session)
+            self._cut(session)
             await asyncio.sleep(0)  # a client that has just left is noticed here
             if self._gone:
                 raise ClientGone
@@ -139,7 +155,8 @@ class Poll:
                 f"queue {self._queue!r} is deleted with its last consumer, and a receive is a consumer only "
                 "while it waits; consume it over the WebSocket"
             )
-        consumer = session.consume(self._queue, self._deliver, self._count, self._group)
+        window = self._count if queue is None else fitting(queue, self._count)
+        consumer = session.consume(self._queue, self._deliver, window, self._group)
         try:
             wait = self._wait
             if consumer.group is not None and consumer.group.wants():
@@ -162,6 +179,17 @@ class Poll:
             pass
         self._gone = True
         self._wake.set()
+
+    def _cut(self, session: Session) -> None:
+        """Give back what would make the answer too large, its first message excepted."""
+        size = 0
+        for index, delivery in enumerate(self._held):
+            size += len(delivery.message.body)
+            if index and size > RECEIVE_BYTES_MAX:
+                kept, self._held = self._held[:index], self._held[index:]
+                self._give_back(session)
+                self._held = kept
+                return
 
     def _lease(self) -> bytes:
         leases = self._context.gateway.broker.leases

@@ -48,25 +48,10 @@ def add_routes(routes: APIRouter, context: Context, subscriptions: Subscriptions
             raise Refused("stopping", "the gateway is stopping; connect again in a moment")
         _check(filter, stream, group, offset)
         session = await context.sessions.own(request.scope["client"], request.scope["headers"])
-        source = await _open(session, filter, retained, stream, group, offset, last_event_id)
+        source = _open(
+            context, subscriptions, session, filter, retained, stream, group, offset, last_event_id
+        )
         return Forward(lambda scope, receive, send: EventStream(context, source).run(receive, send))
-
-    async def _open(
-        session: Session,
-        filters: list[str],
-        retained: bool,
-        stream: str,
-        group: str,
-        offset: str | None,
-        last: str,
-    ) -> Source:
-        try:
-            if stream:
-                return open_stream(context, session, stream, group, offset, last)
-            return await open_live(subscriptions, session, tuple(dict.fromkeys(filters)), retained, last)
-        except BaseException:
-            session.close()
-            raise
 
 
 def _check(filters: list[str], stream: str, group: str, offset: str | None) -> None:
@@ -80,3 +65,23 @@ def _check(filters: list[str], stream: str, group: str, offset: str | None) -> N
         raise Refused("invalid-parameter", "group and offset belong to a stream; name one")
     if len(filters) > FILTERS_MAX:
         raise Refused("invalid-parameter", f"a subscription has at most {FILTERS_MAX} filters")
+
+
+def _open(
+    context: Context,
+    subscriptions: Subscriptions,
+    session: Session,
+    filters: list[str],
+    retained: bool,
+    stream: str,
+    group: str,
+    offset: str | None,
+    last: str,
+) -> Source:
+    try:
+        if stream:
+            return open_stream(context, session, stream, group, offset, last)
+        return open_live(subscriptions, session, tuple(dict.fromkeys(filters)), retained, last)
+    except BaseException:
+        session.close()
+        raise

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.receiver import INBOX_MESSAGES_MAX
+
 BODY_BYTES_MAX = 16 << 20  # a message, or a batch, is held in memory whole: not a file transfer
 HANDSHAKE_SECONDS_MAX = 10.0  # a request head is a packet or two; longer is slow-loris
 CONNECTIONS_MAX = 10_000  # at about 10 KB each, 100 MB
@@ -20,6 +22,10 @@ JSON_BYTES_MAX = 1 << 20  # of a request to declare, seek or settle: a thousand 
 HEAD_BYTES_MAX = 64 << 10  # other servers allow 8 to 80 KiB
 HEADERS_MAX = 200  # application properties are headers: generous, yet a loop over them is short
 TARGET_PARAMETERS_MAX = 100  # `filter` may repeat; each is looked at once
+REMEMBERED_MAX = 4096  # topics and query strings, parsed; then it starts afresh
+REMEMBERED_BYTES_MAX = 256  # of each: longer ones are rare, and would make it 256 MB
+ENCODED_MAX = 256  # messages remembered as JSON, for a fan-out: about what a turn brings
+ENCODED_BYTES_MAX = 4 << 20  # of all of them
 IDEMPOTENCY_KEY_MAX = 255  # characters; a UUID has 36
 
 BATCH_LINES_MAX = 200_000  # 16 MiB of the shortest sensible lines
@@ -31,6 +37,7 @@ PAGE_DEFAULT = 100
 LISTING_CHECKS_MAX = 10_000  # authorizations asked for one page, then the client asks for the next
 
 RECEIVE_MAX = 1000  # deliveries in one answer
+RECEIVE_BYTES_MAX = 16 << 20  # of bodies in one answer, or page of a browse: as large as a body may be
 RECEIVE_WAIT_SECONDS_MAX = 60.0  # proxies cut idle requests off at about a minute
 RECEIVE_TURN_SECONDS = 0.05  # what a receive without `wait` gives a queue that has messages to deliver them
 LEASE_SECONDS_DEFAULT = 30.0
@@ -79,6 +86,7 @@ class Limits:
         "handshake_seconds_max",
         "keep_alive_seconds_max",
         "origins",
+        "receiver_messages_max",
     )
 
     def __init__(self, config: Any = None) -> None:
@@ -86,6 +94,7 @@ class Limits:
         self.body_bytes_max = int(getattr(limits, "body_bytes_max", BODY_BYTES_MAX))
         self.handshake_seconds_max = float(getattr(limits, "handshake_seconds_max", HANDSHAKE_SECONDS_MAX))
         self.connections_max = int(getattr(limits, "connections_max", CONNECTIONS_MAX))
+        self.receiver_messages_max = int(getattr(limits, "receiver_messages_max", INBOX_MESSAGES_MAX))
         own: dict[str, Any] = dict(config.plugin("http")) if config is not None else {}
         self.body_seconds_max = _seconds(own, "body_seconds_max", BODY_SECONDS_MAX)
         self.keep_alive_seconds_max = _seconds(own, "keep_alive_seconds_max", KEEP_ALIVE_SECONDS_MAX)

@@ -37,6 +37,10 @@ COUNTERS = {
 }
 
 
+#: Those of the door's own numbers that only grow.
+DOOR_COUNTERS = frozenset({"requests", "connections_refused"})
+
+
 class BrokerCollector(Collector):
     """The broker's counters and queues as metrics."""
 
@@ -67,9 +71,11 @@ class BrokerCollector(Collector):
         yield GaugeMetricFamily("gateway_queues", "Queues", value=len(broker.catalog.queues))
         yield GaugeMetricFamily("gateway_leases", "Deliveries held under a lease", value=len(broker.leases))
         for name, value in self._door().items():
-            yield GaugeMetricFamily(
-                f"gateway_http_{name}", f"HTTP door: {name.replace('_', ' ')}", value=value
-            )
+            text = f"HTTP door: {name.replace('_', ' ')}"
+            if name in DOOR_COUNTERS:
+                yield CounterMetricFamily(f"gateway_http_{name}", text, value=value)
+            else:
+                yield GaugeMetricFamily(f"gateway_http_{name}", text, value=value)
 
 
 def _queue_metrics(queues: list[Queue]) -> Iterator[Metric]:

@@ -18,14 +18,13 @@ from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
 from .convert import check_ttl, no_schedules
 from .headers import Head, read_head
-from .limits import IDEMPOTENCY_KEY_MAX, TARGET_PARAMETERS_MAX
+from .limits import IDEMPOTENCY_KEY_MAX, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, TARGET_PARAMETERS_MAX
 from .problems import Refused
 
 TOPICS_PATH = b"/v1/topics/"
 BATCH_SUFFIX = b"/batch"
 QUEUES_PATH = b"/v1/queues/"
 MESSAGES_SUFFIX = b"/messages"
-REMEMBERED_MAX = 4096  # topics and query strings; then it starts afresh
 
 _encode = msgspec.json.Encoder().encode
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -123,7 +122,8 @@ class Publishing:
         check_topic(topic)
         if len(self._topics) >= REMEMBERED_MAX:
             self._topics.clear()
-        self._topics[raw] = topic
+        if len(raw) <= REMEMBERED_BYTES_MAX:
+            self._topics[raw] = topic
         return topic
 
     def options(self, query: bytes) -> Options:
@@ -133,7 +133,8 @@ class Publishing:
             options = read_options(query.decode("latin-1"))
             if len(self._options) >= REMEMBERED_MAX:
                 self._options.clear()
-            self._options[query] = options
+            if len(query) <= REMEMBERED_BYTES_MAX:
+                self._options[query] = options
         return options
 
     async def _publish(self, topic: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -19,7 +19,8 @@ from ...core.stream import StreamQueue
 from ...core.topic import check_filter
 from .context import Context
 from .convert import to_mapping
-from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX
+from .deliveries import fitting
+from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX, RECEIVE_BYTES_MAX
 from .models import (
     COUNT_MAX,
     Browsed,
@@ -43,6 +44,7 @@ _encode = msgspec.json.Encoder().encode
 def add_routes(routes: APIRouter, context: Context) -> None:
     """Add the routes."""
     _declare_routes(routes, context)
+    _show_routes(routes, context)
     _message_routes(routes, context)
     _manage_routes(routes, context)
 
@@ -71,25 +73,6 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
         await context.metadata_stored()
         return Json(_encode(describe(context, found)), 201 if created else 200)
 
-    @routes.get(
-        "/v1/queues/{queue}", summary="Look at a queue", response_model=QueueShown, responses=problems(404)
-    )
-    async def show(request: Request, queue: str) -> Response:
-        """Depth, bindings, policy, and how each group is doing."""
-        session = await session_of(context, request)
-        return Json(_encode(describe(context, _visible(context, session, queue_name(request)))))
-
-    @routes.get("/v1/queues", summary="List queues", response_model=QueueList, responses=problems())
-    async def listing(
-        request: Request,
-        prefix: str = "",
-        after: str = "",
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    ) -> Response:
-        """List queues in order of name, as far as the caller may consume or manage them."""
-        session = await session_of(context, request)
-        return Json(_list(context, session, prefix, after, limit))
-
     @routes.delete(
         "/v1/queues/{queue}", summary="Delete a queue", status_code=204, responses=problems(404, 507)
     )
@@ -114,6 +97,27 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
             raise NotFound(f"queue {found.name!r} is not bound to {filter!r}; GET it to see its bindings")
         await context.metadata_stored()
         return Response(status_code=204)
+
+
+def _show_routes(routes: APIRouter, context: Context) -> None:
+    @routes.get(
+        "/v1/queues/{queue}", summary="Look at a queue", response_model=QueueShown, responses=problems(404)
+    )
+    async def show(request: Request, queue: str) -> Response:
+        """Depth, bindings, policy, and how each group is doing."""
+        session = await session_of(context, request)
+        return Json(_encode(describe(context, _visible(context, session, queue_name(request)))))
+
+    @routes.get("/v1/queues", summary="List queues", response_model=QueueList, responses=problems())
+    async def listing(
+        request: Request,
+        prefix: str = "",
+        after: str = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        """List queues in order of name, as far as the caller may consume or manage them."""
+        session = await session_of(context, request)
+        return Json(await _list(context, session, prefix, after, limit))
 
 
 def _message_routes(routes: APIRouter, context: Context) -> None:
@@ -256,18 +260,24 @@ def _visible(context: Context, session: Session, name: str) -> Queue:
     return context.gateway.broker.catalog.get(name)
 
 
-def _list(context: Context, session: Session, prefix: str, after: str, limit: int) -> bytes:
+async def _list(context: Context, session: Session, prefix: str, after: str, limit: int) -> bytes:
     queues = context.gateway.broker.catalog.queues
-    names = heapq.nsmallest(LISTING_CHECKS_MAX + 1, (n for n in queues if n > after and n.startswith(prefix)))
+    # In a thread, because every client with a session has a queue: there may be very many.
+    names = await asyncio.to_thread(_sorted_page, list(queues), prefix, after)
+    context.gateway.begin_turn()
     shown: list[dict[str, Any]] = []
-    next_after = names[-2] if len(names) > LISTING_CHECKS_MAX else None
-    for index, name in enumerate(names[:LISTING_CHECKS_MAX]):
-        if len(shown) >= limit:
+    next_after = None
+    for index, name in enumerate(names):
+        if len(shown) >= limit or index >= LISTING_CHECKS_MAX:
             next_after = names[index - 1]
             break
-        if _may_see(session, name):
+        if name in queues and _may_see(session, name):
             shown.append(describe(context, queues[name]))
     return _encode({"queues": shown, "next": next_after})
+
+
+def _sorted_page(names: list[str], prefix: str, after: str) -> list[str]:
+    return sorted(name for name in names if name > after and name.startswith(prefix))
 
 
 def describe(context: Context, queue: Queue) -> dict[str, Any]:
@@ -302,8 +312,13 @@ def _describe_group(queue: Queue, group: Group) -> dict[str, Any]:
 
 
 def _browse(queue: Queue, start: int, limit: int) -> bytes:
-    found = queue.browse(start, limit + 1)
-    shown = []
-    for offset, message, attempts in found[:limit]:
+    count = fitting(queue, limit)
+    found = queue.browse(start, count + 1)  # one more, to know whether there is a next page
+    shown: list[dict[str, Any]] = []
+    size = 0
+    for offset, message, attempts in found:
+        size += len(message.body)
+        if len(shown) >= count or (shown and size > RECEIVE_BYTES_MAX):
+            return _encode({"messages": shown, "next": offset})
         shown.append({"offset": offset, "attempts": attempts, **to_mapping(message, False)})
-    return _encode({"messages": shown, "next": found[limit][0] if len(found) > limit else None})
+    return _encode({"messages": shown, "next": None})

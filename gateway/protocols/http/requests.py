@@ -8,6 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from ...api import Session
+from ...core.topic import check_topic
 from .answers import Receive, Scope, Send
 from .context import Context, decode_segment
 from .sessions import Lent
@@ -51,8 +52,10 @@ def queue_name(request: Request) -> str:
 
 
 def topic_name(request: Request) -> str:
-    """Return the topic in the rest of the path."""
-    return decode_segment(request.path_params["topic"])
+    """Return the topic in the rest of the path. Raise InvalidTopic."""
+    topic = decode_segment(request.path_params["topic"])
+    check_topic(topic)
+    return topic
 
 
 class Json(Response):

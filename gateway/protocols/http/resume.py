@@ -49,7 +49,7 @@ class Subscription:
         self.timer: Timer | None = None
         self._share = share
         self._context = context
-        self._receiver = session.receive(self._on_messages)
+        self._receiver = session.receive(self._on_messages, context.limits.receiver_messages_max)
         self._kept: deque[tuple[int, bytes]] = deque()  # (number, event)
         self._bytes = 0
         self._latest = 0

@@ -14,7 +14,7 @@ import socket
 import stat
 import time
 from email.utils import formatdate
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,6 +29,7 @@ from .context import CUT, Context
 from .limits import DRAIN_SECONDS_MAX, HEAD_BYTES_MAX, Limits
 from .problems import MEDIA_TYPE, Problem
 from .resume import Subscriptions
+from .transport import CollectingTransport, Flusher
 
 BACKLOG = 2048
 TICK_SECONDS = 1.0  # how late a slow client may be cut off; also how often the Date header changes
@@ -46,63 +47,61 @@ class Watch:
         self.refused = 0  # connections over the limit
 
 
-def http_protocol(watch: Watch) -> type[HttpToolsProtocol]:
-    """Return the class of this door's HTTP connections."""
-    limits = watch.limits
-    head_seconds, body_seconds = limits.handshake_seconds_max, limits.body_seconds_max
+class HttpConnection(HttpToolsProtocol):
+    """One HTTP connection. `deadline` is when the client must have gone on, 0: no need to."""
 
-    class Connection(HttpToolsProtocol):
-        """One HTTP connection. `deadline` is when the client must have gone on, 0: no need to."""
+    def __init__(self, watch: Watch, flusher: Flusher, config: uvicorn.Config, state: ServerState) -> None:
+        super().__init__(config, state, {})
+        self._watch = watch
+        self._flusher = flusher
+        self.deadline = 0.0
+        self.head_bytes = -1  # of the head that is arriving; -1: none is
 
-        deadline = 0.0
-        head_bytes = -1  # of the head that is arriving; -1: none is
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.deadline = watch.now + head_seconds
-            if len(self.connections) > limits.connections_max:
-                watch.refused += 1
-                problem = Problem("stopping", "too many connections; try again later, or keep fewer open")
-                transport.write(plain_answer(503, problem))
-                transport.close()
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.head_bytes = 0
-            self.deadline = watch.now + head_seconds
-
-        def on_headers_complete(self) -> None:
-            self.head_bytes = -1
-            self.deadline = watch.now + body_seconds
-            super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            self.deadline = 0.0
-            super().on_message_complete()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.head_bytes >= 0:
-                self.head_bytes += len(data)
-                if self.head_bytes > HEAD_BYTES_MAX:
-                    detail = f"a request head has at most {HEAD_BYTES_MAX} bytes"
-                    self.transport.write(plain_answer(431, Problem("head-too-large", detail)))
-                    self.transport.close()
-
-        def send_400_response(self, msg: str) -> None:
-            problem = Problem("malformed", "this is not HTTP/1.1; see RFC 9112")
-            self.transport.write(plain_answer(400, problem))
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(CollectingTransport(transport, self._flusher))
+        watch = self._watch
+        self.deadline = watch.now + watch.limits.handshake_seconds_max
+        if len(self.connections) > watch.limits.connections_max:
+            watch.refused += 1
+            problem = Problem("stopping", "too many connections; try again later, or keep fewer open")
+            self.transport.write(plain_answer(503, problem))
             self.transport.close()
 
-        def handle_websocket_upgrade(self) -> None:
-            self.deadline = 0.0
-            super().handle_websocket_upgrade()
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.head_bytes = 0
+        self.deadline = self._watch.now + self._watch.limits.handshake_seconds_max
 
-        def late(self) -> bool:
-            """Tell whether the client has taken too long to send what it began."""
-            return 0.0 < self.deadline < watch.now and not self.flow.read_paused
+    def on_headers_complete(self) -> None:
+        self.head_bytes = -1
+        self.deadline = self._watch.now + self._watch.limits.body_seconds_max
+        super().on_headers_complete()
 
-    return Connection
+    def on_message_complete(self) -> None:
+        self.deadline = 0.0
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.head_bytes >= 0:
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES_MAX:
+                detail = f"a request head has at most {HEAD_BYTES_MAX} bytes"
+                self.transport.write(plain_answer(431, Problem("head-too-large", detail)))
+                self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        problem = Problem("malformed", "this is not HTTP/1.1; see RFC 9112")
+        self.transport.write(plain_answer(400, problem))
+        self.transport.close()
+
+    def handle_websocket_upgrade(self) -> None:
+        self.deadline = 0.0
+        super().handle_websocket_upgrade()
+
+    def late(self) -> bool:
+        """Tell whether the client has taken too long to send what it began."""
+        return 0.0 < self.deadline < self._watch.now and not self.flow.read_paused
 
 
 def plain_answer(status: int, problem: Problem) -> bytes:
@@ -142,13 +141,14 @@ class HttpServer:
 
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
         self._watch = Watch(limits)
+        self._flusher = Flusher(asyncio.get_running_loop())
         self.context = Context(gateway, limits)
         self._subscriptions = Subscriptions(self.context)
         self._state = ServerState()
         app = build_app(self.context, self._subscriptions, self.numbers)
         self._config = uvicorn.Config(
             app=Front(self.context, app),
-            http=http_protocol(self._watch),
+            http=HttpConnection,
             ws=SocketConnection,
             ws_max_size=limits.body_bytes_max,
             ws_ping_interval=WS_PING_SECONDS,
@@ -199,16 +199,14 @@ class HttpServer:
         return [name[1] for name in names if isinstance(name, tuple)]
 
     def _connection(self) -> asyncio.Protocol:
-        protocol: Any = self._config.http_protocol_class
-        made: asyncio.Protocol = protocol(config=self._config, server_state=self._state, app_state={})
-        return made
+        return HttpConnection(self._watch, self._flusher, self._config, self._state)
 
     def _tick(self) -> None:
         self._watch.now = time.monotonic()
         date = formatdate(time.time(), usegmt=True).encode()
         self._state.default_headers = [(b"date", date)]
         for connection in list(self._state.connections):
-            if isinstance(connection, HttpToolsProtocol) and connection.late():  # type: ignore[attr-defined]
+            if isinstance(connection, HttpConnection) and connection.late():
                 connection.transport.abort()
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 

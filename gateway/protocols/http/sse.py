@@ -156,7 +156,7 @@ class LiveSource:
             self._subscriptions.leave(self._subscription)
 
 
-async def open_live(
+def open_live(
     subscriptions: Subscriptions, session: Session, filters: tuple[str, ...], retained: bool, last_id: str
 ) -> LiveSource:
     """Subscribe, or resume. Raise InvalidTopic or NotAuthorized."""

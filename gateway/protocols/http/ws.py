@@ -8,7 +8,6 @@ the disk comes when it is due and holds up nothing.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any, Literal
@@ -36,8 +35,6 @@ from .limits import (
 )
 from .problems import Problem, Refused, problem_of
 from .publish import forget_key, publish_once
-
-log = logging.getLogger("gateway.http")
 
 GOING_AWAY, UNSUPPORTED = 1001, 1003  # close codes (RFC 6455, 7.4.1)
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
@@ -68,7 +65,7 @@ class Socket:
     def __init__(self, context: Context, session: Session) -> None:
         self._context = context
         self._session = session
-        self._receiver = session.receive(self._on_messages)
+        self._receiver = session.receive(self._on_messages, context.limits.receiver_messages_max)
         self._storing = 0  # publishes that wait for the disk
         self._waiting_for_room: list[Consumer] = []
         self._own: Consumer | None = None  # of the session's own queue, once there is a QoS 1 subscription

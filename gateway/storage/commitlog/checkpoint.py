@@ -6,17 +6,19 @@ there. The two newest are kept; one whose checksum is wrong is passed over.
 
 from __future__ import annotations
 
-import os
-from array import array
+import errno
 from pathlib import Path
 from struct import Struct
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
 import msgspec
 
+from gateway.core.errors import StorageError
+
 from .files import Files
 from .index import QueueIndex
+from .record import column, read_column
 
 MAGIC: Final = b"GWIDX\0"
 VERSION: Final = 1
@@ -25,45 +27,50 @@ SUFFIX: Final = ".idx"
 KEPT: Final = 2  # the newest, and one to fall back on
 
 
-def encode(index: QueueIndex, keys: dict[str, bytes], position: int) -> bytes:
+class State:
+    """What a checkpoint holds: everything that the log up to `position` amounts to."""
+
+    __slots__ = ("index", "keys", "mark", "position")
+
+    def __init__(self, index: QueueIndex, keys: dict[str, bytes], mark: bytes, position: int) -> None:
+        self.index = index
+        self.keys = keys
+        self.mark = mark  # of the log's records; b"" if there is no log yet
+        self.position = position
+
+
+def encode(state: State) -> bytes:
     """Return a checkpoint file's content."""
     queues = {}
-    for queue_id, entries in index.queues.items():
+    for queue_id, entries in state.index.queues.items():
         columns = list(zip(*entries.values(), strict=True)) or [(), (), (), ()]
-        queues[queue_id] = [
-            array("Q", entries).tobytes(),
-            array("Q", columns[0]).tobytes(),
-            array("I", columns[1]).tobytes(),
-            array("I", columns[2]).tobytes(),
-            array("q", columns[3]).tobytes(),
-        ]
-    cursors = [[queue_id, group, offset] for (queue_id, group), offset in index.cursors.items()]
-    body = msgspec.msgpack.encode({"queues": queues, "cursors": cursors, "keys": keys})
-    return HEADER.pack(MAGIC, VERSION, position, len(body), crc32(body)) + body
+        queues[queue_id] = [column(kind, c) for kind, c in zip("QQIIq", (entries, *columns), strict=True)]
+    cursors = [[queue_id, group, offset] for (queue_id, group), offset in state.index.cursors.items()]
+    fields = {"queues": queues, "cursors": cursors, "keys": state.keys, "mark": state.mark}
+    body = msgspec.msgpack.encode(fields)
+    return HEADER.pack(MAGIC, VERSION, state.position, len(body), crc32(body)) + body
 
 
-def decode(data: bytes) -> tuple[QueueIndex, dict[str, bytes], int] | None:
-    """Return (index, keys, position), or None if the file is damaged or of another version."""
+def decode(data: bytes) -> State | None:
+    """Return the state, or None if the file is damaged. Raise StorageError if it is from a newer version."""
     if len(data) < HEADER.size:
         return None
     magic, version, position, length, checksum = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        return None
+    if version > VERSION:
+        raise StorageError(f"written by a newer version (format {version}; this reads {VERSION})")
     body = data[HEADER.size :]
-    if magic != MAGIC or version != VERSION or len(body) != length or crc32(body) != checksum:
+    if len(body) != length or crc32(body) != checksum:
         return None
     fields = msgspec.msgpack.decode(body)
     index = QueueIndex()
     for queue_id, columns in fields["queues"].items():
-        positions, *facts = (_column(kind, raw) for kind, raw in zip("QQIIq", columns, strict=True))
+        positions, *facts = (read_column(kind, raw) for kind, raw in zip("QQIIq", columns, strict=True))
         index.queues[queue_id] = dict(zip(positions, zip(*facts, strict=True), strict=True))
     for queue_id, group, offset in fields["cursors"]:
         index.cursors[(queue_id, group)] = offset
-    return index, fields["keys"], position
-
-
-def _column(kind: str, raw: bytes) -> Any:
-    column = array(kind)
-    column.frombytes(raw)
-    return column
+    return State(index, fields["keys"], fields["mark"], position)
 
 
 def write(files: Files, directory: Path, content: bytes, position: int) -> None:
@@ -77,15 +84,15 @@ def write(files: Files, directory: Path, content: bytes, position: int) -> None:
         while offset < len(content):
             count = files.write(descriptor, content[offset:], offset)
             if count <= 0:
-                raise OSError(28, "no room for a checkpoint")
+                raise OSError(errno.ENOSPC, "no room for a checkpoint")
             offset += count
         files.sync(descriptor)
     finally:
         files.close(descriptor)
-    os.replace(temporary, path)
+    files.rename(temporary, path)
     files.sync_directory(directory)
     for old in paths(directory)[KEPT:]:
-        old.unlink(missing_ok=True)
+        files.remove(old)
 
 
 def paths(directory: Path) -> list[Path]:
@@ -93,12 +100,15 @@ def paths(directory: Path) -> list[Path]:
     return sorted((path for path in directory.iterdir() if path.suffix == SUFFIX), reverse=True)
 
 
-def load(directory: Path) -> tuple[QueueIndex, dict[str, bytes], int, list[str]]:
-    """Return (index, keys, position, remarks) of the newest good checkpoint; position 0 if there is none."""
+def load(directory: Path) -> tuple[State, list[str]]:
+    """Return (state, remarks) of the newest good checkpoint; position 0 if there is none."""
     remarks: list[str] = []
     for path in paths(directory):
-        loaded = decode(path.read_bytes())
-        if loaded is not None:
-            return *loaded, remarks
+        try:
+            state = decode(path.read_bytes())
+        except StorageError as error:
+            raise StorageError(f"{path}: {error.detail}") from None
+        if state is not None:
+            return state, remarks
         remarks.append(f"{path}: damaged checkpoint passed over; the log is read from further back")
-    return QueueIndex(), {}, 0, remarks
+    return State(QueueIndex(), {}, b"", 0), remarks

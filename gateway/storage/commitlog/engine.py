@@ -8,18 +8,22 @@ to the next batch, so that service resumes by itself when there is room again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from gateway.core.engine import Recovery
 from gateway.core.errors import NotFound, NotStored, StorageError
 from gateway.core.message import Message
 
 from . import checkpoint, record
+from .checkpoint import State
 from .files import Files
 from .index import QueueIndex
+from .record import HEADER, HEADER_BYTES
 from .recovery import recover
 from .segment import SEGMENT_HEADER_BYTES, Damage, Segment
 from .sync import Syncer
@@ -30,11 +34,15 @@ FIRST_POSITION: Final = 1  # positions are positive
 
 Callback = Callable[[bool], None]
 
+log = logging.getLogger("gateway.storage")
+
 
 class CommitLog:
     """Implements `gateway.core.engine.StorageEngine` on files below one directory."""
 
-    def __init__(self, directory: Path, segment_bytes: int = SEGMENT_BYTES, files: Files | None = None) -> None:
+    def __init__(
+        self, directory: Path, segment_bytes: int = SEGMENT_BYTES, files: Files | None = None
+    ) -> None:
         self._directory = directory
         self._log_directory = directory / "log"
         self._index_directory = directory / "index"
@@ -51,11 +59,13 @@ class CommitLog:
         self._next: Segment | None = None  # the batch begins this segment
         self._settles: dict[tuple[int, int], list[int]] = {}  # (queue, outcome) -> positions
         self._deliveries: dict[int, tuple[list[int], list[int]]] = {}  # queue -> positions, tags
-        self._carried: list[bytes] = []  # key and cursor records of the batch, should it fail
+        self._carried: list[bytes] = []  # payloads of the batch that outlive its failure
+        self._mark = b""  # before every record
         self._failed_from = 0
         self._waiting: deque[tuple[int, Callback]] = deque()
         self._error: NotStored | None = None  # a failure in the middle of a turn
-        self._abandon = False  # the current segment could not be synced
+        self._failures = 0  # failed syncs known so far
+        self._unsynced: Segment | None = None  # the last segment whose sync failed
         self._checkpoint_written = False  # by the thread; segments may be free now
         self._checkpointed = 0
         self._checkpoint_every = CHECKPOINT_BYTES
@@ -65,59 +75,72 @@ class CommitLog:
     # -- open and close -----------------------------------------------------------------------
 
     def open(self, notify: Callable[[], None]) -> Recovery:
+        self._make_directories()
+        try:
+            found = recover(self._files, self._log_directory, self._index_directory, self._segment_bytes)
+        except OSError as error:
+            self._unlock()
+            raise StorageError(f"{error.filename or self._directory}: {error.strerror}") from error
+        except StorageError:
+            self._unlock()
+            raise
+        self._index, self._keys = found.state.index, found.state.keys
+        self._mark, self._segments = found.state.mark, found.segments
+        self._end = found.state.position
+        if not self._segments or self._end > self._tail_end():
+            # New, or cut off before the checkpoint: a position is never used for another record.
+            self._begin_segment(max(FIRST_POSITION, self._end), self._segment_bytes)
+        self._written = self._checkpointed = self._end
+        self._notify = notify
+        self._syncer = Syncer(notify, self._end)
+        return Recovery(self._index.entries(), dict(self._index.cursors), found.remarks)
+
+    def _make_directories(self) -> None:
+        """Make what is missing, durably, and lock it. Raise StorageError."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = self._files.lock(self._directory / "lock")
             self._log_directory.mkdir(exist_ok=True)
             self._index_directory.mkdir(exist_ok=True)
-            self._lock = self._files.lock(self._directory / "lock")
+            self._files.sync_directory(self._directory)
         except BlockingIOError:
             raise StorageError(f"{self._directory}: another gateway is using this data directory") from None
         except OSError as error:
-            raise StorageError(f"{self._directory}: cannot be used as data directory: {error.strerror}") from error
-        try:
-            state = recover(self._files, self._log_directory, self._index_directory, self._segment_bytes)
-        except OSError as error:
-            raise StorageError(f"{error.filename or self._directory}: {error.strerror}") from error
-        self._index, self._keys, self._segments = state.index, state.keys, state.segments
-        if self._segments:
-            tail = self._segments[-1]
-            self._end = max(tail.base + tail.end, state.position)
-            if self._end > tail.base + tail.end:  # the tail was cut before the checkpoint: never reuse positions
-                self._next = Segment(self._files, self._log_directory, self._end, self._segment_bytes)
-                self._end += SEGMENT_HEADER_BYTES
-        else:
-            base = max(FIRST_POSITION, state.position)
-            self._next = Segment(self._files, self._log_directory, base, self._segment_bytes)
-            self._end = base + SEGMENT_HEADER_BYTES
-        self._written = self._checkpointed = self._end
-        self._notify = notify
-        self._syncer = Syncer(notify)
-        self._syncer.synced = self._end
-        return Recovery(self._index.entries(), dict(self._index.cursors), state.remarks)
+            self._unlock()
+            where = error.filename or self._directory
+            raise StorageError(f"{where}: cannot be used as data directory: {error.strerror}") from error
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            self._files.close(self._lock)
+            self._lock = -1
 
     def close(self) -> None:
         if self._lock < 0:
             return
         try:
             self.flush()
-            self._syncer.stop()
-            self.completed()
-            if not self._abandon:
+        except NotStored:
+            pass  # whoever waits for it is told below
+        self._syncer.stop()
+        self.completed()
+        if not self._syncer.lost(self._written - 1):
+            try:
                 self._checkpoint()
-        except (NotStored, OSError):
-            self._syncer.stop()  # a full disk: the log is there without the checkpoint
+            except OSError as error:
+                log.warning("no checkpoint at the end, so the next start reads more log: %s", error)
         for segment in self._segments:
             segment.close()
-        self._files.close(self._lock)
-        self._lock = -1
+        self._unlock()
 
     # -- messages -------------------------------------------------------------------------------
 
     def append(self, message: Message, queue_ids: Sequence[int]) -> int:
-        header, payload = record.encode_message(message, queue_ids)
-        position = self._place(len(header) + len(payload))
-        self._batch.append(header)
-        self._batch.append(payload)
+        payload = record.encode_message(message, queue_ids)
+        position = self._place(HEADER_BYTES + len(payload))
+        batch = self._batch  # only now: placing may have begun another
+        batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
+        batch.append(payload)
         self._pending[position] = message
         facts = (len(message.body), 0, 0, message.timestamp_ms)
         queues = self._index.queues
@@ -139,15 +162,25 @@ class CommitLog:
 
     def _roll(self, size: int) -> None:
         """Write the batch so far to the old segment, and go on in a new one."""
+        if self._error is not None:
+            return  # this turn is lost; where it would have gone does not matter
         if self._batch:
             try:
                 self._write_out()
             except NotStored as error:
                 self._error = error  # for the flush that ends this turn
                 return
-        room = max(self._segment_bytes, SEGMENT_HEADER_BYTES + size)
-        self._next = Segment(self._files, self._log_directory, self._end, room)
-        self._end += SEGMENT_HEADER_BYTES
+        self._begin_segment(self._end, max(self._segment_bytes, SEGMENT_HEADER_BYTES + size))
+
+    def _begin_segment(self, base: int, room: int) -> None:
+        """Have the next write make a segment; the old one is left as it is."""
+        self._next = Segment(self._files, self._log_directory, base, room, self._mark)
+        self._end = base + SEGMENT_HEADER_BYTES
+
+    def _tail_end(self) -> int:
+        """Return where the next write goes."""
+        tail = self._next or self._segments[-1]
+        return tail.base + tail.end
 
     def delivered(self, queue_id: int, position: int, tag: int) -> None:
         entry = self._deliveries.get(queue_id)
@@ -214,25 +247,26 @@ class CommitLog:
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         return iter(sorted((k, v) for k, v in self._keys.items() if k.startswith(prefix)))
 
-    def _add(self, framed: bytes) -> None:
+    def _add(self, payload: bytes) -> None:
         """Add a record that must not be lost should this batch fail."""
-        self._place(len(framed))
-        self._batch.append(framed)
-        self._carried.append(framed)
+        self._place(HEADER_BYTES + len(payload))
+        self._batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
+        self._batch.append(payload)
+        self._carried.append(payload)
 
     # -- writing ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
         if self._deliveries or self._settles:
             self._pack_journal()
+        if self._unsynced is not None:
+            self._abandon(self._unsynced)
         if self._error is not None:
             error, self._error = self._error, None
             self._forget_batch(self._failed_from)
             raise error
         if self._batch:
             self._write_out()
-            if self._abandon:
-                self._abandon_segment()
             if self._written - self._checkpointed > self._checkpoint_every:
                 self._checkpoint_soon()
 
@@ -263,11 +297,8 @@ class CommitLog:
         self._syncer.wrote(self._segments[-1], self._written, bool(self._waiting))
 
     def _fail(self, error: OSError) -> None:
-        first = self._written
-        if self._next is not None:
-            first = self._next.base + SEGMENT_HEADER_BYTES
-        self._failed_from = first
-        self._forget_batch(first)
+        self._failed_from = self._tail_end()
+        self._forget_batch(self._failed_from)
         raise NotStored(f"the log cannot be written: {error.strerror or error}") from error
 
     def _forget_batch(self, first: int) -> None:
@@ -275,91 +306,104 @@ class CommitLog:
         self._index.forget_from(first)
         self._pending.clear()
         self._batch = []
-        self._end = first
+        self._end = self._tail_end()
         # A negative position: it will not be durable, and is said so in its turn.
         self._waiting = deque((p, call) if p < first else (-1, call) for p, call in self._waiting)
         carried, self._carried = self._carried, []
-        for framed in carried:
-            kept = record.without_positions_from(framed, first)
+        for payload in carried:
+            kept = record.without_positions_from(payload, first)
             if kept:
                 self._add(kept)
         self._notify()
+
+    def _abandon(self, segment: Segment) -> None:
+        """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
+        self._unsynced = None
+        if self._next is not None or self._segments[-1] is not segment:
+            return  # that has come about by itself
+        if self._batch and self._error is None:  # its positions are in the old segment
+            self._failed_from = self._tail_end()
+            self._error = NotStored("the log could not be synced to the disk")
+        self._begin_segment(self._tail_end(), self._segment_bytes)
 
     def failed_from(self) -> int:
         return self._failed_from
 
     def position(self) -> int:
-        return self._end - 1
+        # Journal entries go behind everything else, once the turn ends.
+        return self._end if self._settles or self._deliveries else self._end - 1
 
     # -- durability -------------------------------------------------------------------------------
 
     def when_durable(self, position: int, call: Callback) -> None:
         if position < self._syncer.synced and not self._waiting:
-            call(True)
+            call(not self._syncer.lost(position))
             return
         self._waiting.append((position, call))
         if position < self._written:
             self._syncer.hurry()
 
     def completed(self) -> None:
-        waiting = self._waiting
-        synced = self._syncer.synced
-        failures = self._syncer.failures
-        while waiting:
-            position, call = waiting[0]
-            if position >= synced:
-                break
-            waiting.popleft()
-            call(position >= 0 and not any(position < up_to for up_to, _ in failures))
-        if failures:
-            self._abandon = True
-            self._syncer.failures = []
+        syncer = self._syncer
+        synced = syncer.synced
+        while self._waiting and self._waiting[0][0] < synced:
+            position, call = self._waiting.popleft()
+            call(position >= 0 and not syncer.lost(position))
+        for failure in syncer.failures[self._failures :]:
+            self._failures += 1
+            self._unsynced = failure.segment
+            log.error("the log could not be synced, publishers are told so: %s", failure.reason)
+        if self._unsynced is not None and not self._batch:
+            self._abandon(self._unsynced)  # now, so that no turn is lost by it
         if self._checkpoint_written:
             self._checkpoint_written = False
             self._free()
 
-    def _abandon_segment(self) -> None:
-        """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
-        self._abandon = False
-        self._next = Segment(self._files, self._log_directory, self._end, self._segment_bytes)
-        self._end += SEGMENT_HEADER_BYTES
-
     # -- checkpoints --------------------------------------------------------------------------------
+
+    def _state(self) -> State:
+        return State(self._index, self._keys, self._mark, self._written)
 
     def _checkpoint_soon(self) -> None:
         """Take the state now, have the thread write it."""
-        content, position = checkpoint.encode(self._index, self._keys, self._written), self._written
+        content, position = checkpoint.encode(self._state()), self._written
         self._checkpointed = position
+        # In proportion to its size: a checkpoint of a long backlog is not worth writing often.
         self._checkpoint_every = max(CHECKPOINT_BYTES, 16 * len(content))
 
         def write() -> None:
             try:
                 checkpoint.write(self._files, self._index_directory, content, position)
-            except OSError:
-                return  # no room: the next one is due after as much log
+            except OSError as error:
+                log.warning("no checkpoint written, the next one is due after as much log: %s", error)
+                return
             self._checkpoint_written = True
             self._notify()
 
         self._syncer.after_next(write)
 
     def _checkpoint(self) -> None:
-        """Write a checkpoint now: at the end."""
-        content = checkpoint.encode(self._index, self._keys, self._written)
-        checkpoint.write(self._files, self._index_directory, content, self._written)
+        """Write a checkpoint now: at the end. Raise OSError."""
+        checkpoint.write(self._files, self._index_directory, checkpoint.encode(self._state()), self._written)
         self._free()
 
     def _free(self) -> None:
         """Delete segments without live entries, but for the one that is written to."""
         if len(self._segments) < 2:
             return
-        used = set()
-        for position in self._index.live_positions():
-            used.add(self._segment_of(position).base)
+        used = self._index.used([segment.base for segment in self._segments])
         oldest = self._oldest_checkpoint()
-        for segment in self._segments[:-1]:
-            if segment.base not in used and segment.base + segment.end <= oldest:
+        kept = []
+        for segment in self._segments:
+            last = segment is self._segments[-1]
+            if last or segment.base in used or segment.base + segment.end > oldest:
+                kept.append(segment)
+                continue
+            try:
                 segment.delete()
-        self._segments = [segment for segment in self._segments if segment.descriptor >= 0]
+            except OSError as error:
+                log.warning("%s cannot be deleted: %s", segment.path, error)
+        self._segments = kept
 
     def _oldest_checkpoint(self) -> int:
         """Return the position of the oldest checkpoint kept: recovery may have to begin there."""

@@ -6,7 +6,6 @@ touches a file.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -38,11 +37,13 @@ class Files:
         """Cut the file off."""
         os.ftruncate(descriptor, size)
 
-    def reserve(self, descriptor: int, size: int) -> None:
-        """Reserve room, so that writing does not change the file's size. Fine if unsupported."""
-        if hasattr(os, "posix_fallocate"):
-            with contextlib.suppress(OSError):
-                os.posix_fallocate(descriptor, 0, size)
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename, replacing what is there."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file; one that does not exist is fine."""
+        path.unlink(missing_ok=True)
 
     def sync_directory(self, path: Path) -> None:
         """Make created, renamed and removed names durable."""

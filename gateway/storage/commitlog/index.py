@@ -6,6 +6,7 @@ with the next step; this class is their place.)
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from gateway.core.engine import StoredEntry
@@ -59,17 +60,23 @@ class QueueIndex:
     def forget_from(self, position: int) -> None:
         """What was appended at or after a position could not be written."""
         for queue in self.queues.values():
-            for late in [p for p in reversed(queue) if p >= position]:
+            # In order of position, so only the end of each queue is looked at.
+            while queue and (late := next(reversed(queue))) >= position:
                 del queue[late]
 
     def forget_missing(self, ranges: Sequence[tuple[int, int]]) -> int:
-        """Drop entries outside the position ranges of existing segments; return how many."""
+        """Drop entries outside the position ranges (ascending) of existing segments; return how many."""
+        ends = [0, *(end for _, end in ranges)]
+        firsts = [*(first for first, _ in ranges), 1 << 64]
+        gaps = [gap for gap in zip(ends, firsts, strict=True) if gap[0] < gap[1]]
         lost = 0
         for queue in self.queues.values():
-            gone = [p for p in queue if not any(first <= p < end for first, end in ranges)]
-            for position in gone:
-                del queue[position]
-            lost += len(gone)
+            positions = sorted(queue)
+            for start, end in gaps:
+                gone = positions[bisect_left(positions, start) : bisect_left(positions, end)]
+                for position in gone:
+                    del queue[position]
+                lost += len(gone)
         return lost
 
     def entries(self) -> dict[int, list[StoredEntry]]:
@@ -79,9 +86,15 @@ class QueueIndex:
             for queue_id, queue in self.queues.items()
         }
 
-    def live_positions(self) -> set[int]:
-        """Return every position some queue refers to."""
-        live: set[int] = set()
+    def used(self, bases: Sequence[int]) -> set[int]:
+        """Return the bases (ascending) of the segments that some queue refers to."""
+        used: set[int] = set()
         for queue in self.queues.values():
-            live.update(queue)
-        return live
+            low = high = 0
+            for position in queue:
+                if not low <= position < high:
+                    number = bisect_right(bases, position)
+                    low = bases[number - 1] if number else 0
+                    high = bases[number] if number < len(bases) else 1 << 64
+                    used.add(low)
+        return used

@@ -1,25 +1,27 @@
 """Records: how messages, journal entries and keys look in the log (docs/storage-format.md).
 
-    mark(2) length(4) crc32(4) | kind(1) ...          all integers little-endian
+    mark(4) length(4) crc32(4) | kind(1) ...          all integers little-endian
 
 `length` and the checksum cover everything from `kind` on. The mark lets recovery find the
-next record after a damaged one. Encoding a message is the hot path: one struct, one join,
-one checksum, with everything that repeats (topics, origins, queue ids) cached.
+next record after a damaged one; it is random, one for each log, so that nobody can publish a
+body that recovery would take for records. Encoding a message is the hot path: one struct, one
+join, one checksum, with everything that repeats (topics, origins, queue ids) cached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from struct import Struct
+from sys import byteorder
 from typing import Any, Final
-from zlib import crc32
 
 import msgspec
 
 from gateway.core.message import NO_PROPERTIES, PROPERTY_NAMES, Message, Origin, Properties
 
-MARK: Final = b"\xa9R"
-HEADER: Final = Struct("<2sII")
+MARK_BYTES: Final = 4
+HEADER: Final = Struct("<4sII")  # mark, length, crc32
 HEADER_BYTES: Final = HEADER.size
 
 MESSAGE: Final = 1
@@ -31,8 +33,9 @@ PUT: Final = 6
 DELETE: Final = 7
 KINDS: Final = frozenset((MESSAGE, SETTLE, DELIVERED, CURSOR, DROP_QUEUE, PUT, DELETE))
 
-#: kind, flags (qos in bits 0-1, retain bit 2), queues, timestamp ms, expires ms, topic, origin, properties lengths
-_MESSAGE: Final = Struct("<BBHqqHHI")
+#: kind, flags (qos in bits 0-1, retain bit 2), queues, timestamp ms, expires ms,
+#: lengths of topic, origin, properties
+_MESSAGE: Final = Struct("<BBIqqHHI")
 _SETTLE: Final = Struct("<BIBI")  # kind, queue, outcome, count; then positions u64
 _DELIVERED: Final = Struct("<BII")  # kind, queue, count; then positions u64, then tags u32
 _CURSOR: Final = Struct("<BIQ")  # kind, queue, offset; then the group's name
@@ -47,17 +50,19 @@ _queue_ids: dict[Sequence[int], bytes] = {}
 _origins_read: dict[bytes, Origin] = {}
 
 
-def encode_message(message: Message, queue_ids: Sequence[int]) -> tuple[bytes, bytes]:
-    """Return (header, payload) of a message record."""
+def encode_message(message: Message, queue_ids: Sequence[int]) -> bytes:
+    """Return the payload of a message record."""
     topic = _topics.get(message.topic)
     if topic is None:
         topic = _remember(_topics, message.topic, message.topic.encode())
     origin = _origins.get(message.origin)
     if origin is None:
         origin = _remember(_origins, message.origin, _encode_origin(message.origin))
+    if type(queue_ids) is not tuple:
+        queue_ids = tuple(queue_ids)
     ids = _queue_ids.get(queue_ids)
     if ids is None:
-        ids = _remember(_queue_ids, queue_ids, Struct(f"<{len(queue_ids)}I").pack(*queue_ids))
+        ids = _remember(_queue_ids, queue_ids, column("I", queue_ids))
     made = message.properties
     properties = b"" if made is NO_PROPERTIES else encode_properties(made)
     flags = message.qos | 4 if message.retain else message.qos
@@ -71,8 +76,24 @@ def encode_message(message: Message, queue_ids: Sequence[int]) -> tuple[bytes, b
         len(origin),
         len(properties),
     )
-    payload = b"".join((head, ids, topic, origin, properties, message.body))
-    return HEADER.pack(MARK, len(payload), crc32(payload)), payload
+    return b"".join((head, ids, topic, origin, properties, message.body))
+
+
+def column(kind: str, values: Iterable[int]) -> bytes:
+    """Return integers one after the other, little-endian, as `array` type `kind`."""
+    packed = array(kind, values)
+    if byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def read_column(kind: str, raw: bytes) -> array[int]:
+    """Return what `column` packed."""
+    unpacked: array[int] = array(kind)
+    unpacked.frombytes(raw)
+    if byteorder == "big":
+        unpacked.byteswap()
+    return unpacked
 
 
 def _remember(cache: dict[Any, bytes], key: Any, encoded: bytes) -> bytes:
@@ -100,11 +121,11 @@ def _decode_origin(data: bytes) -> Origin:
 
 def decode_message(payload: bytes) -> Message:
     """Return the message of a payload whose checksum is right."""
-    _, flags, count, timestamp_ms, expires_at_ms, topic_end, origin_end, properties_end = _MESSAGE.unpack_from(payload)
+    _, flags, count, timestamp_ms, expires_at_ms, topic, origin, properties = _MESSAGE.unpack_from(payload)
     start = _MESSAGE.size + 4 * count
-    topic_end += start
-    origin_end += topic_end
-    properties_end += origin_end
+    topic_end = start + topic
+    origin_end = topic_end + origin
+    properties_end = origin_end + properties
     raw = payload[origin_end:properties_end]
     return Message(
         payload[start:topic_end].decode(),
@@ -167,15 +188,9 @@ def decode_properties(data: bytes) -> Properties:
     return properties
 
 
-def framed(payload: bytes) -> bytes:
-    """Return a whole record."""
-    return HEADER.pack(MARK, len(payload), crc32(payload)) + payload
-
-
 def encode_settle(queue_id: int, outcome: int, positions: Sequence[int]) -> bytes:
     """A queue is done with these messages."""
-    count = len(positions)
-    return framed(_SETTLE.pack(SETTLE, queue_id, outcome, count) + Struct(f"<{count}Q").pack(*positions))
+    return _SETTLE.pack(SETTLE, queue_id, outcome, len(positions)) + column("Q", positions)
 
 
 def decode_settle(payload: bytes) -> tuple[int, int, tuple[int, ...]]:
@@ -186,9 +201,8 @@ def decode_settle(payload: bytes) -> tuple[int, int, tuple[int, ...]]:
 
 def encode_delivered(queue_id: int, positions: Sequence[int], tags: Sequence[int]) -> bytes:
     """A queue has handed these messages out, once more."""
-    count = len(positions)
-    body = Struct(f"<{count}Q").pack(*positions) + Struct(f"<{count}I").pack(*tags)
-    return framed(_DELIVERED.pack(DELIVERED, queue_id, count) + body)
+    head = _DELIVERED.pack(DELIVERED, queue_id, len(positions))
+    return b"".join((head, column("Q", positions), column("I", tags)))
 
 
 def decode_delivered(payload: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
@@ -200,7 +214,7 @@ def decode_delivered(payload: bytes) -> tuple[int, tuple[int, ...], tuple[int, .
 
 def encode_cursor(queue_id: int, group: str, offset: int) -> bytes:
     """A group has settled everything below an offset."""
-    return framed(_CURSOR.pack(CURSOR, queue_id, offset) + group.encode())
+    return _CURSOR.pack(CURSOR, queue_id, offset) + group.encode()
 
 
 def decode_cursor(payload: bytes) -> tuple[int, str, int]:
@@ -211,7 +225,7 @@ def decode_cursor(payload: bytes) -> tuple[int, str, int]:
 
 def encode_drop_queue(queue_id: int) -> bytes:
     """A queue is gone for good."""
-    return framed(_DROP.pack(DROP_QUEUE, queue_id))
+    return _DROP.pack(DROP_QUEUE, queue_id)
 
 
 def decode_drop_queue(payload: bytes) -> int:
@@ -223,7 +237,7 @@ def decode_drop_queue(payload: bytes) -> int:
 def encode_put(key: str, value: bytes) -> bytes:
     """A key has a value."""
     encoded = key.encode()
-    return framed(_PUT.pack(PUT, len(encoded)) + encoded + value)
+    return b"".join((_PUT.pack(PUT, len(encoded)), encoded, value))
 
 
 def decode_put(payload: bytes) -> tuple[str, bytes]:
@@ -234,7 +248,7 @@ def decode_put(payload: bytes) -> tuple[str, bytes]:
 
 def encode_delete(key: str) -> bytes:
     """A key is gone."""
-    return framed(bytes((DELETE,)) + key.encode())
+    return bytes((DELETE,)) + key.encode()
 
 
 def decode_delete(payload: bytes) -> str:
@@ -242,12 +256,11 @@ def decode_delete(payload: bytes) -> str:
     return payload[1:].decode()
 
 
-def without_positions_from(framed: bytes, first: int) -> bytes:
+def without_positions_from(payload: bytes, first: int) -> bytes:
     """Return a journal record without positions from `first` on: those were never written.
 
     Other records are returned as they are; b"" if nothing is left.
     """
-    payload = framed[HEADER_BYTES:]
     if payload[0] == SETTLE:
         queue_id, outcome, positions = decode_settle(payload)
         kept = [position for position in positions if position < first]
@@ -256,4 +269,4 @@ def without_positions_from(framed: bytes, first: int) -> bytes:
         queue_id, positions, tags = decode_delivered(payload)
         pairs = [pair for pair in zip(positions, tags, strict=True) if pair[0] < first]
         return encode_delivered(queue_id, [p for p, _ in pairs], [t for _, t in pairs]) if pairs else b""
-    return framed
+    return payload

@@ -6,139 +6,167 @@ reported with file, offset and size. Neither ever keeps the gateway from startin
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from gateway.core.errors import StorageError
-
 from . import checkpoint, record
+from .checkpoint import State
 from .files import Files
-from .index import QueueIndex
-from .segment import SEGMENT_HEADER_BYTES, Damage, Segment, next_record, record_at, segment_paths
+from .segment import SEGMENT_HEADER_BYTES, Segment, segment_paths
 
 
 class Recovered:
-    """State as of the end of the log."""
+    """State as of the end of the log, and the files it is in."""
 
-    def __init__(self, index: QueueIndex, keys: dict[str, bytes], position: int, remarks: list[str]) -> None:
-        self.index = index
-        self.keys = keys
-        self.position = position  # everything before it is in index and keys
+    __slots__ = ("remarks", "segments", "state")
+
+    def __init__(self, state: State, remarks: list[str]) -> None:
+        self.state = state
         self.remarks = remarks
         self.segments: list[Segment] = []
 
+    def close(self) -> None:
+        """Release the files."""
+        for segment in self.segments:
+            segment.close()
+
 
 def recover(files: Files, log_directory: Path, index_directory: Path, room: int) -> Recovered:
-    """Read everything. Raise StorageError for what must not be touched (a newer version)."""
-    state = Recovered(*checkpoint.load(index_directory))
-    paths = segment_paths(log_directory)
-    for path in paths:
-        if not path.stem.isdigit():
-            raise StorageError(f"{path}: this is no segment of ours; move it out of the log's directory")
-    for number, path in enumerate(paths):
-        segment = _open(files, path, room, state)
-        if segment is None:
-            continue
-        following = int(paths[number + 1].stem) if number + 1 < len(paths) else 0
-        if 0 < following <= state.position:
+    """Read everything. Raise StorageError for what must not be touched (a newer version), or OSError."""
+    recovered = Recovered(*checkpoint.load(index_directory))
+    try:
+        _open_all(files, log_directory, room, recovered)
+        _replay_all(recovered)
+    except BaseException:
+        recovered.close()
+        raise
+    return recovered
+
+
+def _open_all(files: Files, directory: Path, room: int, recovered: Recovered) -> None:
+    """Open the segments; the ones with a bad header are looked at once the log's mark is known."""
+    segments = recovered.segments
+    bad: list[Segment] = []
+    mark = recovered.state.mark
+    for path in segment_paths(directory):
+        segment = Segment(files, directory, int(path.stem), room, b"")
+        segments.append(segment)
+        if segment.open():
+            mark = mark or segment.mark
+        else:
+            bad.append(segment)
+    recovered.state.mark = mark or os.urandom(record.MARK_BYTES)
+    for segment in bad:
+        segment.mark = recovered.state.mark
+        if not _rescue(files, segment, recovered.remarks):
+            segments.remove(segment)
+
+
+def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
+    """Tell whether a segment without a good header holds records; put away one that does not."""
+    data = segment.content()
+    if segment.next_record(data, SEGMENT_HEADER_BYTES) >= 0:
+        segment.repair_header()
+        remarks.append(f"{segment.path}: the header was damaged and is written anew")
+        return True
+    if data.strip(b"\0"):
+        aside = segment.path.with_name(segment.path.name + ".damaged")
+        remarks.append(f"{segment.path}: no header and no records; set aside as {aside.name}")
+        segment.close()
+        files.rename(segment.path, aside)
+    else:
+        segment.delete()  # a crash while the file was made: nothing was in it yet
+    return False
+
+
+def _replay_all(recovered: Recovered) -> None:
+    segments, state = recovered.segments, recovered.state
+    for number, segment in enumerate(segments):
+        last = number + 1 == len(segments)
+        following = 0 if last else segments[number + 1].base
+        if not last and following <= state.position:
             segment.end = following - segment.base  # all of it is in the checkpoint
         else:
-            _replay(segment, state, last=not following)
-        state.segments.append(segment)
-    _check_missing(state)
-    return state
+            _replay(segment, recovered, following - segment.base if following else None)
+    lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments])
+    if lost:
+        recovered.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
 
 
-def _open(files: Files, path: Path, room: int, state: Recovered) -> Segment | None:
-    segment = Segment(files, path.parent, int(path.stem), room)
-    try:
-        segment.open()
-    except Damage as damage:
-        # A crash while the file was made leaves no header, and no record either.
-        state.remarks.append(f"{damage}; the file is set aside as {path.name}.damaged")
-        segment.close()
-        path.rename(path.with_name(path.name + ".damaged"))
-        return None
-    return segment
+def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> None:
+    """Apply the records of a segment that come after the checkpoint; find its end.
 
-
-def _replay(segment: Segment, state: Recovered, last: bool) -> None:
-    """Apply the records of a segment that come after the checkpoint; find its end."""
-    data = segment.content()
-    offset = max(SEGMENT_HEADER_BYTES, state.position - segment.base)
-    if offset > len(data):
-        offset = len(data)  # cut short since the checkpoint: there is nothing left to read
+    `limit` is where the next segment takes over; the last segment has none.
+    """
+    state = recovered.state
+    data = segment.content()[:limit]
+    # Shorter than the checkpoint says: cut since then, and there is nothing left to read.
+    offset = min(max(SEGMENT_HEADER_BYTES, state.position - segment.base), len(data))
     while True:
-        end = record_at(data, offset)
+        end = segment.record_at(data, offset)
         if end > 0:
             payload = data[offset + record.HEADER_BYTES : end]
-            _apply(state, payload, segment.base + offset)
+            _APPLY[payload[0]](state, payload, segment.base + offset)
             offset = end
             continue
-        following = next_record(data, offset + 1) if end < 0 else _beyond_zeros(data, offset)
+        following = _resume(segment, data, offset, end)
         if following < 0:
             break
         lost = following - offset
-        state.remarks.append(f"{segment.path}: {lost} damaged bytes at offset {offset} skipped")
+        recovered.remarks.append(f"{segment.path}: {lost} damaged bytes at offset {offset} skipped")
         offset = following
     segment.end = offset
-    if last and data[offset:].strip(b"\0"):
-        state.remarks.append(f"{segment.path}: torn tail of {len(data) - offset} bytes at offset {offset} cut off")
-    if last:
+    if data[offset:].strip(b"\0"):
+        what = "torn tail" if limit is None else "damaged end"
+        lost = len(data) - offset
+        recovered.remarks.append(f"{segment.path}: {what} of {lost} bytes at offset {offset} cut off")
+    if limit is None:
         segment.cut(offset)
     state.position = max(state.position, segment.base + offset)
 
 
-def _beyond_zeros(data: bytes, offset: int) -> int:
-    """Zeros end a segment; records beyond them mean that a page was lost."""
-    return next_record(data, offset) if data[offset:].strip(b"\0") else -1
+def _resume(segment: Segment, data: bytes, offset: int, found: int) -> int:
+    """Return where records go on after damage (`found` -1) or zeros (0: maybe a lost page), or -1."""
+    if found == 0 and not data[offset:].strip(b"\0"):
+        return -1
+    return segment.next_record(data, offset + 1)
 
 
-def _check_missing(state: Recovered) -> None:
-    ranges = [(s.base, s.base + s.end) for s in state.segments]
-    lost = state.index.forget_missing(ranges)
-    if lost:
-        state.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
-
-
-def _apply(state: Recovered, payload: bytes, position: int) -> None:
-    _APPLY[payload[0]](state, payload, position)
-
-
-def _message(state: Recovered, payload: bytes, position: int) -> None:
+def _message(state: State, payload: bytes, position: int) -> None:
     ids, size, timestamp_ms = record.message_facts(payload)
     state.index.add(ids, position, (size, 0, 0, timestamp_ms))
 
 
-def _settle(state: Recovered, payload: bytes, position: int) -> None:
+def _settle(state: State, payload: bytes, position: int) -> None:
     queue_id, _, positions = record.decode_settle(payload)
     state.index.settle(queue_id, positions)
 
 
-def _delivered(state: Recovered, payload: bytes, position: int) -> None:
+def _delivered(state: State, payload: bytes, position: int) -> None:
     state.index.delivered(*record.decode_delivered(payload))
 
 
-def _cursor(state: Recovered, payload: bytes, position: int) -> None:
+def _cursor(state: State, payload: bytes, position: int) -> None:
     queue_id, group, offset = record.decode_cursor(payload)
     state.index.cursors[(queue_id, group)] = offset
 
 
-def _drop(state: Recovered, payload: bytes, position: int) -> None:
+def _drop(state: State, payload: bytes, position: int) -> None:
     state.index.drop(record.decode_drop_queue(payload))
 
 
-def _put(state: Recovered, payload: bytes, position: int) -> None:
+def _put(state: State, payload: bytes, position: int) -> None:
     key, value = record.decode_put(payload)
     state.keys[key] = value
 
 
-def _delete(state: Recovered, payload: bytes, position: int) -> None:
+def _delete(state: State, payload: bytes, position: int) -> None:
     state.keys.pop(record.decode_delete(payload), None)
 
 
-_APPLY: Final[dict[int, Callable[[Recovered, bytes, int], None]]] = {
+_APPLY: Final[dict[int, Callable[[State, bytes, int], None]]] = {
     record.MESSAGE: _message,
     record.SETTLE: _settle,
     record.DELIVERED: _delivered,

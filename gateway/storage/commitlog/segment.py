@@ -1,12 +1,15 @@
 """Segment files: DATA/log/<first position>.seg, a header and then records.
 
 Positions are byte offsets in the log as a whole: a segment's first position plus the offset
-in its file. The room of a segment is reserved when it is made, so that a sync has no new
-file size to write; zeros after the last record are its end.
+in its file. Room is not reserved ahead: measured on ext4, a sync of a file that grows costs
+the same as one of a reserved file (docs/storage-format.md). Zeros after the last record are
+its end: pages that a crash left unwritten.
 """
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -15,13 +18,15 @@ from zlib import crc32
 from gateway.core.errors import StorageError
 
 from .files import Files
-from .record import HEADER, HEADER_BYTES, KINDS, MARK
+from .record import HEADER, HEADER_BYTES, KINDS
 
 MAGIC: Final = b"GWLOG\0"
 VERSION: Final = 1
-SEGMENT_HEADER: Final = Struct("<6sHQQ")  # magic, version, first position, reserved
-SEGMENT_HEADER_BYTES: Final = SEGMENT_HEADER.size
+_HEADER: Final = Struct("<6sHQq4s")  # magic, version, first position, made at (ms), the log's mark
+_CHECKSUM: Final = Struct("<I")  # crc32 of the above
+SEGMENT_HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 READ_BYTES: Final = 1024  # most messages are read with one call
+READ_ALL_BYTES: Final = 16 << 20  # recovery reads in pieces of this size
 SUFFIX: Final = ".seg"
 
 
@@ -32,12 +37,13 @@ class Damage(Exception):
 class Segment:
     """One file. `end` is the offset in the file behind the last record written."""
 
-    __slots__ = ("_files", "_fresh", "base", "descriptor", "end", "path", "room")
+    __slots__ = ("_files", "_fresh", "base", "descriptor", "end", "mark", "path", "room")
 
-    def __init__(self, files: Files, directory: Path, base: int, room: int) -> None:
+    def __init__(self, files: Files, directory: Path, base: int, room: int, mark: bytes) -> None:
         self._files = files
         self.base = base
-        self.room = room
+        self.room = room  # how long the file may get
+        self.mark = mark
         self.path = directory / f"{base:020}{SUFFIX}"
         self.descriptor = -1
         self.end = SEGMENT_HEADER_BYTES
@@ -47,54 +53,74 @@ class Segment:
         """Make the file. Raise OSError."""
         descriptor = self._files.open(self.path)
         try:
-            self._files.reserve(descriptor, self.room)
-            header = SEGMENT_HEADER.pack(MAGIC, VERSION, self.base, 0)
-            if self._files.write(descriptor, header, 0) != len(header):
-                raise OSError(28, "no room for a segment header")
+            self._write_header(descriptor)
         except OSError:
             self._files.close(descriptor)
             raise
         self.descriptor = descriptor
         self._fresh = True
 
-    def open(self) -> None:
-        """Open an existing file. Raise StorageError if it is not ours or from a newer version."""
+    def _write_header(self, descriptor: int) -> None:
+        header = _HEADER.pack(MAGIC, VERSION, self.base, int(time.time() * 1000), self.mark)
+        header += _CHECKSUM.pack(crc32(header))
+        if self._files.write(descriptor, header, 0) != len(header):
+            raise OSError(errno.ENOSPC, "no room for a segment header")
+
+    def open(self) -> bool:
+        """Open an existing file and take its mark; tell whether its header is good.
+
+        Raise StorageError if it cannot be opened or is from a newer version.
+        """
         try:
             self.descriptor = self._files.open(self.path)
             header = self._files.read(self.descriptor, SEGMENT_HEADER_BYTES, 0)
         except OSError as error:
             raise StorageError(f"{self.path}: cannot be opened: {error.strerror}") from error
-        if len(header) < SEGMENT_HEADER_BYTES or header[:6] != MAGIC:
-            raise Damage(f"{self.path}: the header is damaged")
-        version = SEGMENT_HEADER.unpack(header)[1]
+        if len(header) < SEGMENT_HEADER_BYTES or header[: len(MAGIC)] != MAGIC:
+            return False
+        # The version comes first: a newer one may have another checksum.
+        _, version, base, _, mark = _HEADER.unpack_from(header)
+        checksum = _CHECKSUM.unpack_from(header, _HEADER.size)[0]
+        if crc32(header[: _HEADER.size]) != checksum and version <= VERSION:
+            return False
         if version > VERSION:
-            raise StorageError(f"{self.path}: written by a newer version (format {version}; this reads {VERSION})")
+            what = f"written by a newer version (format {version}; this reads {VERSION})"
+            raise StorageError(f"{self.path}: {what}")
+        self.mark = mark
+        return bool(base == self.base)
+
+    def repair_header(self) -> None:
+        """Write the header anew, for records that have survived it. Raise OSError."""
+        self._write_header(self.descriptor)
 
     def write(self, data: bytes) -> None:
         """Write records at the end. Raise OSError, having cut off what was written of them."""
         offset = self.end
-        view = memoryview(data)
+        rest = data
         try:
-            while view:
-                count = self._files.write(self.descriptor, bytes(view) if len(view) < len(data) else data, offset)
+            while rest:
+                count = self._files.write(self.descriptor, rest, offset)
                 if count <= 0:
-                    raise OSError(28, "nothing more could be written")
+                    raise OSError(errno.ENOSPC, "nothing more could be written")
                 offset += count
-                view = view[count:]
+                rest = data[offset - self.end :]
         except OSError:
             # What is left of a failed batch must not be taken for records later.
-            self._files.truncate(self.descriptor, self.end)
+            try:
+                self._files.truncate(self.descriptor, self.end)
+            except OSError:
+                self.room = self.end  # go on elsewhere: recovery reads only up to the next segment's base
             raise
         self.end = offset
 
     def read(self, position: int) -> bytes:
-        """Return the payload of the record at a position. Raise Damage."""
+        """Return the payload of the record at a position. Raise Damage or OSError."""
         offset = position - self.base
         data = self._files.read(self.descriptor, READ_BYTES, offset)
         if len(data) < HEADER_BYTES:
             raise Damage(f"{self.path}: nothing at offset {offset}")
         mark, length, checksum = HEADER.unpack_from(data)
-        if mark != MARK:
+        if mark != self.mark:
             raise Damage(f"{self.path}: no record at offset {offset}")
         end = HEADER_BYTES + length
         if end > len(data):
@@ -108,15 +134,38 @@ class Segment:
         """Return the whole file: for recovery."""
         parts = []
         offset = 0
-        while part := self._files.read(self.descriptor, 1 << 24, offset):
+        while part := self._files.read(self.descriptor, READ_ALL_BYTES, offset):
             parts.append(part)
             offset += len(part)
         return b"".join(parts)
 
+    def record_at(self, data: bytes, offset: int) -> int:
+        """Return the offset behind a valid record at `offset`, 0 at the end of records, -1 for damage."""
+        header = data[offset : offset + HEADER_BYTES]
+        if not header.strip(b"\0"):
+            return 0
+        if len(header) < HEADER_BYTES:
+            return -1
+        mark, length, checksum = HEADER.unpack(header)
+        start = offset + HEADER_BYTES
+        end = start + length
+        if mark != self.mark or length == 0 or end > len(data):
+            return -1
+        if data[start] not in KINDS or crc32(data[start:end]) != checksum:
+            return -1
+        return int(end)
+
+    def next_record(self, data: bytes, offset: int) -> int:
+        """Return the offset of the first valid record at or after `offset`, or -1."""
+        while (offset := data.find(self.mark, offset)) >= 0:
+            if self.record_at(data, offset) > 0:
+                return offset
+            offset += 1
+        return -1
+
     def cut(self, end: int) -> None:
-        """Forget everything from an offset on; the room is reserved again."""
+        """Forget everything from an offset on. Raise OSError."""
         self._files.truncate(self.descriptor, end)
-        self._files.reserve(self.descriptor, self.room)
         self.end = end
 
     def sync(self) -> None:
@@ -133,36 +182,15 @@ class Segment:
             self.descriptor = -1
 
     def delete(self) -> None:
-        """Remove the file."""
+        """Remove the file. Raise OSError."""
         self.close()
-        self.path.unlink(missing_ok=True)
-
-
-def record_at(data: bytes, offset: int) -> int:
-    """Return the offset behind a valid record at `offset`, 0 at the end of records, -1 for damage."""
-    header = data[offset : offset + HEADER_BYTES]
-    if not header.strip(b"\0"):
-        return 0
-    if len(header) < HEADER_BYTES:
-        return -1
-    mark, length, checksum = HEADER.unpack(header)
-    end = offset + HEADER_BYTES + length
-    if mark != MARK or length == 0 or end > len(data):
-        return -1
-    if data[offset + HEADER_BYTES] not in KINDS or crc32(data[offset + HEADER_BYTES : end]) != checksum:
-        return -1
-    return int(end)
-
-
-def next_record(data: bytes, offset: int) -> int:
-    """Return the offset of the first valid record at or after `offset`, or -1."""
-    while (offset := data.find(MARK, offset)) >= 0:
-        if record_at(data, offset) > 0:
-            return offset
-        offset += 1
-    return -1
+        self._files.remove(self.path)
 
 
 def segment_paths(directory: Path) -> list[Path]:
-    """Return the segment files, oldest first: their names sort."""
-    return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+    """Return the segment files, oldest first: their names sort. Raise StorageError for a strange name."""
+    found = sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+    for path in found:
+        if not path.stem.isdigit():
+            raise StorageError(f"{path}: this is no segment of ours; move it out of the log's directory")
+    return found

@@ -9,17 +9,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from .segment import Segment
 
 LAZY_SECONDS: Final = 0.1  # how long what nobody waits for may stay unsynced
 
 
+class Failure(NamedTuple):
+    """A sync that failed: what was written from `first` up to `end` may never be on disk."""
+
+    first: int
+    end: int
+    segment: Segment
+    reason: str
+
+
 class Syncer:
     """Makes what was written durable, in a thread of its own."""
 
-    def __init__(self, notify: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None], synced: int) -> None:
         self._notify = notify
         self._changed = threading.Condition()
         self._segments: list[Segment] = []  # written to since the last sync, oldest first
@@ -27,8 +36,8 @@ class Syncer:
         self._urgent = False
         self._stopping = False
         self._idle = True
-        self.synced = 0  # everything before this position is on disk
-        self.failures: list[tuple[int, str]] = []  # (up to this position, reason): never to be on disk
+        self.synced = synced  # everything before this position is on disk
+        self.failures: list[Failure] = []  # kept, for who asks later; each costs a segment: they are few
         self._job: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._run, name="log-sync", daemon=True)
         self._thread.start()
@@ -50,8 +59,12 @@ class Syncer:
                 self._urgent = True
                 self._changed.notify()
 
+    def lost(self, position: int) -> bool:
+        """Tell whether a position below `synced` is among what could not be synced."""
+        return any(failure.first <= position < failure.end for failure in self.failures)
+
     def after_next(self, job: Callable[[], None]) -> None:
-        """Run a job in the thread, once everything written so far is on disk."""
+        """Run a job in the thread once everything written so far is on disk; never if that fails."""
         with self._changed:
             self._job = job
             self._urgent = True
@@ -78,9 +91,7 @@ class Syncer:
                 segments, self._segments = self._segments, []
                 target, self._urgent = self._target, False
                 job, self._job = self._job, None
-            if segments:
-                self._sync(segments, target)
-            if job is not None:
+            if (not segments or self._sync(segments, target)) and job is not None:
                 job()
 
     def _wait_lazily(self) -> None:
@@ -88,12 +99,18 @@ class Syncer:
         while not self._urgent and not self._stopping and (left := deadline - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _sync(self, segments: list[Segment], target: int) -> None:
-        try:
-            for segment in segments:
+    def _sync(self, segments: list[Segment], target: int) -> bool:
+        """Sync files; tell whether all of them are on disk."""
+        failed: Failure | None = None
+        for segment in segments:
+            try:
                 segment.sync()
-        except OSError as error:
-            # Never retried: after a failed sync the kernel may have dropped the pages.
-            self.failures.append((target, error.strerror or str(error)))
+            except OSError as error:
+                # Never retried: after a failed sync the kernel may have dropped the pages.
+                reason = f"{segment.path}: {error.strerror or error}"
+                failed = Failure(self.synced, target, segment, reason)
+        if failed is not None:
+            self.failures.append(failed)  # before `synced`: who sees the one must see the other
         self.synced = target
         self._notify()
+        return failed is None

@@ -37,7 +37,7 @@ async def test_metrics_tell_what_happened(running: Running) -> None:
     assert found["gateway_message_copies_dropped_total", "no_subscriber"] == 1
     assert found["gateway_queue_depth", "q"] == 1
     assert found["gateway_queue_bytes", "q"] == 4
-    assert found["gateway_http_requests", ""] >= 2
+    assert found["gateway_http_requests_total", ""] >= 2
 
 
 async def test_the_number_of_series_is_bounded(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

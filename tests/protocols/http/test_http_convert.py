@@ -21,6 +21,7 @@ from gateway.protocols.http.convert import (
     value_from_json,
     value_to_json,
 )
+from gateway.protocols.http.limits import ENCODED_BYTES_MAX, ENCODED_MAX
 from gateway.protocols.http.problems import Refused
 from tests.protocols.http.http_support import header_values, text
 
@@ -134,6 +135,17 @@ def test_a_fan_out_encodes_once() -> None:
     message = Message("t", b"body")
     assert encoder.encode(message, False) is encoder.encode(message, False)
     assert encoder.encode(message, True) is not encoder.encode(message, False)
-    for _ in range(Encoder.KNOWN_MAX + 1):
+    for _ in range(ENCODED_MAX + 1):
         encoder.encode(Message("t", b"other"), False)
     assert msgspec.json.decode(encoder.encode(message, False))["body"] == "body"
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    encoder = Encoder()
+    for _ in range(20):
+        encoder.encode(Message("t", b"x" * (ENCODED_BYTES_MAX // 8)), False)
+        held = sum(len(data) for _, data in encoder._known.values())
+        assert held <= ENCODED_BYTES_MAX
+    huge = Message("t", b"x" * (ENCODED_BYTES_MAX + 1))
+    encoder.encode(huge, False)
+    assert (id(huge), False) not in encoder._known

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.policy import QueuePolicy
+from gateway.protocols.http import deliveries
 from tests.protocols.http.http_support import Running, eventually
 
 
@@ -197,6 +198,19 @@ async def test_refusals(running: Running, query: str, status: int) -> None:
     answer = await running.client.post(f"/v1/queues/q/receive?{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert unsettled(running) == 0
+
+
+async def test_an_answer_is_bounded_in_bytes(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "RECEIVE_BYTES_MAX", 1000)
+    sizes = [600, 100, 600, 5000, 1]
+    await fill(running, *("x" * size for size in sizes))
+    got: list[list[int]] = []
+    while sum(len(answer) for answer in got) < len(sizes):
+        found = await receive(running, "max=10&wait=10")
+        assert all(delivery["attempt"] == 1 for delivery in found)
+        got.append([len(delivery["body"]) for delivery in found])
+    assert [size for answer in got for size in answer] == sizes
+    assert all(len(answer) == 1 or sum(answer) <= 1000 for answer in got)
 
 
 async def test_a_queue_that_would_go_with_its_consumer_is_not_polled(running: Running) -> None:

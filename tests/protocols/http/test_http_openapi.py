@@ -74,7 +74,11 @@ def test_generated_requests_get_documented_answers(door: DoorThread) -> None:
 
         @given(case=st.one_of(strategies))
         @settings(
-            max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
         )
         def answers(case: Any) -> None:
             if case.query and "wait" in case.query:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.protocols.http import deliveries, queues
 from tests.protocols.http.http_support import Running
 
 
@@ -99,6 +100,24 @@ async def test_looking_changes_nothing(running: Running) -> None:
     assert [m["body_base64"] for m in rest["messages"]] == ["/w=="]
     assert rest["next"] is None
     assert (await running.client.get("/v1/queues/q")).json() == before
+
+
+async def test_a_page_of_a_browse_is_bounded_in_bytes(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "RECEIVE_BYTES_MAX", 1000)
+    monkeypatch.setattr(deliveries, "RECEIVE_BYTES_MAX", 1000)
+    await put(running, "q")
+    sizes = [10, 400, 700, 5000, 1]
+    for size in sizes:
+        await running.client.post("/v1/queues/q/messages", content=b"x" * size)
+    pages, start = [], 0
+    while start is not None:
+        page = (await running.client.get(f"/v1/queues/q/browse?start={start}")).json()
+        pages.append([len(message["body"]) for message in page["messages"]])
+        start = page["next"]
+    assert [size for page in pages for size in page] == sizes
+    assert all(len(page) == 1 or sum(page) <= 1000 for page in pages)
 
 
 async def test_purge_and_delete(running: Running) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.protocols.http.topics import matches
 from tests.protocols.http.http_support import Running
 
@@ -82,6 +84,13 @@ async def test_reading_needs_the_right_to_subscribe(running: Running) -> None:
     await running.client.post("/v1/topics/secret/x", content=b"1", auth=("boss", "pass"))
     assert (await running.client.get("/v1/topics/secret/x")).status_code == 403
     assert (await running.client.get("/v1/topics/secret/x", auth=("boss", "pass"))).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["", "a/%2B", "a/%00", "a/%ff"])
+async def test_what_is_no_topic_is_said_to_be_none(running: Running, path: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = await running.client.request(method, f"/v1/topics/{path}")
+        assert (answer.status_code, answer.json()["type"]) == (400, "/docs#invalid-topic")
 
 
 async def test_a_queue_is_no_topic(running: Running) -> None:

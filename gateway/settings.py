@@ -1,0 +1,186 @@
+"""The settings there are: one class for each section of the file, with defaults and ranges.
+
+Reading and checking them is `gateway.config`'s. docs/configuration.md has the reason for each number.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+import msgspec
+
+#: Every door this project knows of, and where it opens; "" keeps it closed.
+DOORS = {
+    "mqtt": "127.0.0.1:1883",
+    "amqp": "127.0.0.1:5672",
+    "coap": "127.0.0.1:5683",
+    "http": "127.0.0.1:8080",
+    "openmessaging": "127.0.0.1:8081",
+    "mqtts": "",
+    "amqps": "",
+    "coaps": "",
+    "https": "",
+}
+TLS_DOORS = ("mqtts", "amqps", "coaps", "https")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a door listens: `host:port`, `[v6]:port` or `unix:/path`."""
+
+    kind: str  # "tcp" or "unix"
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.kind == "unix" or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # another name: who knows where it points tomorrow
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raise ValueError with a sentence on what is wrong."""
+        if text.startswith("unix:"):
+            if not text[5:] or "\0" in text:
+                raise ValueError(f"{text!r}: unix: needs a path, as in unix:/run/gateway/mqtt.sock")
+            return cls("unix", path=text[5:])
+        host, separator, port = text.rpartition(":")
+        if not separator:
+            raise ValueError(f"{text!r} is no address; host:port, [v6]:port or unix:/path is expected")
+        if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535:
+            raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+            if not _is_v6(host):
+                raise ValueError(f"{text!r}: {host!r} is no IPv6 address")
+        elif ":" in host:
+            raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [::1]:1883")
+        elif not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", host):
+            raise ValueError(
+                f"{text!r}: {host!r} is no host; 127.0.0.1 is this machine, 0.0.0.0 is open to all"
+            )
+        return cls("tcp", host, int(port))
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(host))
+    except ValueError:
+        return False
+
+
+class Server(msgspec.Struct, frozen=True):
+    """`[server]`"""
+
+    data: str = "./gateway-data"
+
+
+class Storage(msgspec.Struct, frozen=True):
+    """`[storage]`"""
+
+    engine: str = "commitlog"
+    segment_bytes: int = 64 << 20
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """`[limits]`, of all protocols together"""
+
+    connections_max: int = 100_000
+    handshake_seconds_max: float = 10.0
+    connection_buffer_bytes_max: int = 1 << 20
+    packet_bytes_max: int = 16 << 20
+    body_bytes_max: int = 16 << 20
+    topics_cached_max: int = 100_000
+    queue_memory_messages_max: int = 1000
+    receiver_messages_max: int = 10_000
+
+
+class Mqtt(msgspec.Struct, frozen=True):
+    """`[mqtt]`"""
+
+    keep_alive_seconds_max: int = 0
+    session_expiry_seconds_max: int = 0xFFFFFFFF
+    receive_maximum: int = 1000
+    topic_alias_maximum: int = 100
+    retain_available: bool = True
+    queue_length_max: int = 100_000
+
+
+class Network(msgspec.Struct, frozen=True):
+    """`[network]`"""
+
+    proxy_protocol: list[str] = []
+    proxy_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1/32"])
+
+
+class Auth(msgspec.Struct, frozen=True):
+    """`[auth]`"""
+
+    anonymous: bool = False
+
+
+class User(msgspec.Struct, frozen=True):
+    """`[users.NAME]`"""
+
+    password: str
+    admin: bool = False
+    publish: list[str] = []
+    subscribe: list[str] = []
+
+
+class Plugins(msgspec.Struct, frozen=True):
+    """`[plugins]`; `[plugins.NAME]` are the plugins' own."""
+
+    disabled: list[str] = []
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": Server,
+    "storage": Storage,
+    "limits": Limits,
+    "mqtt": Mqtt,
+    "network": Network,
+    "auth": Auth,
+    "plugins": Plugins,
+}
+
+#: (section, key) -> least and greatest value
+RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("storage", "segment_bytes"): (4096, 1 << 32),
+    ("limits", "connections_max"): (1, 10_000_000),
+    ("limits", "handshake_seconds_max"): (0.1, 3600),
+    ("limits", "connection_buffer_bytes_max"): (1024, 1 << 32),
+    ("limits", "packet_bytes_max"): (128, 268_435_455 + 5),
+    ("limits", "body_bytes_max"): (1, 1 << 32),
+    ("limits", "topics_cached_max"): (1, 100_000_000),
+    ("limits", "queue_memory_messages_max"): (1, 10_000_000),
+    ("limits", "receiver_messages_max"): (1, 10_000_000),
+    ("mqtt", "keep_alive_seconds_max"): (0, 65_535),
+    ("mqtt", "session_expiry_seconds_max"): (0, 0xFFFFFFFF),
+    ("mqtt", "receive_maximum"): (1, 65_535),
+    ("mqtt", "topic_alias_maximum"): (0, 65_535),
+    ("mqtt", "queue_length_max"): (0, 1 << 40),
+}
+
+#: What a setting's type is called in TOML.
+TYPE_NAMES: dict[Any, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "table",
+    list[str]: "array of strings",
+}

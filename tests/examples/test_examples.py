@@ -1,0 +1,31 @@
+"""Every example runs against a real gateway and ends well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process import GatewayProcess
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+def test_there_are_examples() -> None:
+    assert {"sensor_to_web.py", "request_response.py", "work_queue.py"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example(name: str, gateway: GatewayProcess) -> None:
+    source = (EXAMPLES / name).read_text()
+    command = [sys.executable, str(EXAMPLES / name)]
+    if '"--mqtt"' in source:
+        command += ["--mqtt", str(gateway.mqtt_port)]
+    if '"--http"' in source:
+        command += ["--http", gateway.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip(), "an example shows something"
