@@ -61,8 +61,8 @@ compiled: $(FAST)/.installed
 $(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
 	test -d $(FAST) || $(PYTHON) -m venv $(FAST)
 	$(FAST)/bin/pip install --quiet --disable-pip-version-check 'mypy[mypyc]' 'setuptools>=77'
-	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	$(FAST)/bin/pip install --quiet --disable-pip-version-check .
+	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	@touch $@
 
 bench: $(VENV)/.dev

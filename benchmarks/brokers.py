@@ -30,6 +30,9 @@ STOP_SECONDS_MAX = 20.0
 SERVER_PORTS = (15_000, 32_000)
 """Below the range that Linux takes ports for outgoing connections from: 10 k clients use many of those."""
 
+COMPILED_ENVIRONMENT = machine.ROOT / ".venv-compiled"
+"""Where `make compiled` installs the gateway with its hot modules compiled: the same sources."""
+
 AMQTT_VERSION = "0.12.1"
 AMQTT_ENVIRONMENT = Path(__file__).resolve().parent / ".venv-amqtt"
 """An environment of its own: amqtt pins a `websockets` older than the gateway's."""
@@ -168,6 +171,25 @@ def _gateway_version() -> str:
     return machine.project_version()
 
 
+def _compiled_version() -> str:
+    python = COMPILED_ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        raise NotInstalled("no compiled gateway; run `make compiled`")
+    look = "import gateway.core.broker, gateway.version as v; print(gateway.core.broker.__file__, v.__version__)"
+    done = subprocess.run([str(python), "-P", "-c", look], capture_output=True, text=True, check=False, cwd="/")
+    path, _, version = done.stdout.strip().rpartition(" ")
+    if not path.endswith(".so"):
+        raise NotInstalled(f"the gateway in {COMPILED_ENVIRONMENT.name} is not compiled; run `make compiled`")
+    return f"{version} (compiled with mypyc)"
+
+
+def _prepare_compiled(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+    launch = _prepare_gateway(directory, mqtt_port, http_port)
+    # -P: the sources in the working directory must not be found before the installed, compiled package.
+    launch.command[:1] = [str(COMPILED_ENVIRONMENT / "bin" / "python"), "-P"]
+    return Launch(launch.command, {"PYTHONUNBUFFERED": "1"}, ready_line=launch.ready_line)
+
+
 def _prepare_gateway(directory: Path, mqtt_port: int, http_port: int) -> Launch:
     settings = {
         "mqtt": f"127.0.0.1:{mqtt_port}",
@@ -304,6 +326,13 @@ BROKERS = {
             "PUBACK after fdatasync when a persistent session takes the message (group commit)",
             _gateway_version,
             _prepare_gateway,
+            has_http=True,
+        ),
+        Broker(
+            "compiled",
+            "the gateway again, its hot modules compiled with mypyc",
+            _compiled_version,
+            _prepare_compiled,
             has_http=True,
         ),
         Broker(

@@ -125,7 +125,8 @@ class SocketTransport(asyncio.Protocol):
             self._connection = door.protocol.connect(self, door.gateway)
 
     def data_received(self, data: bytes) -> None:
-        self._door.turn.begin()
+        turn = self._door.turn
+        turn.begin()
         if self._head is not None:
             data = self._strip_proxy_header(data)
             if not data:
@@ -141,6 +142,7 @@ class SocketTransport(asyncio.Protocol):
         except Exception:
             log.exception("bug: connection aborted", door=self._door.protocol.name, peer=self.peer)
             self.abort()
+        turn.took(len(data))
 
     def eof_received(self) -> bool:
         return False  # close: no protocol here goes on after its client's FIN

@@ -18,6 +18,7 @@ from .core.errors import NotStored
 
 log = structlog.get_logger("gateway")
 
+TURN_BYTES_MAX = 512 * 1024  # two full reads: the loop may offer thirty-two of one socket in a row
 NOT_STORED_LOG_INTERVAL_MS = 5000  # a full disk fails every turn; one line in five seconds is enough
 
 
@@ -30,7 +31,7 @@ class Flushable(Protocol):
 class Turn:
     """Drives one broker on one event loop."""
 
-    __slots__ = ("_begun", "_broker", "_dirty", "_logged_ms", "_loop", "_timer", "_timer_due_ms", "turns")
+    __slots__ = ("_begun", "_broker", "_dirty", "_logged_ms", "_loop", "_taken", "_timer", "_timer_due_ms", "turns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
         self._loop = loop
@@ -40,6 +41,7 @@ class Turn:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_ms = 0
         self._logged_ms = -NOT_STORED_LOG_INTERVAL_MS
+        self._taken = 0  # bytes received in this turn
         self.turns = 0
 
     def begin(self) -> None:
@@ -49,6 +51,15 @@ class Turn:
         self._begun = True
         self._broker.clock.set(int(time.time() * 1000), int(time.monotonic() * 1000))
         self._loop.call_soon(self._end)
+
+    def took(self, size: int) -> None:
+        """So many bytes were received and handled: a turn that has taken enough ends now.
+
+        Otherwise one fast client fills memory and delays everybody until its socket is empty.
+        """
+        self._taken += size
+        if self._taken >= TURN_BYTES_MAX:
+            self._end()
 
     def dirty(self, socket: Flushable) -> None:
         """Have a socket flushed at the end of the turn."""
@@ -68,8 +79,11 @@ class Turn:
         self._broker.engine.completed()
 
     def _end(self) -> None:
+        if not self._begun:
+            return  # ended early, by `took`
         self.turns += 1
         self._begun = False
+        self._taken = 0
         broker = self._broker
         more = broker.dispatch()
         try:
@@ -112,6 +126,7 @@ class Turn:
 
     def stop(self) -> None:
         """End the turn that is under way now, and set no more timers."""
+        self._begun = True
         self._end()
         if self._timer is not None:
             self._timer.cancel()

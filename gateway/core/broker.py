@@ -281,9 +281,9 @@ class Broker:
         if receivers:
             self._receivers = []
             for receiver in receivers:
-                metrics.delivered += receiver.pump(DELIVERIES_PER_PUMP_MAX)
-                if receiver.inbox and not receiver.congested:
-                    self._receivers.append(receiver)
+                # All of it: an inbox holds one turn's arrivals, or what it may hold back. Less
+                # than what arrives, turn after turn, would be an inbox without a limit.
+                metrics.delivered += receiver.pump()
         groups = self._groups
         if groups:
             self._groups = []

@@ -52,20 +52,15 @@ class Receiver:
         self.inbox.append((message, binding))
         return True
 
-    def pump(self, budget: int) -> int:
-        """Hand over at most `budget` messages; return how many."""
+    def pump(self) -> int:
+        """Hand over the whole inbox; return how many messages that was."""
         inbox = self.inbox
         if self.congested or not inbox:
             return 0
-        if len(inbox) <= budget:
-            self.inbox = []
-            self.bytes = 0
-            self.deliver(inbox)
-            return len(inbox)
-        batch = inbox[:budget]
-        del inbox[:budget]
-        self.deliver(batch)
-        return budget
+        self.inbox = []
+        self.bytes = 0
+        self.deliver(inbox)
+        return len(inbox)
 
     def close(self) -> int:
         """Stop taking messages; return how many were never handed over."""

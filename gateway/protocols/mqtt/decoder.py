@@ -79,6 +79,8 @@ CACHED_TOPIC_BYTES_MAX: Final = 128
 CACHED_TOPICS_MAX: Final = 65_536
 
 _topics: Final[dict[bytes, str]] = {}
+# A bare PUBACK says nothing but its identifier, so one object each will do: at most 65535, 5 MB.
+_pubacks: Final[dict[int, Puback]] = {}
 
 _PROTOCOL_NAMES: Final[dict[int, bytes]] = {V31: b"MQIsdp", V311: b"MQTT", V5: b"MQTT"}
 _BARE_ACKS: Final[dict[int, type[Ack]]] = {0x40: Puback, 0x50: Pubrec, 0x62: Pubrel, 0x70: Pubcomp}
@@ -181,6 +183,9 @@ class Decoder:
                 payload = data[body:end]
                 qos, retain, dup = first >> 1 & 3, first & 1 == 1, first & 8 == 8
                 packets.append(Publish(topic, payload, qos, retain, dup, packet_id, properties, frame))
+            elif length == 2 and first == 0x40:
+                packet_id = data[start] << 8 | data[start + 1]
+                packets.append(_pubacks.get(packet_id) or _remember_puback(packet_id))
             elif length == 2 and first in _BARE_ACKS:
                 packets.append(_BARE_ACKS[first](_packet_id(data[start] << 8 | data[start + 1])))
             else:
@@ -275,6 +280,11 @@ def _read_topic(raw: bytes, version: int) -> str:
             _topics.clear()
         _topics[raw] = topic
     return topic
+
+
+def _remember_puback(value: int) -> Puback:
+    packet = _pubacks[value] = Puback(_packet_id(value))
+    return packet
 
 
 def _packet_id(value: int) -> int:

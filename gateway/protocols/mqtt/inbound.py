@@ -133,30 +133,41 @@ class Inbound:
         if packet.retain and not self.retain_available:  # [MQTT-3.2.2-14]
             raise MalformedPacket(Reason.RETAIN_NOT_SUPPORTED, "retained messages are switched off")
         if qos == 1:
-            reason = self._publish(message)
-            if reason == 0:
-                packet_id = packet.packet_id
+            packet_id = packet.packet_id
+            try:
+                position = self._session.publish(message)
+            except GatewayError as error:
+                reason = self._refusal(error)
+                if reason >= 0:
+                    self._acks.append(encode_ack(self._version, PUBACK, packet_id, reason))
+                return
+            if position >= 0 or self._version != V5:
+                if position > self._position:
+                    self._position = position
                 self._acks.append(_pubacks.get(packet_id) or _puback(packet_id))
-            elif reason > 0:
-                self._acks.append(encode_ack(self._version, PUBACK, packet.packet_id, reason))
+            else:
+                self._acks.append(encode_ack(V5, PUBACK, packet_id, Reason.NO_MATCHING_SUBSCRIBERS))
         else:
             self._publish_once(packet.packet_id, message)
 
+    def _refusal(self, error: GatewayError) -> int:
+        """Return the reason to acknowledge a refused publish with, or -1 to close without one."""
+        if self._version == V5:
+            return _reason_of(error)
+        if isinstance(error, FINAL_REFUSALS):
+            return Reason.SUCCESS
+        self._link.refuse(_reason_of(error), error.detail)
+        return -1
+
     def _publish(self, message: Message) -> int:
-        """Publish; return the reason to acknowledge with, or -1 if there will be no acknowledgement."""
+        """Publish at QoS 2; return the reason to acknowledge with, or -1 for none."""
         try:
             position = self._session.publish(message)
         except GatewayError as error:
-            if self._version == V5:
-                return _reason_of(error)
-            if isinstance(error, FINAL_REFUSALS):
-                return Reason.SUCCESS
-            self._link.refuse(_reason_of(error), error.detail)
-            return -1
-        if position > 0:
-            if position > self._position:
-                self._position = position
-        elif position == NO_SUBSCRIBERS and self._version == V5:
+            return self._refusal(error)
+        if position > self._position:
+            self._position = position
+        if position == NO_SUBSCRIBERS and self._version == V5:
             return Reason.NO_MATCHING_SUBSCRIBERS
         return Reason.SUCCESS
 

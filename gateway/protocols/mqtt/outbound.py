@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
-from gateway.core.message import Message, Outcome
+from gateway.core.message import NO_PROPERTIES, Message, Outcome
 from gateway.core.metrics import DropCause
 from gateway.core.receiver import Item
 from gateway.core.router import Binding
@@ -139,9 +139,34 @@ class Outbound:
     def _deliver(self, batch: list[Delivery], own: bool) -> None:
         pieces: list[bytes] = []
         inflight = self.inflight
+        receive_max = self.receive_max
+        # The usual case: an ordinary subscription of this session, a first delivery, nothing to add.
+        plain = own and not self._alias_max and not self._packet_bytes_max and not self.released
+        version = self._version
         for delivery in batch:
-            if len(inflight) >= self.receive_max:  # [MQTT-3.3.4-9]
+            if len(inflight) >= receive_max:  # [MQTT-3.3.4-9]
                 self._held.append(delivery)
+                continue
+            binding, message = delivery.binding, delivery.stored
+            if (
+                plain
+                and binding is not None
+                and message is not None
+                and delivery.attempt == 1
+                and message.qos == 1
+                and not binding.ids
+                and not message.retain
+                and not binding.retained
+                and (version != V5 or message.properties is NO_PROPERTIES)
+                and not message.expires_at_ms
+            ):
+                packet_id = self._next_id + 1 if self._next_id < PACKET_ID_MAX else 1
+                if packet_id in inflight:
+                    packet_id = self._take_id()
+                self._next_id = delivery.tag = packet_id
+                inflight[packet_id] = delivery
+                topic = _topic_bytes.get(message.topic) or topic_bytes(message.topic)
+                pieces.append(encode_publish(version, topic, message.body, 1, False, False, packet_id))
                 continue
             piece = self._encode_delivery(delivery, own)
             if piece:

@@ -250,6 +250,9 @@ class CommitLog:
     def _add(self, payload: bytes) -> None:
         """Add a record that must not be lost should this batch fail."""
         self._place(HEADER_BYTES + len(payload))
+        self._keep(payload)
+
+    def _keep(self, payload: bytes) -> None:
         self._batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
         self._batch.append(payload)
         self._carried.append(payload)
@@ -307,13 +310,17 @@ class CommitLog:
         self._pending.clear()
         self._batch = []
         self._end = self._tail_end()
+        if self._next is None and self._segments[-1].spoilt:
+            self._begin_segment(self._end, self._segment_bytes)
         # A negative position: it will not be durable, and is said so in its turn.
         self._waiting = deque((p, call) if p < first else (-1, call) for p, call in self._waiting)
         carried, self._carried = self._carried, []
         for payload in carried:
             kept = record.without_positions_from(payload, first)
             if kept:
-                self._add(kept)
+                # Without rolling, which would write to the disk that has just refused.
+                self._end += HEADER_BYTES + len(kept)
+                self._keep(kept)
         self._notify()
 
     def _abandon(self, segment: Segment) -> None:

@@ -37,7 +37,7 @@ class Damage(Exception):
 class Segment:
     """One file. `end` is the offset in the file behind the last record written."""
 
-    __slots__ = ("_files", "_fresh", "base", "descriptor", "end", "mark", "path", "room")
+    __slots__ = ("_files", "_fresh", "base", "descriptor", "end", "mark", "path", "room", "spoilt")
 
     def __init__(self, files: Files, directory: Path, base: int, room: int, mark: bytes) -> None:
         self._files = files
@@ -47,6 +47,7 @@ class Segment:
         self.path = directory / f"{base:020}{SUFFIX}"
         self.descriptor = -1
         self.end = SEGMENT_HEADER_BYTES
+        self.spoilt = False  # something is behind `end` that is no record
         self._fresh = False  # its name is not durable yet
 
     def create(self) -> None:
@@ -109,7 +110,7 @@ class Segment:
             try:
                 self._files.truncate(self.descriptor, self.end)
             except OSError:
-                self.room = self.end  # go on elsewhere: recovery reads only up to the next segment's base
+                self.spoilt = True  # go on elsewhere: recovery reads only up to the next segment's base
             raise
         self.end = offset
 

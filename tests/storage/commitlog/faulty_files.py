@@ -42,7 +42,7 @@ class FaultyFiles(Files):
         return super().write(descriptor, data[:count], offset)
 
     def truncate(self, descriptor: int, size: int) -> None:
-        if self.truncate_fails:
+        if self.truncate_fails and self._paths[descriptor].suffix == ".seg":
             raise OSError(errno.EIO, "Input/output error")
         super().truncate(descriptor, size)
 

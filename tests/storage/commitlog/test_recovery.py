@@ -196,7 +196,7 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path, short: int) -> None:
     log.settle(2, lost, 1)  # of a message that will not be written: must settle nothing later
     log.put("key", b"survives the failure")
     log.when_durable(lost, said.append)
-    with pytest.raises(NotStored, match="No space|nothing more"):
+    with pytest.raises(NotStored, match=r"No space|nothing more"):
         log.flush()
     assert log.failed_from() <= lost
     log.completed()
