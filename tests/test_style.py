@@ -22,7 +22,10 @@ FUNCTION_LINES_MAX = 60  # a screen; aim at 40
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 
 #: Module -> lines it has now.
-LONG_MODULES: dict[str, int] = {}
+LONG_MODULES: dict[str, int] = {
+    "gateway/core/broker.py": 569,
+    "gateway/protocols/mqtt/connection.py": 466,
+}
 #: module:function -> lines it has now.
 LONG_FUNCTIONS: dict[str, int] = {}
 

@@ -30,13 +30,16 @@ KEPT: Final = 2  # the newest, and one to fall back on
 class State:
     """What a checkpoint holds: everything that the log up to `position` amounts to."""
 
-    __slots__ = ("index", "keys", "mark", "position")
+    __slots__ = ("closed", "index", "keys", "mark", "position")
 
-    def __init__(self, index: QueueIndex, keys: dict[str, bytes], mark: bytes, position: int) -> None:
+    def __init__(
+        self, index: QueueIndex, keys: dict[str, bytes], mark: bytes, position: int, closed: dict[int, int]
+    ) -> None:
         self.index = index
         self.keys = keys
         self.mark = mark  # of the log's records; b"" if there is no log yet
         self.position = position
+        self.closed = closed  # segments that are not written to any more: base -> end in the file
 
 
 def encode(state: State) -> bytes:
@@ -46,8 +49,8 @@ def encode(state: State) -> bytes:
         columns = list(zip(*entries.values(), strict=True)) or [(), (), (), ()]
         queues[queue_id] = [column(kind, c) for kind, c in zip("QQIIq", (entries, *columns), strict=True)]
     cursors = [[queue_id, group, offset] for (queue_id, group), offset in state.index.cursors.items()]
-    fields = {"queues": queues, "cursors": cursors, "keys": state.keys, "mark": state.mark}
-    body = msgspec.msgpack.encode(fields)
+    fields = {"queues": queues, "cursors": cursors, "keys": state.keys}
+    body = msgspec.msgpack.encode({**fields, "mark": state.mark, "closed": state.closed})
     return HEADER.pack(MAGIC, VERSION, state.position, len(body), crc32(body)) + body
 
 
@@ -70,7 +73,7 @@ def decode(data: bytes) -> State | None:
         index.queues[queue_id] = dict(zip(positions, zip(*facts, strict=True), strict=True))
     for queue_id, group, offset in fields["cursors"]:
         index.cursors[(queue_id, group)] = offset
-    return State(index, fields["keys"], fields["mark"], position)
+    return State(index, fields["keys"], fields["mark"], position, fields["closed"])
 
 
 def write(files: Files, directory: Path, content: bytes, position: int) -> None:
@@ -111,4 +114,4 @@ def load(directory: Path) -> tuple[State, list[str]]:
         if state is not None:
             return state, remarks
         remarks.append(f"{path}: damaged checkpoint passed over; the log is read from further back")
-    return State(QueueIndex(), {}, b"", 0), remarks
+    return State(QueueIndex(), {}, b"", 0, {}), remarks

@@ -369,7 +369,9 @@ class CommitLog:
     # -- checkpoints --------------------------------------------------------------------------------
 
     def _state(self) -> State:
-        return State(self._index, self._keys, self._mark, self._written)
+        closed = self._segments[:-1] if self._next is None else self._segments
+        ends = {segment.base: segment.end for segment in closed}
+        return State(self._index, self._keys, self._mark, self._written, ends)
 
     def _checkpoint_soon(self) -> None:
         """Take the state now, have the thread write it."""

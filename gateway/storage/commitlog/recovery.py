@@ -84,10 +84,12 @@ def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
 def _replay_all(recovered: Recovered) -> None:
     segments, state = recovered.segments, recovered.state
     for number, segment in enumerate(segments):
-        last = number + 1 == len(segments)
-        following = 0 if last else segments[number + 1].base
-        if not last and following <= state.position:
-            segment.end = following - segment.base  # all of it is in the checkpoint
+        following = segments[number + 1].base if number + 1 < len(segments) else 0
+        if segment.base in state.closed:
+            # All of it is in the checkpoint. Behind its end may be what is left of a failed write.
+            segment.end = state.closed[segment.base]
+            if not following:
+                segment.cut(segment.end)
         else:
             _replay(segment, recovered, following - segment.base if following else None)
     lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments])
