@@ -1,6 +1,6 @@
 """Build the hot modules with mypyc if asked to: the same sources, two to eight times as fast.
 
-    GATEWAY_COMPILE=1 pip install --no-build-isolation .     (mypy[mypyc], setuptools and a C compiler)
+GATEWAY_COMPILE=1 pip install --no-build-isolation .     (mypy[mypyc], setuptools and a C compiler)
 """
 
 import os

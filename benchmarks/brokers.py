@@ -175,8 +175,12 @@ def _compiled_version() -> str:
     python = COMPILED_ENVIRONMENT / "bin" / "python"
     if not python.exists():
         raise NotInstalled("no compiled gateway; run `make compiled`")
-    look = "import gateway.core.broker, gateway.version as v; print(gateway.core.broker.__file__, v.__version__)"
-    done = subprocess.run([str(python), "-P", "-c", look], capture_output=True, text=True, check=False, cwd="/")
+    look = (
+        "import gateway.core.broker, gateway.version as v; print(gateway.core.broker.__file__, v.__version__)"
+    )
+    done = subprocess.run(
+        [str(python), "-P", "-c", look], capture_output=True, text=True, check=False, cwd="/"
+    )
     path, _, version = done.stdout.strip().rpartition(" ")
     if not path.endswith(".so"):
         raise NotInstalled(f"the gateway in {COMPILED_ENVIRONMENT.name} is not compiled; run `make compiled`")

@@ -1,7 +1,7 @@
 """Request and response over MQTT 5: response topic and correlation data, matched by the client.
 
-    gateway serve --dev
-    python examples/request_response.py                     # or --mqtt PORT
+gateway serve --dev
+python examples/request_response.py                     # or --mqtt PORT
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ QUESTIONS = [3, 5, 8]
 
 async def server(port: int, ready: asyncio.Event) -> None:
     """Answer what comes to `square/request` on the topic that each request names."""
-    async with aiomqtt.Client("127.0.0.1", port, identifier="server", protocol=aiomqtt.ProtocolVersion.V5) as client:
+    async with aiomqtt.Client(
+        "127.0.0.1", port, identifier="server", protocol=aiomqtt.ProtocolVersion.V5
+    ) as client:
         await client.subscribe("square/request", qos=1)
         ready.set()
         async for request in client.messages:
@@ -27,12 +29,16 @@ async def server(port: int, ready: asyncio.Event) -> None:
             properties = Properties(PacketTypes.PUBLISH)
             properties.CorrelationData = request.properties.CorrelationData
             number = int(bytes(request.payload))  # type: ignore[arg-type]
-            await client.publish(request.properties.ResponseTopic, str(number * number), 1, properties=properties)
+            await client.publish(
+                request.properties.ResponseTopic, str(number * number), 1, properties=properties
+            )
 
 
 async def ask(port: int) -> dict[int, int]:
     """Send all questions at once; put the answers back in place by their correlation data."""
-    async with aiomqtt.Client("127.0.0.1", port, identifier="asker", protocol=aiomqtt.ProtocolVersion.V5) as client:
+    async with aiomqtt.Client(
+        "127.0.0.1", port, identifier="asker", protocol=aiomqtt.ProtocolVersion.V5
+    ) as client:
         await client.subscribe("square/response/asker", qos=1)
         waiting: dict[bytes, int] = {}
         for number in QUESTIONS:

@@ -1,7 +1,7 @@
 """A work queue over HTTP: competing workers, leases, a failing job that ends as a dead letter.
 
-    gateway serve --dev
-    python examples/work_queue.py                           # or --http URL
+gateway serve --dev
+python examples/work_queue.py                           # or --http URL
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def worker(url: str, done: list[str], enough: threading.Event) -> None:
             answer = http.post("/v1/queues/jobs/receive", params={"max": 3, "wait": 0.5, "lease": 30})
             for delivery in answer.raise_for_status().json()["deliveries"]:
                 if delivery["body"] == BROKEN:
-                    http.post(f"/v1/deliveries/{delivery['id']}/nack", json={"outcome": "requeue"}).raise_for_status()
+                    http.post(
+                        f"/v1/deliveries/{delivery['id']}/nack", json={"outcome": "requeue"}
+                    ).raise_for_status()
                     continue
                 http.post(f"/v1/deliveries/{delivery['id']}/ack").raise_for_status()
                 done.append(delivery["body"])

@@ -12,8 +12,6 @@ from .core.session import Session
 from .hookspecs import hookimpl
 from .version import __version__
 
-
-
 __all__ = [
     "Action",
     "AuthenticationFailed",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol as Interface, runtime_checkable
+from typing import Any, runtime_checkable
+from typing import Protocol as Interface
 
 from .core.access import Action, Authorizer, Credentials, Principal
 from .core.broker import NO_SUBSCRIBERS, Broker

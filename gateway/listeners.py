@@ -24,7 +24,9 @@ from .turn import Turn
 log = structlog.get_logger("gateway")
 
 BACKLOG = 4096  # a fleet reconnects all at once
-KEEPALIVE_IDLE_SECONDS = 120  # how long a half-open TCP connection goes unnoticed where the protocol has no ping
+KEEPALIVE_IDLE_SECONDS = (
+    120  # how long a half-open TCP connection goes unnoticed where the protocol has no ping
+)
 PROXY_HEADER_BYTES_MAX = 16 + 536  # fixed part and the largest TLVs seen from common proxies
 
 

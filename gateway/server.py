@@ -20,7 +20,7 @@ from .config import Config, ConfigError, unknown_doors
 from .core.access import Authorizer, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
-from .core.errors import AuthenticationFailed, GatewayError, NotStored, StorageError
+from .core.errors import AuthenticationFailed, GatewayError, NotStored
 from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
@@ -39,7 +39,9 @@ SWITCH_INTERVAL_SECONDS = 0.001  # the thread that synced the log must get the i
 class OpenDoor:
     """A door that is open: for the ready line, and for closing it."""
 
-    def __init__(self, name: str, address: Address, listener: asyncio.AbstractServer | ServerProtocol) -> None:
+    def __init__(
+        self, name: str, address: Address, listener: asyncio.AbstractServer | ServerProtocol
+    ) -> None:
         self.name = name
         self.address = address
         self.listener = listener
@@ -212,7 +214,9 @@ class Server:
         self.begin_turn()
         for transport in list(self.limits.open):
             transport.drain()
-        await asyncio.gather(*(d.listener.stop() for d in self.doors if isinstance(d.listener, ServerProtocol)))
+        await asyncio.gather(
+            *(d.listener.stop() for d in self.doors if isinstance(d.listener, ServerProtocol))
+        )
         await self._wait_for_clients()
         plugins.call_hook(self._manager, "gateway_stopping", gateway=self)
         for task in list(self._tasks):

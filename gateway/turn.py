@@ -31,7 +31,17 @@ class Flushable(Protocol):
 class Turn:
     """Drives one broker on one event loop."""
 
-    __slots__ = ("_begun", "_broker", "_dirty", "_logged_ms", "_loop", "_taken", "_timer", "_timer_due_ms", "turns")
+    __slots__ = (
+        "_begun",
+        "_broker",
+        "_dirty",
+        "_logged_ms",
+        "_loop",
+        "_taken",
+        "_timer",
+        "_timer_due_ms",
+        "turns",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, broker: Broker) -> None:
         self._loop = loop

@@ -31,7 +31,9 @@ OPENED: list[socket.socket] = []
 class MqttClient:
     """One connection. Packets that nobody asked for yet wait in `inbox`."""
 
-    def __init__(self, port: int, client_id: str, version: int = V311, clean: bool = True, **connect: Any) -> None:
+    def __init__(
+        self, port: int, client_id: str, version: int = V311, clean: bool = True, **connect: Any
+    ) -> None:
         self.version = version
         self.sock = socket.create_connection(("127.0.0.1", port), 10)
         OPENED.append(self.sock)
@@ -71,8 +73,12 @@ class MqttClient:
         self.send(encode_subscribe(self.version, 1, [SubscribeOption(name, qos) for name in filters]))
         return self.expect(Suback).reasons
 
-    def publish(self, topic: str, body: bytes, qos: int = 1, packet_id: int = 1, retain: bool = False) -> None:
-        self.send(encode_publish(self.version, topic.encode(), body, qos, retain, False, packet_id if qos else 0))
+    def publish(
+        self, topic: str, body: bytes, qos: int = 1, packet_id: int = 1, retain: bool = False
+    ) -> None:
+        self.send(
+            encode_publish(self.version, topic.encode(), body, qos, retain, False, packet_id if qos else 0)
+        )
 
     def publish_stored(self, topic: str, body: bytes, packet_id: int = 1) -> int:
         """Publish at QoS 1; return the reason of the PUBACK."""

@@ -39,7 +39,9 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "t
 class GatewayProcess:
     """`python -m gateway serve --dev` on free ports. `start` again after `kill` uses the same data."""
 
-    def __init__(self, data: Path, sets: tuple[str, ...] = (), dev: bool = True, config: Path | None = None) -> None:
+    def __init__(
+        self, data: Path, sets: tuple[str, ...] = (), dev: bool = True, config: Path | None = None
+    ) -> None:
         self.data = data
         self.mqtt_port = free_port()
         self.http_port = free_port()

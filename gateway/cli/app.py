@@ -18,16 +18,17 @@ app = typer.Typer(
 queues_app = typer.Typer(help="Queues: list, show, create, delete, purge, browse.", no_args_is_help=True)
 app.add_typer(queues_app, name="queues")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="The configuration file.", show_default=False)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="The configuration file.", show_default=False)
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."),
 ]
-Url = Annotated[
-    str, typer.Option("--url", envvar="GATEWAY_URL", help="The HTTP door of a running gateway.")
-]
+Url = Annotated[str, typer.Option("--url", envvar="GATEWAY_URL", help="The HTTP door of a running gateway.")]
 User = Annotated[
-    str | None, typer.Option("--user", envvar="GATEWAY_USER", help="Log in as NAME:PASSWORD.", show_default=False)
+    str | None,
+    typer.Option("--user", envvar="GATEWAY_USER", help="Log in as NAME:PASSWORD.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -42,8 +43,12 @@ def main() -> None:
 @app.command()
 def serve(
     config: ConfigFile = None,
-    dev: Annotated[bool, typer.Option("--dev", help="Development: loopback only, any login accepted.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="The data directory.", show_default=False)] = None,
+    dev: Annotated[
+        bool, typer.Option("--dev", help="Development: loopback only, any login accepted.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The data directory.", show_default=False)
+    ] = None,
     set_: Sets = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
@@ -80,7 +85,9 @@ def publish(
     topic: Annotated[str, typer.Argument(help="The topic, or $queue/NAME.")],
     body: Annotated[str, typer.Argument(help="The message; - reads standard input.")],
     qos: Annotated[int, typer.Option(min=0, max=2)] = 1,
-    retain: Annotated[bool, typer.Option("--retain", help="Keep it as the topic's retained message.")] = False,
+    retain: Annotated[
+        bool, typer.Option("--retain", help="Keep it as the topic's retained message.")
+    ] = False,
     ttl: Annotated[float | None, typer.Option(help="Seconds until it expires.", show_default=False)] = None,
     content_type: Annotated[str | None, typer.Option(show_default=False)] = None,
     header: Annotated[
@@ -98,7 +105,9 @@ def publish(
 
 @app.command()
 def subscribe(
-    filters: Annotated[list[str], typer.Argument(help="Topic filters, such as 'sensors/+/temperature' or '#'.")],
+    filters: Annotated[
+        list[str], typer.Argument(help="Topic filters, such as 'sensors/+/temperature' or '#'.")
+    ],
     count: Annotated[int, typer.Option("--count", "-n", help="Stop after so many messages; 0: never.")] = 0,
     retained: Annotated[bool, typer.Option(help="Begin with retained messages.")] = True,
     url: Url = DEFAULT_URL,

@@ -25,7 +25,9 @@ CONNACK_BYTES = 4
 SUBACK_BYTES = 5
 
 
-def bench(address: str, qos: int, seconds: float, window: int, size: int, user: str | None, as_json: bool) -> int:
+def bench(
+    address: str, qos: int, seconds: float, window: int, size: int, user: str | None, as_json: bool
+) -> int:
     """Measure for so many seconds; print messages per second."""
     host, _, port = address.rpartition(":")
     try:
@@ -40,7 +42,10 @@ def bench(address: str, qos: int, seconds: float, window: int, size: int, user: 
     if as_json:
         print(json.dumps({"qos": qos, "messages": received, "seconds": elapsed, "per_second": rate}))
     else:
-        print(f"QoS {qos}, {size} bytes: {received} messages in {elapsed:.1f} s = {rate:,.0f}/s", file=sys.stdout)
+        print(
+            f"QoS {qos}, {size} bytes: {received} messages in {elapsed:.1f} s = {rate:,.0f}/s",
+            file=sys.stdout,
+        )
     return 0
 
 

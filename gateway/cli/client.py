@@ -37,10 +37,12 @@ class Client:
             raise Refused(problem_text(response.status_code, response.content))
         return response.json() if response.content else None
 
-    def events(self, path: str, parameters: list[tuple[str, str | int | float | bool | None]]) -> Iterator[Any]:
+    def events(
+        self, path: str, parameters: list[tuple[str, str | int | float | bool | None]]
+    ) -> Iterator[Any]:
         """Yield the data of server-sent events of type `message`."""
         try:
-            with self._http.stream("GET", path, params=parameters, timeout=None) as response:  # noqa: S113
+            with self._http.stream("GET", path, params=parameters, timeout=None) as response:
                 if response.is_error:
                     raise Refused(problem_text(response.status_code, response.read()))
                 yield from _events(response.iter_lines())
@@ -48,7 +50,9 @@ class Client:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> Refused:
-        return Refused(f"no gateway answers at {self._url} ({error}); is it running? try: gateway serve --dev")
+        return Refused(
+            f"no gateway answers at {self._url} ({error}); is it running? try: gateway serve --dev"
+        )
 
 
 def _events(lines: Iterator[str]) -> Iterator[Any]:

@@ -82,7 +82,12 @@ def browse(url: str, user: str | None, name: str, start: int, limit: int, as_jso
     except Refused as error:
         return fail(error)
     rows = [
-        [str(m["offset"]), m["topic"], str(m.get("body", m.get("body_base64", "")))[:60], str(m.get("attempts", ""))]
+        [
+            str(m["offset"]),
+            m["topic"],
+            str(m.get("body", m.get("body_base64", "")))[:60],
+            str(m.get("attempts", "")),
+        ]
         for m in answer["messages"]
     ]
     return _show(answer, as_json, ["offset", "topic", "body", "attempts"], rows)

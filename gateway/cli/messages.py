@@ -47,7 +47,9 @@ def publish(
     return 0
 
 
-def subscribe(url: str, user: str | None, filters: list[str], count: int, retained: bool, as_json: bool) -> int:
+def subscribe(
+    url: str, user: str | None, filters: list[str], count: int, retained: bool, as_json: bool
+) -> int:
     """Print messages until `count` have come, or for ever."""
     parameters: list[tuple[str, str | int | float | bool | None]] = [("filter", f) for f in filters]
     parameters.append(("retained", str(retained).lower()))

@@ -194,7 +194,9 @@ class Broker:
         self.wake()
         return position
 
-    def _enqueue(self, queue: Queue, message: Message, position: int, binding: Binding | None, now_ms: int) -> None:
+    def _enqueue(
+        self, queue: Queue, message: Message, position: int, binding: Binding | None, now_ms: int
+    ) -> None:
         queue.put(message, position, binding, now_ms)
         if queue.kind == "classic":
             self.metrics.copies += 1
@@ -221,7 +223,9 @@ class Broker:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
         lossy = not message.qos
         queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
-        receivers = [b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)]
+        receivers = [
+            b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)
+        ]
         size = len(message.body)
         for binding in queues:
             queue = binding.queue

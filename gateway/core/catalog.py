@@ -34,7 +34,9 @@ class Catalog:
 
     __slots__ = ("_engine", "_next_id", "_router", "bindings", "memory_messages_max", "queues")
 
-    def __init__(self, engine: StorageEngine, router: Router, memory_messages_max: int = MEMORY_MESSAGES_MAX) -> None:
+    def __init__(
+        self, engine: StorageEngine, router: Router, memory_messages_max: int = MEMORY_MESSAGES_MAX
+    ) -> None:
         self._engine = engine
         self._router = router
         self._next_id = RETAINED_QUEUE_ID + 1
@@ -131,7 +133,9 @@ class Catalog:
         for key, value in list(self._engine.scan(QUEUE_KEY)):
             fields = json.loads(value)
             policy = QueuePolicy.from_mapping(fields["policy"])
-            queue = self._make(key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], fields["auto_delete"])
+            queue = self._make(
+                key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], fields["auto_delete"]
+            )
             if isinstance(queue, StreamQueue):
                 queue.restore_base(recovery.cursors.get((queue.queue_id, ""), 0))
             for entry in recovery.entries.get(queue.queue_id, ()):

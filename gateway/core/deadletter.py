@@ -15,7 +15,9 @@ TIME = "dead-letter-time-ms"
 _AUTOMATIC = frozenset({DropCause.EXPIRED, DropCause.QUEUE_FULL})
 
 
-def dead_letter(message: Message, address: str, queue: str, cause: DropCause, attempts: int, now_ms: int) -> Message:
+def dead_letter(
+    message: Message, address: str, queue: str, cause: DropCause, attempts: int, now_ms: int
+) -> Message:
     """Return the message as it goes to the dead-letter address: same body, its story in headers."""
     story: tuple[tuple[str, HeaderValue], ...] = (
         (CAUSE, cause.name.lower()),

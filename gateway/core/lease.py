@@ -38,7 +38,9 @@ class Leases:
         """Return what a token stands for. Raise NotFound if it was settled or has expired."""
         held = self._held.get(token)
         if held is None:
-            raise NotFound("no such delivery: it was settled already, or its lease expired and it was given back")
+            raise NotFound(
+                "no such delivery: it was settled already, or its lease expired and it was given back"
+            )
         return held[0]
 
     def extend(self, token: str, lease_ms: int) -> None:

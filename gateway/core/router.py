@@ -31,7 +31,17 @@ class Binding:
     made to send retained messages.
     """
 
-    __slots__ = ("filter", "ids", "no_local", "origin", "qos", "queue", "receiver", "retain_as_published", "retained")
+    __slots__ = (
+        "filter",
+        "ids",
+        "no_local",
+        "origin",
+        "qos",
+        "queue",
+        "receiver",
+        "retain_as_published",
+        "retained",
+    )
 
     def __init__(
         self,
@@ -59,7 +69,15 @@ class Binding:
     def for_retained(self) -> Binding:
         """Return a copy that marks what it delivers as retained."""
         return Binding(
-            self.filter, self.queue, self.receiver, self.qos, False, True, self.ids, self.origin, retained=True
+            self.filter,
+            self.queue,
+            self.receiver,
+            self.qos,
+            False,
+            True,
+            self.ids,
+            self.origin,
+            retained=True,
         )
 
     def merged(self, other: Binding) -> Binding:

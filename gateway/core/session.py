@@ -37,7 +37,16 @@ OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
 class Session:
     """One client. `origin` is stamped on what it publishes."""
 
-    __slots__ = ("_intercept", "access", "broker", "consumers", "origin", "queue", "receiver", "subscriptions")
+    __slots__ = (
+        "_intercept",
+        "access",
+        "broker",
+        "consumers",
+        "origin",
+        "queue",
+        "receiver",
+        "subscriptions",
+    )
 
     def __init__(
         self,
@@ -234,7 +243,9 @@ class Session:
         queue = self.broker.catalog.get(queue_name)
         return self._consume(queue, deliver, window, group)
 
-    def consume_shared(self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
+    def consume_shared(
+        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int
+    ) -> Consumer:
         """Compete for a queue this session was authorized for by the subscription that made it."""
         return self._consume(queue, deliver, window, "")
 

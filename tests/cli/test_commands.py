@@ -53,8 +53,10 @@ def test_publish_and_subscribe(gateway: GatewayProcess) -> None:
         text=True,
     )
     wait_for(
-        lambda: "waiting" not in good("publish", "a/ready", "x", "--url", gateway.url)
-        and "nobody" not in good("publish", "a/b", "hello", "--url", gateway.url),
+        lambda: (
+            "waiting" not in good("publish", "a/ready", "x", "--url", gateway.url)
+            and "nobody" not in good("publish", "a/b", "hello", "--url", gateway.url)
+        ),
         30,
         "a subscriber",
     )
@@ -109,7 +111,9 @@ def test_init_check_serve_and_log_in(tmp_path: Path, make_gateway: Make) -> None
     assert "published" in good("publish", "t", "x", "--url", gateway.url, "--user", login)
     anonymous = MqttClient(gateway.mqtt_port, "nobody")
     assert anonymous.connack.reason != 0
-    known = MqttClient(gateway.mqtt_port, "somebody", username=made["admin"], password=made["password"].encode())
+    known = MqttClient(
+        gateway.mqtt_port, "somebody", username=made["admin"], password=made["password"].encode()
+    )
     assert known.connack.reason == 0
     wrong = MqttClient(gateway.mqtt_port, "wrong", username=made["admin"], password=b"wrong")
     assert wrong.connack.reason != 0
@@ -160,7 +164,9 @@ def test_an_unusable_data_directory_is_one_line_and_exit_2(tmp_path: Path) -> No
 
 
 def test_a_second_gateway_on_the_same_data_is_refused(gateway: GatewayProcess) -> None:
-    done = run("serve", "--dev", "--data", str(gateway.data), "--set", "listeners.mqtt=", "--set", "listeners.http=")
+    done = run(
+        "serve", "--dev", "--data", str(gateway.data), "--set", "listeners.mqtt=", "--set", "listeners.http="
+    )
     assert done.returncode == 2
     assert "another" in done.stderr
 

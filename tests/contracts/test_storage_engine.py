@@ -61,7 +61,15 @@ def test_a_message_is_read_back_before_and_after_the_flush(engine: StorageEngine
         correlation=b"\0\xff",
         keys=("k1", "k2"),
         priority=3,
-        headers=(("i", 1), ("f", 0.5), ("b", True), ("raw", b"\0"), ("n", None), ("l", [1, "x"]), ("m", {"k": 2})),
+        headers=(
+            ("i", 1),
+            ("f", 0.5),
+            ("b", True),
+            ("raw", b"\0"),
+            ("n", None),
+            ("l", [1, "x"]),
+            ("m", {"k": 2}),
+        ),
         native=b"\x01\x02",
         native_format="mqtt5",
     )

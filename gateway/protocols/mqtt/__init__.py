@@ -1,11 +1,11 @@
 """The MQTT door: 3.1, 3.1.1 and 5.0 over TCP, Unix sockets and WebSocket (`/mqtt`).
 
-    packets, properties, reasons   what can be said
-    decoder, encoder               how it looks: sans-I/O
-    handshake, connection          what it means
-    inbound, outbound, subscribing what a session is made of
-    clients, keepalive             all clients together
-    translate                      properties to the model's and back
+packets, properties, reasons   what can be said
+decoder, encoder               how it looks: sans-I/O
+handshake, connection          what it means
+inbound, outbound, subscribing what a session is made of
+clients, keepalive             all clients together
+translate                      properties to the model's and back
 """
 
 from __future__ import annotations

@@ -125,7 +125,12 @@ class Clients:
             self._leave(client_id, expiry, self._gateway.clock.now_ms, will, publish_will)
 
     def _leave(
-        self, client_id: str, expiry: int, left_ms: int, will: Will | None, publish_will: Callable[[], None] | None
+        self,
+        client_id: str,
+        expiry: int,
+        left_ms: int,
+        will: Will | None,
+        publish_will: Callable[[], None] | None,
     ) -> None:
         away = self._away[client_id] = Away()
         scheduler = self._gateway.scheduler

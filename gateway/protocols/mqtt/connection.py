@@ -15,16 +15,14 @@ from gateway.api import Gateway, Transport
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.message import Message, Outcome
-from gateway.core.receiver import Item
 from gateway.core.router import Binding
 from gateway.core.session import Session
 
-from .clients import RECEIVED_KEY, RELEASED_KEY, Clients, will_message
+from .clients import RECEIVED_KEY, RELEASED_KEY, will_message
 from .decoder import Decoder
 from .encoder import PINGRESP, encode_ack, encode_disconnect, encode_suback, encode_unsuback
 from .handshake import Handshake, Terms
 from .inbound import Inbound
-from .keepalive import KeepAlive
 from .outbound import Outbound
 from .packets import (
     AUTH,
@@ -57,7 +55,9 @@ from .subscribing import Subscriptions
 if TYPE_CHECKING:
     from . import Mqtt
 
-EARLY_PACKETS_MAX = 1000  # a client may send before CONNACK [MQTT-3.1.4-5]; more than this waits in its socket
+EARLY_PACKETS_MAX = (
+    1000  # a client may send before CONNACK [MQTT-3.1.4-5]; more than this waits in its socket
+)
 
 
 class MqttConnection:
@@ -142,7 +142,9 @@ class MqttConnection:
         if self._terms.expiry:
             shared = self._shared_record()
             now_ms = self._clock.now_ms
-            self._mqtt.clients.save(self._terms.client_id, session.principal.name, self._terms.expiry, now_ms, will, shared)
+            self._mqtt.clients.save(
+                self._terms.client_id, session.principal.name, self._terms.expiry, now_ms, will, shared
+            )
         session.close(keep=self._terms.expiry > 0)
         self._mqtt.clients.leave(self._terms.client_id, self, self._terms.expiry, will, publish)
         if self._kept and not self._terms.expiry:
@@ -354,7 +356,9 @@ class MqttConnection:
         expiry = packet.properties.get("session_expiry_interval")
         if isinstance(expiry, int):
             if expiry and not self._terms.expiry:  # [MQTT-3.14.2-2]
-                raise MalformedPacket(Reason.PROTOCOL_ERROR, "a session that ends with its connection cannot be kept")
+                raise MalformedPacket(
+                    Reason.PROTOCOL_ERROR, "a session that ends with its connection cannot be kept"
+                )
             self._terms.expiry = min(expiry, self._mqtt.expiry_max)
         if packet.reason != Reason.DISCONNECT_WITH_WILL_MESSAGE:
             self._terms.will = None  # [MQTT-3.14.4-3]

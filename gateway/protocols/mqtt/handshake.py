@@ -77,7 +77,9 @@ class Handshake:
         "exchanging",
     )
 
-    def __init__(self, mqtt: Mqtt, transport: Transport, gateway: Gateway, connection: MqttConnection) -> None:
+    def __init__(
+        self, mqtt: Mqtt, transport: Transport, gateway: Gateway, connection: MqttConnection
+    ) -> None:
         self._mqtt = mqtt
         self._transport = transport
         self._gateway = gateway
@@ -135,7 +137,9 @@ class Handshake:
                 raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "the client identifier is too long")
             return packet.client_id, False
         if packet.version != V5 and not packet.clean_start:  # [MQTT-3.1.3-8] of 3.1.1
-            raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "a kept session needs a client identifier")
+            raise MalformedPacket(
+                Reason.CLIENT_IDENTIFIER_NOT_VALID, "a kept session needs a client identifier"
+            )
         if packet.version == V31:
             raise MalformedPacket(Reason.CLIENT_IDENTIFIER_NOT_VALID, "MQTT 3.1 needs a client identifier")
         return f"auto-{uuid.uuid4().hex}", True
@@ -157,7 +161,8 @@ class Handshake:
         exchange: Exchange | None = self._gateway.begin_exchange(credentials)
         if exchange is None:
             raise MalformedPacket(
-                Reason.BAD_AUTHENTICATION_METHOD, f"authentication method {credentials.method!r} is not offered"
+                Reason.BAD_AUTHENTICATION_METHOD,
+                f"authentication method {credentials.method!r} is not offered",
             )
         data = credentials.data or b""
         for _ in range(AUTH_STEPS_MAX):
@@ -187,7 +192,9 @@ class Handshake:
             raise NotAuthorized(f"{will.topic!r}: clients may not publish to the gateway's own topics")
         session.access.check(Action.PUBLISH, will.topic)
 
-    def _accept(self, packet: Connect, client_id: str, assigned: bool, session: Session, final: bytes) -> None:
+    def _accept(
+        self, packet: Connect, client_id: str, assigned: bool, session: Session, final: bytes
+    ) -> None:
         mqtt, connection = self._mqtt, self._connection
         terms = Terms(packet, client_id, mqtt.expiry_max, mqtt.receive_max_v3)
         mqtt.clients.begin(client_id, connection, clean=packet.clean_start)
@@ -243,7 +250,9 @@ class Handshake:
             # The version is unknown: 3.1.1's answer is the one every client understands.
             self._transport.write(b"\x20\x02\x00\x01")
         elif version == V5:
-            say_why = self._packet is not None and self._packet.properties.get("request_problem_information", 1)
+            say_why = self._packet is not None and self._packet.properties.get(
+                "request_problem_information", 1
+            )
             properties: Properties = {"reason_string": why} if say_why else {}
             self._transport.write(encode_connack(V5, False, reason, properties))
         elif version:

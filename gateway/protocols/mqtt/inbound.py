@@ -56,9 +56,9 @@ class Inbound:
         "_clients",
         "_format",
         "_gateway",
-        "_owed",
         "_link",
         "_others",
+        "_owed",
         "_owed_bytes",
         "_owed_publishes",
         "_paused",
@@ -68,8 +68,8 @@ class Inbound:
         "alias_max",
         "client_id",
         "durable",
-        "received",
         "receive_max",
+        "received",
         "retain_available",
         "say_why",
     )
@@ -96,7 +96,9 @@ class Inbound:
         self._aliases: dict[int, str] | None = None
         self._acks: list[bytes] = []  # of this read
         self._position = 0  # the log position they wait for
-        self._owed: deque[tuple[int, bytes, int]] | None = None  # batches that wait: position, packets, publishes
+        self._owed: deque[tuple[int, bytes, int]] | None = (
+            None  # batches that wait: position, packets, publishes
+        )
         self.client_id = client_id
         self.durable = False  # QoS 2 identifiers are written down
         self.received: set[int] | None = None  # QoS 2 identifiers between PUBLISH and PUBREL
@@ -178,7 +180,9 @@ class Inbound:
         reason = 0
         if packet_id not in self.received:
             if len(self.received) >= self.receive_max:  # [MQTT-3.3.4-8]
-                raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than receive maximum")
+                raise MalformedPacket(
+                    Reason.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than receive maximum"
+                )
             reason = self._publish(message)
             if reason < 0:
                 return
@@ -262,7 +266,9 @@ class Inbound:
                 if packet.type == PUBREC and self.received is not None:
                     self.received.discard(packet.packet_id)
                 properties = {"reason_string": "not stored: no room on disk"} if self.say_why else {}
-                self._link.write(encode_ack(V5, packet.type, packet.packet_id, Reason.QUOTA_EXCEEDED, dict(properties)))
+                self._link.write(
+                    encode_ack(V5, packet.type, packet.packet_id, Reason.QUOTA_EXCEEDED, dict(properties))
+                )
             elif isinstance(packet, Ack):
                 self._link.write(encode_ack(V5, packet.type, packet.packet_id, packet.reason))
             else:
@@ -277,7 +283,9 @@ class Inbound:
             topic = self._resolve_alias(alias, topic)
         made = to_properties(properties)
         if made.text and not _is_text(packet.payload):
-            raise MalformedPacket(Reason.PAYLOAD_FORMAT_INVALID, "the payload is not the UTF-8 it claims to be")
+            raise MalformedPacket(
+                Reason.PAYLOAD_FORMAT_INVALID, "the payload is not the UTF-8 it claims to be"
+            )
         now_ms = self._gateway.clock.now_ms
         expiry = properties.get("message_expiry_interval")
         expires_at_ms = now_ms + expiry * 1000 if isinstance(expiry, int) else 0

@@ -27,7 +27,7 @@ class Watched(Protocol):
 class KeepAlive:
     """Seconds (monotonic) -> connections to look at then."""
 
-    __slots__ = ("_scheduler", "_slots", "_ticking", "_second")
+    __slots__ = ("_scheduler", "_second", "_slots", "_ticking")
 
     def __init__(self, scheduler: Scheduler, now_ms: int) -> None:
         self._scheduler = scheduler

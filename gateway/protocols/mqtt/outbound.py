@@ -45,8 +45,8 @@ class Outbound:
     """What one client is being sent; `subscriptions` says with which options."""
 
     __slots__ = (
-        "_aliases",
         "_alias_max",
+        "_aliases",
         "_clock",
         "_format",
         "_held",
@@ -95,7 +95,12 @@ class Outbound:
         limit = self._packet_bytes_max
         pieces: list[bytes] = []
         for message, binding in batch:
-            if message.wire_format is wire_format and not binding.ids and not binding.retained and not self._alias_max:
+            if (
+                message.wire_format is wire_format
+                and not binding.ids
+                and not binding.retained
+                and not self._alias_max
+            ):
                 frame = message.wire
                 assert frame is not None
             else:

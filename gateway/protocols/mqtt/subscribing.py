@@ -60,7 +60,9 @@ class Subscriptions:
         self._consuming = consuming
         self.shared: dict[str, tuple[Consumer, Binding]] = {}  # filter as subscribed -> consumer, options
 
-    def subscribe(self, option: SubscribeOption, ids: tuple[int, ...]) -> tuple[int, str, list[Message], Binding | None]:
+    def subscribe(
+        self, option: SubscribeOption, ids: tuple[int, ...]
+    ) -> tuple[int, str, list[Message], Binding | None]:
         """Return (reason, why, retained messages to send, for which subscription)."""
         try:
             if option.filter.startswith((SHARE_PREFIX, QUEUE_PREFIX)):

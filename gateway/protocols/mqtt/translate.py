@@ -86,7 +86,9 @@ def _to_properties(properties: Properties) -> ModelProperties:
 
 
 #: What concerns one connection or one moment and is not passed on with the rest.
-_LOCAL: Final = frozenset(("topic_alias", "message_expiry_interval", "subscription_identifier", "will_delay_interval"))
+_LOCAL: Final = frozenset(
+    ("topic_alias", "message_expiry_interval", "subscription_identifier", "will_delay_interval")
+)
 
 
 def _parse_parked(attribute: str, value: str) -> object:

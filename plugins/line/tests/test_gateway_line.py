@@ -1,7 +1,8 @@
 """The line protocol stands what every protocol must stand, and a few things of its own."""
 
-from gateway.testing import FakeClient, ProtocolContract
 from gateway_line import LINE_BYTES_MAX, LineProtocol
+
+from gateway.testing import FakeClient, ProtocolContract
 
 
 class TestContract(ProtocolContract):
