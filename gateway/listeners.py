@@ -53,13 +53,23 @@ class Door:
 class ConnectionLimits:
     """Connections of all doors together: how many, and which have not identified themselves yet."""
 
-    __slots__ = ("_arriving", "buffer_bytes_max", "connections_max", "handshake_ms_max", "open", "refused")
+    __slots__ = (
+        "_arriving",
+        "buffer_bytes_max",
+        "connections_max",
+        "handshake_ms_max",
+        "none_open",
+        "open",
+        "refused",
+    )
 
     def __init__(self, connections_max: int, handshake_seconds_max: float, buffer_bytes_max: int) -> None:
         self.connections_max = connections_max
         self.handshake_ms_max = int(handshake_seconds_max * 1000)
         self.buffer_bytes_max = buffer_bytes_max
         self.open: set[SocketTransport] = set()
+        self.none_open = asyncio.Event()  # for whoever waits for the last one to go
+        self.none_open.set()
         self.refused = 0
         self._arriving: dict[SocketTransport, int] = {}  # -> deadline; in order of arrival
 
@@ -69,6 +79,7 @@ class ConnectionLimits:
             self.refused += 1
             return False
         self.open.add(transport)
+        self.none_open.clear()
         self._arriving[transport] = now_ms + self.handshake_ms_max
         return True
 
@@ -80,6 +91,8 @@ class ConnectionLimits:
         """The connection is closed."""
         self.open.discard(transport)
         self._arriving.pop(transport, None)
+        if not self.open:
+            self.none_open.set()
 
     def expire(self, now_ms: int) -> None:
         """Cut off whoever has taken too long to say who they are."""

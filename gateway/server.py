@@ -6,6 +6,7 @@ No protocol, engine or authenticator is named here: they come through the plugin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ipaddress
 import sys
@@ -151,7 +152,7 @@ class Server:
     async def start(self) -> None:
         """Recover the log and open every door. Raise StorageError, ConfigError or OSError."""
         turn = self._turn = Turn(asyncio.get_running_loop(), self.broker)
-        self.broker.wake = turn.begin
+        self.broker.ready.wake = turn.begin
         turn.begin()
         for remark in self.broker.restore(turn.notify):
             log.warning("recovery", remark=remark)
@@ -227,10 +228,8 @@ class Server:
         self.broker.engine.close()
 
     async def _wait_for_clients(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + DRAIN_SECONDS_MAX
-        while self.limits.open and loop.time() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.limits.none_open.wait(), DRAIN_SECONDS_MAX)
         for transport in list(self.limits.open):
             transport.abort()
         await asyncio.sleep(0)

@@ -1,9 +1,10 @@
-"""The broker: publish, dispatch, settle.
+"""The broker: publish and dispatch.
 
 Messages go one way. `publish` routes, appends to the log and enqueues; it never delivers:
 it marks sources (receivers and groups) ready, and `dispatch`, called by the shell at the
 end of a turn, pumps each of them once. So a consumer that publishes while it is delivered
-to does not recurse, deliveries batch, and tests see the order that production sees.
+to does not recurse, deliveries batch, and tests see the order that production sees. How a
+delivery ends is in `settlement`.
 """
 
 from __future__ import annotations
@@ -12,37 +13,32 @@ from collections.abc import Callable
 
 from .catalog import Catalog
 from .clock import Clock
-from .deadletter import dead_letter, would_cycle
 from .dedup import Dedup
-from .delivery import Consumer, Delivery, Group
+from .delivery import Consumer, Group
 from .engine import StorageEngine
-from .errors import Conflict, GatewayError, QueueFull
+from .errors import Conflict, QueueFull
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .policy import REJECT
-from .queue import ClassicQueue, Lost, Queue
+from .queue import ClassicQueue, Queue
+from .ready import Ready
 from .receiver import Receiver
 from .retained import RETAINED_QUEUE_ID, Retained
 from .router import TOPICS_CACHED_MAX, Binding, Route, Router
 from .scheduler import Scheduler
+from .settlement import SETTLED_BY_DROP, Settlement
 from .stream import StreamQueue
 
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
 SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
 NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
 
-_ACK = Outcome.ACK  # a global is looked up faster than a member
-_SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
-
 
 class Broker:
     """One message model, one router, one log. All calls come from the event loop's thread."""
 
     __slots__ = (
-        "_dirty",
-        "_groups",
-        "_receivers",
         "_undo",
         "catalog",
         "clock",
@@ -50,10 +46,11 @@ class Broker:
         "engine",
         "leases",
         "metrics",
+        "ready",
         "retained",
         "router",
         "scheduler",
-        "wake",
+        "settlement",
     )
 
     def __init__(
@@ -70,12 +67,10 @@ class Broker:
         self.catalog = Catalog(engine, self.router)
         self.retained = Retained()
         self.scheduler = Scheduler(clock)
-        self.leases = Leases(self.scheduler, self.settle)
         self.dedup = Dedup(engine, clock)
-        self.wake = wake or _no_wake  # asks the shell for a turn; set before the first call
-        self._receivers: list[Receiver] = []  # with something in their inbox
-        self._groups: list[Group] = []  # that may have something to hand out
-        self._dirty: list[Group] = []  # of streams, whose cursor is to be journalled
+        self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
+        self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
+        self.leases = Leases(self.scheduler, self.settlement.settle)
         self._undo: list[tuple[str, Message | None, int]] = []  # retained messages replaced this turn
 
     # -- start ----------------------------------------------------------------------------
@@ -103,6 +98,7 @@ class Broker:
         Raise QueueFull, having enqueued nothing, if a queue that rejects is full.
         """
         metrics = self.metrics
+        ready = self.ready
         metrics.published += 1
         route = self.router.routes.get(message.topic)
         if route is None or route.version != self.router.version:
@@ -116,8 +112,8 @@ class Broker:
         else:
             receivers, queues, ids = route.receivers_lossy, route.queues_lossy, route.ids_lossy
         if ids:
-            if not self._receivers and not self._groups:
-                self.wake()
+            if not ready.receivers and not ready.groups:
+                ready.wake()
             position = self.engine.append(message, ids)
         if queues:
             now_ms = self.clock.now_ms
@@ -129,7 +125,7 @@ class Broker:
                 queue.put(message, position if queue.queue_id else 0, binding, now_ms)
                 for group in queue.active:
                     if not group.ready:
-                        self._ready_group(group)
+                        ready.add_group(group)
             metrics.copies += len(queues)
         elif not receivers:
             metrics.copies += 1
@@ -143,9 +139,7 @@ class Broker:
                 continue
             inbox = receiver.inbox
             if not inbox:
-                if not self._receivers:
-                    self.wake()
-                self._receivers.append(receiver)
+                ready.add_receiver(receiver)
             inbox.append((message, binding))
         metrics.copies += len(receivers)
         return position
@@ -183,7 +177,7 @@ class Broker:
                 self.metrics.drop(DropCause.SLOW_SUBSCRIBER)
         else:
             if not receiver.inbox:
-                self._ready_receiver(receiver)
+                self.ready.add_receiver(receiver)
             receiver.inbox.append((message, binding))
 
     def enqueue(self, queue: Queue, message: Message, binding: Binding | None) -> int:
@@ -191,7 +185,7 @@ class Broker:
         position = self.engine.append(message, (queue.queue_id,)) if queue.durable else 0
         self._make_room(queue, message)
         self._enqueue(queue, message, position, binding, self.clock.now_ms)
-        self.wake()
+        self.ready.wake()
         return position
 
     def _enqueue(
@@ -204,16 +198,16 @@ class Broker:
             self._put_stream(queue, now_ms)
         for group in queue.active:
             if not group.ready:
-                self._ready_group(group)
+                self.ready.add_group(group)
 
     def _put_stream(self, queue: Queue, now_ms: int) -> None:
         assert isinstance(queue, StreamQueue)
         self.metrics.copies += 1
         self.metrics.streamed += 1
-        positions = queue.trim(now_ms)
-        self._forget_stream(queue, positions)
+        self._forget_stream(queue, queue.trim(now_ms))
 
     def _forget_stream(self, queue: StreamQueue, positions: list[int]) -> None:
+        """Journal what a stream's retention has trimmed."""
         if positions and queue.durable:
             for position in positions:
                 self.engine.settle(queue.queue_id, position, Outcome.ACK)
@@ -238,7 +232,7 @@ class Broker:
         keep = message.retain and bool(message.body)
         if keep:
             ids.add(RETAINED_QUEUE_ID)
-        self.wake()
+        self.ready.wake()
         position = self.engine.append(message, tuple(sorted(ids))) if ids else 0
         if message.retain:
             position = max(position, self._retain(message, position))
@@ -274,185 +268,59 @@ class Broker:
     def _make_room(self, queue: Queue, message: Message) -> None:
         if queue.limited:
             for lost in queue.make_room(len(message.body)):
-                self._give_up(queue, lost)
+                self.settlement.give_up(queue, lost)
 
     # -- dispatch -------------------------------------------------------------------------
 
     def dispatch(self) -> bool:
         """Pump every ready source once; return True if another turn is needed."""
-        metrics = self.metrics
-        receivers = self._receivers
-        if receivers:
-            self._receivers = []
-            for receiver in receivers:
+        ready = self.ready
+        if ready.receivers:
+            metrics = self.metrics
+            for receiver in ready.take_receivers():
                 # All of it: an inbox holds one turn's arrivals, or what it may hold back. Less
                 # than what arrives, turn after turn, would be an inbox without a limit.
                 metrics.delivered += receiver.pump()
-        groups = self._groups
-        if groups:
-            self._groups = []
+        if ready.groups:
             now_ms = self.clock.now_ms
-            for group in groups:
+            for group in ready.take_groups():
                 group.ready = False
                 group.pump(DELIVERIES_PER_PUMP_MAX, now_ms)
                 if group.queue.lost:
-                    self._collect_lost(group.queue)
+                    self.settlement.give_up_lost(group.queue)
                 if group.queue.kind == "stream":
-                    self._dirty.append(group)
-                if not group.ready and group.wants():
-                    self._ready_group(group)
-        if self._dirty:
+                    ready.moved.append(group)
+                ready.look(group)
+        if ready.moved:
             self._journal_cursors()
-        return bool(self._receivers or self._groups)
+        return bool(ready.receivers or ready.groups)
 
     def _journal_cursors(self) -> None:
-        for group in self._dirty:
+        for group in self.ready.take_moved():
             queue = group.queue
             assert isinstance(queue, StreamQueue)
             if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
                 self.engine.cursor(queue.queue_id, group.name, queue.floor(group))
-        self._dirty = []
-
-    def _collect_lost(self, queue: Queue) -> None:
-        lost, queue.lost = queue.lost, []
-        for item in lost:
-            self._give_up(queue, item)
-
-    def _ready_receiver(self, receiver: Receiver) -> None:
-        if not self._receivers:
-            self.wake()
-        self._receivers.append(receiver)
-
-    def _ready_group(self, group: Group) -> None:
-        group.ready = True
-        if not self._groups:
-            self.wake()
-        self._groups.append(group)
 
     def relieve(self, receiver: Receiver) -> None:
         """The receiver's peer reads again: hand over what was held."""
         receiver.congested = False
         if receiver.inbox:
-            self._ready_receiver(receiver)
+            self.ready.add_receiver(receiver)
 
     def resume(self, consumer: Consumer) -> None:
         """A consumer has room again (a larger window, or its peer reads): see what it wants."""
         consumer.congested = False
         group = consumer.group
-        if group is not None and not group.ready and group.wants():
-            self._ready_group(group)
-
-    # -- settle ---------------------------------------------------------------------------
-
-    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
-        """Settle a delivery; False if somebody already did, or its queue is gone."""
-        group = delivery.group
-        if group.unsettled.get(delivery.offset) is not delivery:
-            return False
-        del group.unsettled[delivery.offset]
-        assert delivery.consumer is not None
-        delivery.consumer.unsettled -= 1
-        queue = group.queue
-        if outcome == _ACK:
-            if queue.kind == "classic":
-                self.metrics.delivered += 1
-                if queue.queue_id:
-                    self.engine.settle(queue.queue_id, delivery.position, _ACK)
-            else:
-                self._dirty.append(group)
-        elif outcome == Outcome.RETRY:
-            self._park(delivery, delay_ms or queue.policy.retry_delay_ms)
-        elif outcome == Outcome.REQUEUE and delay_ms:
-            self._park(delivery, delay_ms)
-        else:
-            self._return(delivery, outcome)
-        if not group.ready and group.wants():
-            self._ready_group(group)
-        return True
-
-    def acknowledge(self, batch: list[Delivery]) -> None:
-        """Settle with ACK everything one read of a socket has acknowledged: `settle`, many at a time."""
-        metrics, engine = self.metrics, self.engine
-        group: Group | None = None
-        for delivery in batch:
-            group = delivery.group
-            offset = delivery.offset
-            consumer = delivery.consumer
-            queue = group.queue
-            if group.unsettled.get(offset) is not delivery or consumer is None:
-                continue
-            del group.unsettled[offset]
-            consumer.unsettled -= 1
-            if queue.kind == "classic":
-                metrics.delivered += 1
-                if queue.queue_id:
-                    engine.settle(queue.queue_id, delivery.position, _ACK)
-            else:
-                self._dirty.append(group)
-            if not group.ready and queue.depth(group):
-                self._ready_group(group)
-
-    def discard(self, delivery: Delivery, cause: DropCause) -> bool:
-        """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
-        group = delivery.group
-        if group.unsettled.get(delivery.offset) is not delivery:
-            return False
-        del group.unsettled[delivery.offset]
-        assert delivery.consumer is not None
-        delivery.consumer.unsettled -= 1
-        if group.queue.kind == "stream":
-            self._dirty.append(group)
-        self._give_up(group.queue, (delivery.message, cause, delivery.attempt, delivery.position))
-        if not group.ready and group.wants():
-            self._ready_group(group)
-        return True
-
-    def _park(self, delivery: Delivery, delay_ms: int) -> None:
-        """Hold a delivery back; it counts as waiting until its time has come."""
-        group = delivery.group
-        group.parked[delivery.offset] = delivery
-
-        def unpark() -> None:
-            if group.parked.pop(delivery.offset, None) is delivery:
-                self._return(delivery, Outcome.RETRY)
-                if not group.ready and group.wants():
-                    self._ready_group(group)
-
-        self.scheduler.after(delay_ms, unpark)
-
-    def _return(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Give a delivery back to its queue, or give it up."""
-        queue = delivery.queue
-        self.metrics.redelivered += 1
-        lost = queue.give_back(delivery, outcome)
-        if lost is not None:
-            if queue.kind == "stream":
-                self._dirty.append(delivery.group)
-            self._give_up(queue, lost)
-
-    def _give_up(self, queue: Queue, lost: Lost) -> None:
-        """Count what a queue is done with without delivering it, and dead-letter it if asked to."""
-        message, cause, attempts, position = lost
-        if queue.kind == "classic":
-            self.metrics.drop(cause)
-        address = queue.policy.dead_letter
-        if address and not would_cycle(message, queue.name, cause):
-            self.metrics.dead_lettered += 1
-            try:
-                self.publish(dead_letter(message, address, queue.name, cause, attempts, self.clock.now_ms))
-            except GatewayError:
-                pass  # the dead-letter queue rejected it: publish has counted that
-        # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
-        if queue.queue_id and position and queue.kind == "classic":
-            self.engine.settle(queue.queue_id, position, _SETTLED_BY_DROP + cause)
+        if group is not None:
+            self.ready.look(group)
 
     # -- consumers and queues -------------------------------------------------------------
 
     def attach(self, group: Group, consumer: Consumer) -> None:
         """Let a consumer take part; it may be delivered to in the next dispatch."""
         group.attach(consumer)
-        if not group.ready and group.wants():
-            self._ready_group(group)
+        self.ready.look(group)
 
     def detach(self, consumer: Consumer, give_back: bool = True) -> None:
         """Take a consumer away. What it holds goes back, unless it is held under leases."""
@@ -462,12 +330,12 @@ class Broker:
         held = group.detach(consumer)
         if give_back:
             for delivery in reversed(held):
-                self.settle(delivery, Outcome.REQUEUE)
+                self.settlement.settle(delivery, Outcome.REQUEUE)
         queue = group.queue
         if queue.auto_delete and not queue.active:
             self.delete_queue(queue)
-        elif group.queue.active and not group.ready and group.wants():
-            self._ready_group(group)
+        elif queue.active:
+            self.ready.look(group)
 
     def delete_queue(self, queue: Queue, cause: DropCause = DropCause.QUEUE_DELETED) -> int:
         """Delete a queue with what it holds; return how many messages that was."""
@@ -483,7 +351,7 @@ class Broker:
         if queue.kind == "classic":
             self.metrics.drop(cause, count)
         self.catalog.delete(queue)
-        self.wake()
+        self.ready.wake()
         return count
 
     def purge(self, queue: Queue) -> int:
@@ -493,10 +361,10 @@ class Broker:
             self.metrics.drop(DropCause.PURGED, len(positions))
         if queue.durable:
             for position in positions:
-                self.engine.settle(queue.queue_id, position, _SETTLED_BY_DROP + DropCause.PURGED)
+                self.engine.settle(queue.queue_id, position, SETTLED_BY_DROP + DropCause.PURGED)
             if isinstance(queue, StreamQueue):
                 self.engine.cursor(queue.queue_id, "", queue.first_offset)
-        self.wake()
+        self.ready.wake()
         return len(positions)
 
     def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
@@ -506,10 +374,9 @@ class Broker:
         group = queue.group(group_name, offset)
         group.cursor = queue.clamp(offset)
         group.redeliver.clear()
-        self._dirty.append(group)
-        if not group.ready and group.wants():
-            self._ready_group(group)
-        self.wake()
+        self.ready.moved.append(group)
+        self.ready.look(group)
+        self.ready.wake()
         return group
 
     # -- housekeeping ---------------------------------------------------------------------
@@ -542,7 +409,7 @@ class Broker:
         return count
 
     def _open_receivers(self) -> list[Receiver]:
-        found = {id(receiver): receiver for receiver in self._receivers}
+        found = {id(receiver): receiver for receiver in self.ready.receivers}
         for route in self.router.routes.values():
             for binding in route.receivers_lossy:
                 if binding.receiver is not None and binding.receiver.inbox:
@@ -554,13 +421,13 @@ class Broker:
         now_ms = self.clock.now_ms
         for queue in list(self.catalog.queues.values()):
             for lost in queue.sweep(now_ms):
-                self._give_up(queue, lost)
+                self.settlement.give_up(queue, lost)
             if isinstance(queue, StreamQueue):
                 self._forget_stream(queue, queue.trim(now_ms))
         for topic in self.retained.expired(now_ms):
             _, position = self.retained.clear(topic)
-            self.engine.settle(RETAINED_QUEUE_ID, position, _SETTLED_BY_DROP + DropCause.EXPIRED)
-        self.wake()
+            self.engine.settle(RETAINED_QUEUE_ID, position, SETTLED_BY_DROP + DropCause.EXPIRED)
+        self.ready.wake()
         self.scheduler.after(SWEEP_INTERVAL_MS, self._sweep)
 
 

@@ -100,7 +100,7 @@ class Session:
             return (seen[0], seen[1], True)
         position = self.publish(message)
         position = dedup.remember(scoped, position, message_id)
-        self.broker.wake()
+        self.broker.ready.wake()
         return (position, message_id, False)
 
     def _may_publish(self, topic: str) -> None:
@@ -270,7 +270,7 @@ class Session:
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
         """Settle a delivery; False if that was done already or its queue is gone."""
-        return self.broker.settle(delivery, outcome, delay_ms)
+        return self.broker.settlement.settle(delivery, outcome, delay_ms)
 
     def congest(self, congested: bool) -> None:
         """The client does not read (True), or reads again: hold back, or hand over what was held."""

@@ -10,8 +10,8 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
-from ... import __version__
 from ...core.access import Action
+from ...version import __version__
 from .context import Context
 from .metrics import CONTENT_TYPE, Exposition
 from .models import Health

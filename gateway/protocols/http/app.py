@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from ... import __version__
 from ...api import GatewayError
+from ...version import __version__
 from . import admin, deliveries, events, queues, topics
 from .answers import Event, Receive
 from .context import Context

@@ -4,7 +4,7 @@ A durable session is its own queue (core) plus a record here: how long it outliv
 client, the will that is still to be sent, and QoS 2 identifiers that must survive a restart.
 Keys of the metadata store, all below `mqtt/`:
 
-    mqtt/session/<client>          {"expiry": s, "left_ms": Unix ms or 0, "will": {...} or null, "shared": {...}}
+    mqtt/session/<client>          {"expiry": s, "left_ms": Unix ms or 0, "will": {...}, "shared": {...}}
     mqtt/received/<client>NUL<id>  a QoS 2 PUBLISH was received and not yet released
     mqtt/released/<client>NUL<id>  PUBREL was sent (or is due) and PUBCOMP has not come
 """

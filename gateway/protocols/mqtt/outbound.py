@@ -203,7 +203,7 @@ class Outbound:
         packet_id = delivery.tag if again else self._take_id()
         frame = self._publish(message, qos, retain, again, packet_id, ids)
         if self._packet_bytes_max and len(frame) > self._packet_bytes_max:
-            self._session.broker.discard(delivery, DropCause.PACKET_TOO_LARGE)
+            self._session.broker.settlement.discard(delivery, DropCause.PACKET_TOO_LARGE)
             return b""
         delivery.tag = packet_id
         self.inflight[packet_id] = delivery
@@ -211,7 +211,7 @@ class Outbound:
 
     def _settle_unacknowledged(self, delivery: Delivery, frame: bytes) -> None:
         if self._packet_bytes_max and len(frame) > self._packet_bytes_max:
-            self._session.broker.discard(delivery, DropCause.PACKET_TOO_LARGE)
+            self._session.broker.settlement.discard(delivery, DropCause.PACKET_TOO_LARGE)
         else:
             self._session.settle(delivery, Outcome.ACK)
 
@@ -278,7 +278,7 @@ class Outbound:
 
     def settle_batch(self, batch: list[Delivery]) -> None:
         """Settle what a read has acknowledged; the identifiers are free already."""
-        self._session.broker.acknowledge(batch)
+        self._session.broker.settlement.acknowledge(batch)
         if self._held:
             self._send_held()
 

@@ -76,7 +76,7 @@ class FakeGateway:
         self.scheduler = self.broker.scheduler
         self.protocols: Mapping[str, Any] = {}
         self.turn = Turn(asyncio.get_running_loop(), self.broker)
-        self.broker.wake = self.turn.begin
+        self.broker.ready.wake = self.turn.begin
         self.turn.begin()
         self.broker.restore(self.turn.notify)
         self.logins: list[Credentials] = []

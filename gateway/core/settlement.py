@@ -1,0 +1,156 @@
+"""How deliveries end: acknowledged, given back for another attempt, or given up.
+
+Whatever the reason, a message leaves its queue here: with its journal entry, its line in the
+books and, if the queue has one, its way to the dead-letter address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .clock import Clock
+from .deadletter import dead_letter, would_cycle
+from .delivery import Delivery, Group
+from .engine import StorageEngine
+from .errors import GatewayError
+from .message import Message, Outcome
+from .metrics import DropCause, Metrics
+from .queue import Lost, Queue
+from .ready import Ready
+from .scheduler import Scheduler
+
+SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
+
+_ACK = Outcome.ACK  # a global is looked up faster than a member
+
+
+class Settlement:
+    """`publish` takes dead letters."""
+
+    __slots__ = ("_clock", "_engine", "_metrics", "_publish", "_ready", "_scheduler")
+
+    def __init__(
+        self,
+        engine: StorageEngine,
+        metrics: Metrics,
+        ready: Ready,
+        scheduler: Scheduler,
+        clock: Clock,
+        publish: Callable[[Message], int],
+    ) -> None:
+        self._clock = clock
+        self._engine = engine
+        self._metrics = metrics
+        self._ready = ready
+        self._scheduler = scheduler
+        self._publish = publish
+
+    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
+        """Settle a delivery; False if somebody already did, or its queue is gone."""
+        group = delivery.group
+        if not _take(delivery):
+            return False
+        queue = group.queue
+        if outcome == _ACK:
+            if queue.kind == "classic":
+                self._metrics.delivered += 1
+                if queue.queue_id:
+                    self._engine.settle(queue.queue_id, delivery.position, _ACK)
+            else:
+                self._ready.moved.append(group)
+        elif outcome == Outcome.RETRY:
+            self._park(delivery, delay_ms or queue.policy.retry_delay_ms)
+        elif outcome == Outcome.REQUEUE and delay_ms:
+            self._park(delivery, delay_ms)
+        else:
+            self._give_back(delivery, outcome)
+        self._ready.look(group)
+        return True
+
+    def acknowledge(self, batch: list[Delivery]) -> None:
+        """Settle with ACK everything one read of a socket has acknowledged: `settle`, many at a time."""
+        metrics, engine = self._metrics, self._engine
+        for delivery in batch:
+            group = delivery.group
+            offset = delivery.offset
+            consumer = delivery.consumer
+            queue = group.queue
+            if group.unsettled.get(offset) is not delivery or consumer is None:
+                continue
+            del group.unsettled[offset]
+            consumer.unsettled -= 1
+            if queue.kind == "classic":
+                metrics.delivered += 1
+                if queue.queue_id:
+                    engine.settle(queue.queue_id, delivery.position, _ACK)
+            else:
+                self._ready.moved.append(group)
+            if not group.ready and queue.depth(group):
+                self._ready.add_group(group)
+
+    def discard(self, delivery: Delivery, cause: DropCause) -> bool:
+        """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
+        group = delivery.group
+        if not _take(delivery):
+            return False
+        if group.queue.kind == "stream":
+            self._ready.moved.append(group)
+        self.give_up(group.queue, (delivery.message, cause, delivery.attempt, delivery.position))
+        self._ready.look(group)
+        return True
+
+    def give_up(self, queue: Queue, lost: Lost) -> None:
+        """Count what a queue is done with without delivering it, and dead-letter it if asked to."""
+        message, cause, attempts, position = lost
+        if queue.kind == "classic":
+            self._metrics.drop(cause)
+        address = queue.policy.dead_letter
+        if address and not would_cycle(message, queue.name, cause):
+            self._metrics.dead_lettered += 1
+            now_ms = self._clock.now_ms
+            try:
+                self._publish(dead_letter(message, address, queue.name, cause, attempts, now_ms))
+            except GatewayError:
+                pass  # the dead-letter queue rejected it: publish has counted that
+        # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
+        if queue.queue_id and position and queue.kind == "classic":
+            self._engine.settle(queue.queue_id, position, SETTLED_BY_DROP + cause)
+
+    def give_up_lost(self, queue: Queue) -> None:
+        """Give up what a queue found expired while it was handing out."""
+        lost, queue.lost = queue.lost, []
+        for item in lost:
+            self.give_up(queue, item)
+
+    def _park(self, delivery: Delivery, delay_ms: int) -> None:
+        """Hold a delivery back; it counts as waiting until its time has come."""
+        group = delivery.group
+        group.parked[delivery.offset] = delivery
+
+        def unpark() -> None:
+            if group.parked.pop(delivery.offset, None) is delivery:
+                self._give_back(delivery, Outcome.RETRY)
+                self._ready.look(group)
+
+        self._scheduler.after(delay_ms, unpark)
+
+    def _give_back(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Give a delivery back to its queue, or give it up."""
+        queue = delivery.queue
+        self._metrics.redelivered += 1
+        lost = queue.give_back(delivery, outcome)
+        if lost is not None:
+            if queue.kind == "stream":
+                self._ready.moved.append(delivery.group)
+            self.give_up(queue, lost)
+
+
+def _take(delivery: Delivery) -> bool:
+    """Take a delivery out of its consumer's hands; False if it is not there any more."""
+    group: Group = delivery.group
+    if group.unsettled.get(delivery.offset) is not delivery:
+        return False
+    del group.unsettled[delivery.offset]
+    assert delivery.consumer is not None
+    delivery.consumer.unsettled -= 1
+    return True
