@@ -20,6 +20,7 @@ COMPILED = [
             "decoder",
             "encoder",
             "translate",
+            "terms",
             "clients",
             "subscribing",
             "inbound",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import runpy
 import statistics
 import subprocess
 import time
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,13 +91,8 @@ def commit() -> str:
 
 
 def project_version() -> str:
-    """Read the gateway's version without importing it, and whether its modules are compiled."""
-    try:
-        version = str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
-    except (OSError, KeyError, tomllib.TOMLDecodeError):
-        version = "unversioned"
-    compiled = any((ROOT / "gateway").rglob("*.so"))
-    return version + (" (compiled)" if compiled else " (pure Python)")
+    """Read the gateway's version without importing it: another environment may run it."""
+    return str(runpy.run_path(str(ROOT / "gateway" / "version.py"))["__version__"])
 
 
 def describe(data: Path) -> dict[str, object]:

@@ -69,6 +69,7 @@ class Server:
         self.clock = Clock()
         engine = plugins.engine_factory(self._manager, config.storage.engine)(config)
         self.broker = Broker(engine, self.clock, config.limits.topics_cached_max)
+        self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
         self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max
         self.limits = ConnectionLimits(
             config.limits.connections_max,

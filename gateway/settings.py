@@ -105,6 +105,7 @@ class Limits(msgspec.Struct, frozen=True):
     topics_cached_max: int = 100_000
     queue_memory_messages_max: int = 1000
     receiver_messages_max: int = 10_000
+    session_subscriptions_max: int = 20_000
 
 
 class Mqtt(msgspec.Struct, frozen=True):
@@ -165,6 +166,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("limits", "packet_bytes_max"): (128, 268_435_455 + 5),
     ("limits", "body_bytes_max"): (1, 1 << 32),
     ("limits", "topics_cached_max"): (1, 100_000_000),
+    ("limits", "session_subscriptions_max"): (1, 10_000_000),
     ("limits", "queue_memory_messages_max"): (1, 10_000_000),
     ("limits", "receiver_messages_max"): (1, 10_000_000),
     ("mqtt", "keep_alive_seconds_max"): (0, 65_535),

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from .api import Authenticator, Exchange
 from .core.access import Action, Authorizer, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
@@ -74,7 +75,12 @@ class TestGateway:
 
     __test__ = False  # for pytest: this is no test class
 
-    def __init__(self, let_in: bool = True, authorizers: tuple[Authorizer, ...] = (_Allow(),)) -> None:
+    def __init__(
+        self,
+        let_in: bool = True,
+        authorizers: tuple[Authorizer, ...] = (_Allow(),),
+        authenticators: tuple[Authenticator, ...] = (),
+    ) -> None:
         self.config: Any = None
         self.clock = Clock(1_700_000_000_000, 1000)
         self.broker = Broker(MemoryEngine(), self.clock)
@@ -83,6 +89,7 @@ class TestGateway:
         self.loop = asyncio.new_event_loop()
         self._let_in = let_in
         self._authorizers = authorizers
+        self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
 
@@ -99,8 +106,9 @@ class TestGateway:
             raise AuthenticationFailed("the test lets nobody in")
         return self.open_session(Principal(credentials.username or "", admin=True), credentials)
 
-    def begin_exchange(self, credentials: Credentials) -> None:
-        """No multi-step authentication here."""
+    def begin_exchange(self, credentials: Credentials) -> Exchange | None:
+        exchanges = (authenticator.exchange(credentials) for authenticator in self._authenticators)
+        return next((exchange for exchange in exchanges if exchange is not None), None)
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)

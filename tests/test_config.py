@@ -70,7 +70,7 @@ def test_the_defaults_are_the_documented_ones(file: Path) -> None:
     config = load(None, [], True, None)
     assert (config.storage.engine, config.storage.segment_bytes) == ("commitlog", 67_108_864)
     assert msgspec.structs.astuple(config.limits) == (
-        100_000, 10.0, 1_048_576, 16_777_216, 16_777_216, 100_000, 1000, 10_000,
+        100_000, 10.0, 1_048_576, 16_777_216, 16_777_216, 100_000, 1000, 10_000, 20_000,
     )  # fmt: skip
     assert msgspec.structs.astuple(config.mqtt) == (0, 4_294_967_295, 1000, 100, True, 100_000)
     assert msgspec.structs.astuple(config.network) == ([], ["127.0.0.1/32"])

@@ -22,12 +22,12 @@ FUNCTION_LINES_MAX = 60  # a screen; aim at 40
 LEFTOVER = re.compile(r"\b(TODO|FIXME|XXX)\b")
 
 #: Module -> lines it has now.
-LONG_MODULES: dict[str, int] = {
-    "gateway/core/broker.py": 569,
-    "gateway/protocols/mqtt/connection.py": 466,
-}
+LONG_MODULES: dict[str, int] = {}
 #: module:function -> lines it has now.
-LONG_FUNCTIONS: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {
+    # One loop over the bytes of a read: a call for each packet would cost more than the parsing.
+    "gateway/protocols/mqtt/decoder.py:_parse": 64,
+}
 
 SOURCES = files("gateway", "plugins", "examples", "benchmarks")
 PRODUCT = files("gateway")

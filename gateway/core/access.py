@@ -116,6 +116,11 @@ class Access:
             known = self.publishable = set()
         known.add(topic)
 
+    def renew(self, principal: Principal) -> None:
+        """The client has authenticated again: what it may do is asked again."""
+        self.principal = principal
+        self.forget()
+
     def forget(self) -> None:
         """Rules have changed: ask again."""
         self._allowed = None

@@ -31,6 +31,7 @@ from .settlement import SETTLED_BY_DROP, Settlement
 from .stream import StreamQueue
 
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
+SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
 SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
 NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
 
@@ -50,6 +51,7 @@ class Broker:
         "retained",
         "router",
         "scheduler",
+        "session_subscriptions_max",
         "settlement",
     )
 
@@ -68,6 +70,7 @@ class Broker:
         self.retained = Retained()
         self.scheduler = Scheduler(clock)
         self.dedup = Dedup(engine, clock)
+        self.session_subscriptions_max = SESSION_SUBSCRIPTIONS_MAX
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
         self.leases = Leases(self.scheduler, self.settlement.settle)

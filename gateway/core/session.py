@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from .access import Access, Action, Authorizer, Principal
 from .broker import Broker
 from .delivery import Consumer, Delivery, Group
-from .errors import Conflict, GatewayError, NotAuthorized
+from .errors import Conflict, GatewayError, NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
 from .policy import QueuePolicy
@@ -200,6 +200,10 @@ class Session:
             topic_filter, self.queue, self.receiver, qos, no_local, retain_as_published, ids, self.origin
         )
         replaced = self.subscriptions.get(topic_filter)
+        if replaced is None and len(self.subscriptions) >= self.broker.session_subscriptions_max:
+            raise QuotaExceeded(
+                f"this session has {len(self.subscriptions)} subscriptions, as many as it may"
+            )
         self.subscriptions[topic_filter] = binding
         if self.queue is not None:
             self.broker.catalog.bind(self.queue, binding)

@@ -2,7 +2,8 @@
 
 packets, properties, reasons   what can be said
 decoder, encoder               how it looks: sans-I/O
-handshake, connection          what it means
+handshake, authentication      who it is, under which terms
+connection                     what it means
 inbound, outbound, subscribing what a session is made of
 clients, keepalive             all clients together
 translate                      properties to the model's and back

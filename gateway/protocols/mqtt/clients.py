@@ -17,16 +17,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.api import Gateway
+from gateway.core.errors import GatewayError
 from gateway.core.message import Message, Origin
 from gateway.core.metrics import DropCause
 from gateway.core.scheduler import Timer
+from gateway.core.session import Session
 from gateway.core.topic import SESSION_PREFIX, SHARE_PREFIX
 
 from .packets import PUBLISH, Will
 from .properties import decode_properties, encode_properties
+from .terms import NEVER, Terms
 from .translate import to_properties
 
-NEVER = 0xFFFFFFFF  # session expiry interval: does not expire [MQTT-3.1.2-11.2]
 SESSION_KEY = "mqtt/session/"
 RECEIVED_KEY = "mqtt/received/"
 RELEASED_KEY = "mqtt/released/"
@@ -74,7 +76,8 @@ class Clients:
             publish = None
             if will is not None:
                 origin = Origin("mqtt", record["principal"], client_id)
-                publish = self._publisher(will, origin)
+                # It was authorized for its will when it connected.
+                publish = self._publisher(will, origin, self._broker.publish)
             self._leave(client_id, record["expiry"], left_ms, will, publish)
 
     # -- coming and going -----------------------------------------------------------------------
@@ -108,21 +111,26 @@ class Clients:
 
     def leave(
         self,
-        client_id: str,
         connection: Connected,
-        expiry: int,
-        will: Will | None,
-        publish_will: Callable[[], None] | None,
+        session: Session,
+        terms: Terms,
+        shared: dict[str, list[object]],
+        kept: bool,
     ) -> None:
-        """The client is gone, with a will to send or without."""
+        """A client is gone, with a will to send or without; its session, closed, may be kept."""
+        client_id, expiry, will = terms.client_id, terms.expiry, terms.will
         if self.connected.get(client_id) is connection:
             del self.connected[client_id]
-        delay = will_delay(will)
-        if publish_will is not None and (delay == 0 or expiry == 0):
-            publish_will()
-            will, publish_will = None, None
+        publish = self._publisher(will, session.origin, session.publish) if will is not None else None
+        if publish is not None and (will_delay(will) == 0 or expiry == 0):
+            publish()
+            will = terms.will = publish = None  # sent: not again after a restart
+        now_ms = self._gateway.clock.now_ms
         if expiry:
-            self._leave(client_id, expiry, self._gateway.clock.now_ms, will, publish_will)
+            self.save(session, terms, now_ms, shared)
+            self._leave(client_id, expiry, now_ms, will, publish)
+        elif kept:
+            self.forget(client_id)
 
     def _leave(
         self,
@@ -184,24 +192,16 @@ class Clients:
         value = self._broker.engine.get(SESSION_KEY + client_id)
         return json.loads(value) if value is not None else {}
 
-    def save(
-        self,
-        client_id: str,
-        principal: str,
-        expiry: int,
-        left_ms: int,
-        will: Will | None,
-        shared: dict[str, list[object]],
-    ) -> None:
+    def save(self, session: Session, terms: Terms, left_ms: int, shared: dict[str, list[object]]) -> None:
         """Write a durable session's record."""
         record = {
-            "expiry": expiry,
+            "expiry": terms.expiry,
             "left_ms": left_ms,
-            "principal": principal,
-            "will": will_to_json(will) if will is not None else None,
+            "principal": session.principal.name,
+            "will": will_to_json(terms.will) if terms.will is not None else None,
             "shared": shared,
         }
-        self._broker.engine.put(SESSION_KEY + client_id, json.dumps(record).encode())
+        self._broker.engine.put(SESSION_KEY + terms.client_id, json.dumps(record).encode())
 
     def forget_will(self, client_id: str) -> None:
         """The will was sent or withdrawn: it must not be sent after a restart."""
@@ -224,12 +224,14 @@ class Clients:
         self.identifiers(prefix, client_id).discard(packet_id)
         self._broker.engine.delete(f"{prefix}{client_id}\0{packet_id}")
 
-    def _publisher(self, will: Will, origin: Origin) -> Callable[[], None]:
-        # The client was authorized for its will when it connected; its session is gone.
-        def publish() -> None:
-            self._broker.publish(will_message(will, origin, self._gateway.clock.now_ms))
+    def _publisher(self, will: Will, origin: Origin, publish: Callable[[Message], int]) -> Callable[[], None]:
+        def send() -> None:
+            try:
+                publish(will_message(will, origin, self._gateway.clock.now_ms))
+            except GatewayError:
+                pass  # counted; nobody is left to be told
 
-        return publish
+        return send
 
 
 def will_delay(will: Will | None) -> int:

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway.api import Gateway, Transport
 from gateway.core.delivery import Delivery
-from gateway.core.errors import GatewayError
-from gateway.core.message import Message, Outcome
-from gateway.core.router import Binding
+from gateway.core.message import Outcome
 from gateway.core.session import Session
 
-from .clients import RECEIVED_KEY, RELEASED_KEY, will_message
+from .authentication import Renewal
+from .clients import RECEIVED_KEY, RELEASED_KEY
 from .decoder import Decoder
 from .encoder import PINGRESP, encode_ack, encode_disconnect, encode_suback, encode_unsuback
-from .handshake import Handshake, Terms
+from .handshake import Handshake
 from .inbound import Inbound
 from .outbound import Outbound
 from .packets import (
@@ -47,17 +46,16 @@ from .packets import (
     Publish,
     Subscribe,
     Unsubscribe,
-    Will,
 )
 from .reasons import MalformedPacket, Reason
 from .subscribing import Subscriptions
+from .terms import Terms
 
 if TYPE_CHECKING:
     from . import Mqtt
 
-EARLY_PACKETS_MAX = (
-    1000  # a client may send before CONNACK [MQTT-3.1.4-5]; more than this waits in its socket
-)
+#: What a client may send before CONNACK [MQTT-3.1.4-5].
+EARLY_PACKETS_MAX = 1000
 
 
 class MqttConnection:
@@ -75,6 +73,7 @@ class MqttConnection:
         "_leaving",
         "_mqtt",
         "_outbound",
+        "_renewal",
         "_session",
         "_subscriptions",
         "_terms",
@@ -98,6 +97,7 @@ class MqttConnection:
         self._outbound: Outbound | None = None  # until the client subscribes: it may never do
         self._subscriptions: Subscriptions
         self._terms: Terms
+        self._renewal: Renewal | None = None  # until the client authenticates again
         self._leaving = False
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
@@ -128,27 +128,17 @@ class MqttConnection:
     def closed(self, error: Exception | None) -> None:
         self._mqtt.keep_alive.forget(self)
         if self._handshake is not None:
-            self._handshake.abandoned = True
+            self._handshake.abandon()
         session = self._session
         if session is None:
             return
         self._leaving = True
         self._inbound.close()
         self._session = None
-        will, self._terms.will = self._terms.will, None
-        publish: Callable[[], None] | None = None
-        if will is not None:
-            publish = self._will_publisher(session, will)
-        if self._terms.expiry:
-            shared = self._shared_record()
-            now_ms = self._clock.now_ms
-            self._mqtt.clients.save(
-                self._terms.client_id, session.principal.name, self._terms.expiry, now_ms, will, shared
-            )
+        if self._renewal is not None:
+            self._renewal.abandon()
         session.close(keep=self._terms.expiry > 0)
-        self._mqtt.clients.leave(self._terms.client_id, self, self._terms.expiry, will, publish)
-        if self._kept and not self._terms.expiry:
-            self._mqtt.clients.forget(self._terms.client_id)
+        self._mqtt.clients.leave(self, session, self._terms, self._shared_record(), self._kept)
 
     def drain(self) -> None:
         self.refuse(Reason.SERVER_SHUTTING_DOWN, "the gateway is stopping")
@@ -215,14 +205,7 @@ class MqttConnection:
     def save(self) -> None:
         """Write a durable session's record as of now."""
         if self._terms.expiry and self._session is not None:
-            self._mqtt.clients.save(
-                self._terms.client_id,
-                self._session.principal.name,
-                self._terms.expiry,
-                0,
-                self._terms.will,
-                self._shared_record(),
-            )
+            self._mqtt.clients.save(self._session, self._terms, 0, self._shared_record())
 
     def _shared_record(self) -> dict[str, list[object]]:
         return self._subscriptions.shared_record() if self._outbound is not None else {}
@@ -316,31 +299,15 @@ class MqttConnection:
         outbound.acknowledged(packet.packet_id, Outcome.ACK)
 
     def _on_subscribe(self, packet: Subscribe) -> None:
-        ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
-        self._receiving()
-        reasons: list[int] = []
-        why: list[str] = []
-        retained: list[tuple[list[Message], Binding]] = []
-        for option in packet.subscriptions:
-            if option.no_local and option.filter.startswith("$share/"):  # [MQTT-3.8.3-4]
-                raise MalformedPacket(Reason.PROTOCOL_ERROR, "no local on a shared subscription")
-            reason, text, messages, binding = self._subscriptions.subscribe(option, ids)
-            reasons.append(reason)
-            if text:
-                why.append(text)
-            if binding is not None and messages:
-                retained.append((messages, binding))
-        self._subscribed(retained)
-        properties = self._reason_string("; ".join(why))
-        answer = encode_suback(self._version, packet.packet_id, reasons, properties)
-        self._inbound.answer(answer, self._durable_position())
-
-    def _subscribed(self, retained: list[tuple[list[Message], Binding]]) -> None:
         session = self._session
         assert session is not None
+        self._receiving()
+        reasons, why, retained = self._subscriptions.take(packet)
         self.save()
         for messages, binding in retained:
             session.send_retained(messages, binding)
+        answer = encode_suback(self._version, packet.packet_id, reasons, self._reason_string(why))
+        self._inbound.answer(answer, self._durable_position())
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
         self._receiving()
@@ -367,7 +334,13 @@ class MqttConnection:
         self._transport.close()
 
     def _on_auth(self, packet: Auth) -> None:
-        raise MalformedPacket(Reason.PROTOCOL_ERROR, "re-authentication was not agreed on in CONNECT")
+        session, method = self._session, self._terms.method
+        assert session is not None
+        if method is None:  # [MQTT-4.12.1-1]
+            raise MalformedPacket(Reason.PROTOCOL_ERROR, "CONNECT named no authentication method")
+        if self._renewal is None:
+            self._renewal = Renewal(self._gateway, self._transport, self, session, method)
+        self._renewal.auth(packet)
 
     def _on_connect(self, packet: Packet) -> None:
         raise MalformedPacket(Reason.PROTOCOL_ERROR, "a second CONNECT")  # [MQTT-3.1.0-2]
@@ -443,17 +416,6 @@ class MqttConnection:
         if not why or self._version != V5:
             return EMPTY
         return {"reason_string": why} if self._session is None or self._inbound.say_why else EMPTY
-
-    def _will_publisher(self, session: Session, will: Will) -> Callable[[], None]:
-        clock = self._clock
-
-        def publish() -> None:
-            try:
-                session.publish(will_message(will, session.origin, clock.now_ms))
-            except GatewayError:
-                pass  # counted; nobody is left to be told
-
-        return publish
 
 
 _HANDLERS: dict[int, Callable[[MqttConnection, Any], None]] = {

@@ -1,80 +1,42 @@
 """CONNECT to CONNACK: who is this, under which terms, with which session.
 
 Authentication is the only thing in this protocol that waits; it runs as a task, and the
-connection's packets wait for it. Enhanced authentication (AUTH) is an `Exchange` of an
-authenticator that knows the method; nobody knowing it is 0x8C [MQTT-4.12.0-1].
+connection's packets wait for it. Enhanced authentication is in `authentication`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from typing import TYPE_CHECKING, cast
 
-from gateway.api import Exchange, Gateway, Transport
-from gateway.core.access import Action, Credentials, Principal
+from gateway.api import Gateway, Transport
+from gateway.core.access import Action, Credentials
 from gateway.core.errors import AuthenticationFailed, GatewayError, NotAuthorized
 from gateway.core.session import Session
 from gateway.core.topic import RESERVED_PREFIXES, check_topic
 
-from .clients import NEVER
-from .encoder import encode_auth, encode_connack
+from .authentication import Dialogue
+from .encoder import encode_connack
 from .packets import V5, V31, Auth, Connect, Properties, Will
 from .reasons import MalformedPacket, Reason
+from .terms import Terms
 
 if TYPE_CHECKING:
     from . import Mqtt
     from .connection import MqttConnection
-
-RECEIVE_MAX_DEFAULT = 65_535  # [MQTT-3.1.2-11.3]: what a MQTT 5 client that says nothing can take
-AUTH_STEPS_MAX = 10  # SCRAM takes two, Kerberos four; an exchange without end is an attack
-
-
-class Terms:
-    """What client and server have agreed on."""
-
-    __slots__ = (
-        "alias_max",
-        "client_id",
-        "expiry",
-        "packet_bytes_max",
-        "receive_max",
-        "resume",
-        "say_why",
-        "version",
-        "will",
-    )
-
-    def __init__(self, packet: Connect, client_id: str, expiry_max: int, receive_max_v3: int) -> None:
-        properties = packet.properties
-        self.version = packet.version
-        self.client_id = client_id
-        self.will: Will | None = packet.will
-        self.resume = not packet.clean_start
-        if packet.version == V5:
-            expiry = cast(int, properties.get("session_expiry_interval", 0))
-            self.receive_max = cast(int, properties.get("receive_maximum", RECEIVE_MAX_DEFAULT))
-        else:
-            expiry = 0 if packet.clean_start else NEVER  # [MQTT-3.1.2-4] of 3.1.1
-            self.receive_max = receive_max_v3
-        self.expiry = min(expiry, expiry_max)
-        self.packet_bytes_max = cast(int, properties.get("maximum_packet_size", 0))
-        self.alias_max = cast(int, properties.get("topic_alias_maximum", 0))
-        self.say_why = properties.get("request_problem_information", 1) == 1
 
 
 class Handshake:
     """One client's handshake; dropped when it is over."""
 
     __slots__ = (
+        "_abandoned",
         "_connection",
-        "_data",
+        "_dialogue",
         "_gateway",
         "_mqtt",
         "_packet",
         "_transport",
-        "abandoned",
-        "exchanging",
     )
 
     def __init__(
@@ -85,24 +47,29 @@ class Handshake:
         self._gateway = gateway
         self._connection = connection
         self._packet: Connect | None = None
-        self._data: asyncio.Future[bytes] | None = None  # the client's next AUTH
-        self.abandoned = False  # the socket is gone
-        self.exchanging = False  # AUTH packets are expected
+        self._dialogue: Dialogue | None = None
+        self._abandoned = False
 
     def connect(self, packet: Connect) -> None:
         """Take the CONNECT."""
         self._packet = packet
         self._gateway.task(self._run(packet))
 
+    @property
+    def exchanging(self) -> bool:
+        """Tell whether the client is to answer with AUTH."""
+        return self._dialogue is not None and self._dialogue.waiting
+
     def auth(self, packet: Auth) -> None:
         """Take the client's next step of an exchange."""
-        assert self._packet is not None
-        method = packet.properties.get("authentication_method")
-        if packet.reason != Reason.CONTINUE_AUTHENTICATION or self._data is None or self._data.done():
-            raise MalformedPacket(Reason.PROTOCOL_ERROR, "this AUTH was not asked for")
-        if method != self._packet.properties.get("authentication_method"):  # [MQTT-4.12.0-5]
-            raise MalformedPacket(Reason.PROTOCOL_ERROR, "AUTH with another authentication method")
-        self._data.set_result(cast(bytes, packet.properties.get("authentication_data", b"")))
+        assert self._dialogue is not None
+        self._dialogue.take(packet)
+
+    def abandon(self) -> None:
+        """The socket is gone."""
+        self._abandoned = True
+        if self._dialogue is not None:
+            self._dialogue.abandon()
 
     async def _run(self, packet: Connect) -> None:
         try:
@@ -110,12 +77,13 @@ class Handshake:
             credentials = self._credentials(packet, client_id)
             final = b""
             if credentials.method is not None:
-                principal, final = await self._exchange(credentials)
+                self._dialogue = Dialogue(self._gateway, self._transport, credentials.method)
+                principal, final = await self._dialogue.run(credentials)
                 session = self._gateway.open_session(principal, credentials)
             else:
                 session = await self._gateway.connect(credentials)
             self._gateway.begin_turn()
-            if self.abandoned:
+            if self._abandoned:
                 session.close()
                 return
             self._check_will(packet.will, session)
@@ -155,31 +123,6 @@ class Handshake:
             cast("str | None", properties.get("authentication_method")),
             cast("bytes | None", properties.get("authentication_data")),
         )
-
-    async def _exchange(self, credentials: Credentials) -> tuple[Principal, bytes]:
-        """Let an authenticator and the client talk until one of them is satisfied or refuses."""
-        exchange: Exchange | None = self._gateway.begin_exchange(credentials)
-        if exchange is None:
-            raise MalformedPacket(
-                Reason.BAD_AUTHENTICATION_METHOD,
-                f"authentication method {credentials.method!r} is not offered",
-            )
-        data = credentials.data or b""
-        for _ in range(AUTH_STEPS_MAX):
-            answer, principal = await exchange.step(data)
-            if principal is not None:
-                return principal, answer
-            self._data = asyncio.get_running_loop().create_future()
-            self.exchanging = True
-            properties: Properties = {
-                "authentication_method": credentials.method,
-                "authentication_data": answer,
-            }
-            self._transport.resume_reading()
-            self._transport.write(encode_auth(Reason.CONTINUE_AUTHENTICATION, properties))
-            data = await self._data
-            self.exchanging = False
-        raise AuthenticationFailed("the authentication exchange does not come to an end")
 
     def _check_will(self, will: Will | None, session: Session) -> None:
         """Refuse at once what could not be published later."""
@@ -243,8 +186,8 @@ class Handshake:
 
     def refuse(self, reason: int, why: str) -> None:
         """Answer the CONNECT with a refusal; the connection closes after it."""
-        if self._data is not None and not self._data.done():
-            self._data.cancel()
+        if self._dialogue is not None:
+            self._dialogue.abandon()
         version = self._packet.version if self._packet is not None else 0
         if reason == Reason.UNSUPPORTED_PROTOCOL_VERSION:
             # The version is unknown: 3.1.1's answer is the one every client understands.

@@ -225,7 +225,11 @@ class Outbound:
         if self._alias_max:
             topic, alias = self._alias(message.topic, topic)
         block = publish_block(message, ids, alias, self._clock.now_ms)
-        return encode_publish(V5, topic, message.body, qos, retain, dup, packet_id, block)
+        frame = encode_publish(V5, topic, message.body, qos, retain, dup, packet_id, block)
+        if alias and topic and self._packet_bytes_max and len(frame) > self._packet_bytes_max:
+            assert self._aliases is not None
+            del self._aliases[message.topic]  # this packet is not sent: the client will not learn the alias
+        return frame
 
     def _alias(self, topic: str, encoded: bytes) -> tuple[bytes, int]:
         """Return (topic to send, alias): the first topics get the client's aliases for good."""

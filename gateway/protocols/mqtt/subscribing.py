@@ -7,7 +7,7 @@ filter competes for a queue that somebody declared.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from gateway.core.access import Action
 from gateway.core.delivery import Consumer, Delivery
@@ -19,7 +19,7 @@ from gateway.core.router import Binding
 from gateway.core.session import Session
 from gateway.core.topic import QUEUE_PREFIX, SHARE_PREFIX, check_filter, matches, split_share
 
-from .packets import SubscribeOption
+from .packets import Subscribe, SubscribeOption
 from .reasons import Reason
 
 #: GatewayError -> SUBACK and UNSUBACK reason; the first class that fits.
@@ -29,6 +29,10 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (QuotaExceeded, Reason.QUOTA_EXCEEDED),
     (NotFound, Reason.TOPIC_FILTER_INVALID),
 )
+
+
+#: retained messages to send, for which subscription
+Retained = tuple[list[Message], Binding]
 
 
 class Consuming(Protocol):
@@ -60,7 +64,22 @@ class Subscriptions:
         self._consuming = consuming
         self.shared: dict[str, tuple[Consumer, Binding]] = {}  # filter as subscribed -> consumer, options
 
-    def subscribe(
+    def take(self, packet: Subscribe) -> tuple[list[int], str, list[Retained]]:
+        """Return (SUBACK's reasons, why some are refusals, what retained messages to send)."""
+        ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
+        reasons: list[int] = []
+        why: list[str] = []
+        retained: list[Retained] = []
+        for option in packet.subscriptions:
+            reason, text, messages, binding = self._subscribe(option, ids)
+            reasons.append(reason)
+            if text:
+                why.append(text)
+            if binding is not None and messages:
+                retained.append((messages, binding))
+        return reasons, "; ".join(why), retained
+
+    def _subscribe(
         self, option: SubscribeOption, ids: tuple[int, ...]
     ) -> tuple[int, str, list[Message], Binding | None]:
         """Return (reason, why, retained messages to send, for which subscription)."""
