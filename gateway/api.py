@@ -183,6 +183,9 @@ class ServerProtocol(Interface):
     async def stop(self) -> None:
         """Close the door, let requests finish for a moment, and return."""
 
+    def connections(self) -> int:
+        """Return how many clients are connected; they count towards `limits.connections_max`."""
+
 
 Protocol = ConnectionProtocol | ServerProtocol
 
@@ -264,6 +267,14 @@ class Gateway(Interface):
 
     def task(self, coroutine: Any) -> None:
         """Run a coroutine to its end; what escapes it is logged."""
+
+    async def listen(
+        self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> asyncio.AbstractServer:
+        """Open a listening socket for a `ServerProtocol`. Raise OSError if the address cannot be used."""
+
+    def connections(self) -> int:
+        """Return how many clients are connected, at all doors together."""
 
 
 class Stream:

@@ -15,8 +15,7 @@ from typing import cast
 
 import structlog
 
-from .api import Connection, ConnectionProtocol, Gateway
-from .config import Address
+from .api import Address, Connection, ConnectionProtocol, Gateway
 from .core.errors import GatewayError
 from .proxy_protocol import MalformedHeader, NeedMore, parse_header
 from .turn import Turn
@@ -24,9 +23,7 @@ from .turn import Turn
 log = structlog.get_logger("gateway")
 
 BACKLOG = 4096  # a fleet reconnects all at once
-KEEPALIVE_IDLE_SECONDS = (
-    120  # how long a half-open TCP connection goes unnoticed where the protocol has no ping
-)
+KEEPALIVE_IDLE_SECONDS = 120  # how long a half-open connection goes unnoticed, if its protocol has no ping
 PROXY_HEADER_BYTES_MAX = 16 + 536  # fixed part and the largest TLVs seen from common proxies
 
 
@@ -57,6 +54,7 @@ class ConnectionLimits:
         "_arriving",
         "buffer_bytes_max",
         "connections_max",
+        "elsewhere",
         "handshake_ms_max",
         "none_open",
         "open",
@@ -68,6 +66,7 @@ class ConnectionLimits:
         self.handshake_ms_max = int(handshake_seconds_max * 1000)
         self.buffer_bytes_max = buffer_bytes_max
         self.open: set[SocketTransport] = set()
+        self.elsewhere: Callable[[], int] = int  # connections of doors that own their sockets
         self.none_open = asyncio.Event()  # for whoever waits for the last one to go
         self.none_open.set()
         self.refused = 0
@@ -75,13 +74,17 @@ class ConnectionLimits:
 
     def admit(self, transport: SocketTransport, now_ms: int) -> bool:
         """Count a new connection; False if there are too many."""
-        if len(self.open) >= self.connections_max:
+        if self.count() >= self.connections_max:
             self.refused += 1
             return False
         self.open.add(transport)
         self.none_open.clear()
         self._arriving[transport] = now_ms + self.handshake_ms_max
         return True
+
+    def count(self) -> int:
+        """Return how many connections there are, at all doors."""
+        return len(self.open) + self.elsewhere()
 
     def established(self, transport: SocketTransport) -> None:
         """The handshake is over."""
@@ -272,10 +275,10 @@ def peer_name(transport: asyncio.BaseTransport) -> str:
 
 
 async def open_listener(
-    loop: asyncio.AbstractEventLoop, address: Address, factory: Callable[[], asyncio.Protocol]
+    loop: asyncio.AbstractEventLoop, address: Address, factory: Callable[[], asyncio.BaseProtocol]
 ) -> asyncio.AbstractServer:
     """Listen on a TCP or Unix address. Raise OSError."""
-    if address.kind == "unix":
+    if address.path:
         remove_stale_socket(address.path)
         return await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
     return await loop.create_server(factory, address.host, address.port, backlog=BACKLOG, reuse_address=True)

@@ -31,13 +31,18 @@ class PluginError(Exception):
 
 
 def plugin_manager(disabled: Sequence[str] = (), extra: Iterable[object] = ()) -> pluggy.PluginManager:
-    """Load every plugin that is not disabled. Raise PluginError naming one that fails."""
+    """Load every plugin that is not disabled. Raise PluginError naming one that fails or is unknown."""
+    installed = sorted(entry_points(group="gateway"), key=lambda entry_point: entry_point.name)
+    known = [*BUILTIN, *(entry_point.name for entry_point in installed)]
+    for name in disabled:
+        if name not in known:
+            raise PluginError(f"plugins.disabled: {name!r} is not installed; known: {', '.join(known)}")
     manager = pluggy.PluginManager("gateway")
     manager.add_hookspecs(hookspecs)
     for name, module in BUILTIN.items():
         if name not in disabled:
             manager.register(import_module(module), name)
-    for entry_point in sorted(entry_points(group="gateway"), key=lambda e: e.name):
+    for entry_point in installed:
         if entry_point.name in disabled:
             continue
         try:

@@ -58,6 +58,11 @@ class Server:
             plugins.collect(self._manager, "gateway_protocols", config=config), "protocol"
         )
         faults = unknown_doors(config, self.protocols)
+        faults += [
+            f"network.proxy_protocol: the {name!r} door owns its sockets and cannot read PROXY headers"
+            for name in config.network.proxy_protocol
+            if isinstance(self.protocols.get(name), ServerProtocol)
+        ]
         if faults:
             raise ConfigError(faults)
         self._authenticators = plugins.collect(self._manager, "gateway_authenticators", config=config)
@@ -69,6 +74,7 @@ class Server:
         self.clock = Clock()
         engine = plugins.engine_factory(self._manager, config.storage.engine)(config)
         self.broker = Broker(engine, self.clock, config.limits.topics_cached_max)
+        self.broker.on_bug = _log_bug
         self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
         self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max
         self.limits = ConnectionLimits(
@@ -80,7 +86,8 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn | None = None
         self._recovered = False
-        self.sysinfo = SysInfo(self.broker, lambda: len(self.limits.open))
+        self.limits.elsewhere = self._connections_elsewhere
+        self.sysinfo = SysInfo(self.broker, self.connections)
 
     # -- gateway.api.Gateway ------------------------------------------------------------------
 
@@ -138,6 +145,18 @@ class Server:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+
+    async def listen(
+        self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> asyncio.AbstractServer:
+        return await open_listener(asyncio.get_running_loop(), address, factory)
+
+    def connections(self) -> int:
+        return self.limits.count()
+
+    def _connections_elsewhere(self) -> int:
+        listeners = (door.listener for door in self.doors)
+        return sum(listener.connections() for listener in listeners if isinstance(listener, ServerProtocol))
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -234,6 +253,10 @@ class Server:
         for transport in list(self.limits.open):
             transport.abort()
         await asyncio.sleep(0)
+
+
+def _log_bug(what: str, error: Exception) -> None:
+    log.error("bug: " + what, exc_info=error)
 
 
 def _tune_interpreter() -> None:

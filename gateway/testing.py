@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .api import Authenticator, Exchange
+from .api import Address, Authenticator, Exchange
 from .core.access import Action, Authorizer, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
@@ -126,6 +126,14 @@ class TestGateway:
     def task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self.loop.create_task(coroutine)
         self._tasks.append(task)
+
+    async def listen(
+        self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> asyncio.AbstractServer:
+        raise OSError("the test gateway opens no sockets")
+
+    def connections(self) -> int:
+        return 0
 
     def settle(self) -> None:
         """Run tasks and dispatches until nothing moves any more."""

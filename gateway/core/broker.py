@@ -40,13 +40,13 @@ class Broker:
     """One message model, one router, one log. All calls come from the event loop's thread."""
 
     __slots__ = (
-        "_undo",
         "catalog",
         "clock",
         "dedup",
         "engine",
         "leases",
         "metrics",
+        "on_bug",
         "ready",
         "retained",
         "router",
@@ -71,10 +71,10 @@ class Broker:
         self.scheduler = Scheduler(clock)
         self.dedup = Dedup(engine, clock)
         self.session_subscriptions_max = SESSION_SUBSCRIPTIONS_MAX
+        self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
         self.leases = Leases(self.scheduler, self.settlement.settle)
-        self._undo: list[tuple[str, Message | None, int]] = []  # retained messages replaced this turn
 
     # -- start ----------------------------------------------------------------------------
 
@@ -207,14 +207,7 @@ class Broker:
         assert isinstance(queue, StreamQueue)
         self.metrics.copies += 1
         self.metrics.streamed += 1
-        self._forget_stream(queue, queue.trim(now_ms))
-
-    def _forget_stream(self, queue: StreamQueue, positions: list[int]) -> None:
-        """Journal what a stream's retention has trimmed."""
-        if positions and queue.durable:
-            for position in positions:
-                self.engine.settle(queue.queue_id, position, Outcome.ACK)
-            self.engine.cursor(queue.queue_id, "", queue.first_offset)
+        self.settlement.trimmed(queue, queue.trim(now_ms))
 
     def _publish_special(self, message: Message, route: Route) -> int:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
@@ -258,15 +251,11 @@ class Broker:
 
     def _retain(self, message: Message, position: int) -> int:
         """Keep or clear a topic's retained message; return the position to wait for."""
-        if message.body:
-            replaced, old = self.retained.set(message, position)
-        else:
-            replaced, old = self.retained.clear(message.topic)  # [MQTT-3.3.1-6]
-        self._undo.append((message.topic, replaced, old))
-        if replaced is not None:
-            self.engine.settle(RETAINED_QUEUE_ID, old, Outcome.ACK)
-            return self.engine.position()
-        return position
+        replaced, old = self.retained.replace(message, position)
+        if replaced is None:
+            return position
+        self.engine.settle(RETAINED_QUEUE_ID, old, Outcome.ACK)
+        return self.engine.position()
 
     def _make_room(self, queue: Queue, message: Message) -> None:
         if queue.limited:
@@ -283,27 +272,40 @@ class Broker:
             for receiver in ready.take_receivers():
                 # All of it: an inbox holds one turn's arrivals, or what it may hold back. Less
                 # than what arrives, turn after turn, would be an inbox without a limit.
-                metrics.delivered += receiver.pump()
+                try:
+                    metrics.delivered += receiver.pump()
+                except Exception as error:
+                    self._receiver_failed(receiver, error)
         if ready.groups:
             now_ms = self.clock.now_ms
             for group in ready.take_groups():
                 group.ready = False
-                group.pump(DELIVERIES_PER_PUMP_MAX, now_ms)
+                try:
+                    group.pump(DELIVERIES_PER_PUMP_MAX, now_ms)
+                except Exception as error:
+                    self._consumer_failed(group, error)
                 if group.queue.lost:
                     self.settlement.give_up_lost(group.queue)
                 if group.queue.kind == "stream":
                     ready.moved.append(group)
                 ready.look(group)
         if ready.moved:
-            self._journal_cursors()
+            self.settlement.journal_cursors()
         return bool(ready.receivers or ready.groups)
 
-    def _journal_cursors(self) -> None:
-        for group in self.ready.take_moved():
-            queue = group.queue
-            assert isinstance(queue, StreamQueue)
-            if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
-                self.engine.cursor(queue.queue_id, group.name, queue.floor(group))
+    def _receiver_failed(self, receiver: Receiver, error: Exception) -> None:
+        """A protocol's mistake: its client gets nothing any more, everybody else goes on."""
+        receiver.open = False
+        self.metrics.drop(DropCause.DELIVERY_FAILED, receiver.pumping)
+        self.on_bug(f"delivery to {receiver.origin.client_id or receiver.origin.peer}", error)
+
+    def _consumer_failed(self, group: Group, error: Exception) -> None:
+        """The same for a consumer; what it held goes back to the queue."""
+        consumer = group.serving
+        if consumer is None:
+            raise error  # not the consumer's
+        self.detach(consumer)
+        self.on_bug(f"delivery to {consumer.name}", error)
 
     def relieve(self, receiver: Receiver) -> None:
         """The receiver's peer reads again: hand over what was held."""
@@ -391,17 +393,11 @@ class Broker:
                 count = queue.forget_from(position)
                 if count and queue.kind == "classic":
                     self.metrics.drop(DropCause.NOT_STORED, count)
-        for topic, message, old in reversed(self._undo):
-            if message is None:
-                self.retained.clear(topic)
-            else:
-                self.retained.set(message, old)
-        self._undo = []
+        self.retained.undo()
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""
-        if self._undo:
-            self._undo = []
+        self.retained.keep()
 
     def waiting(self) -> int:
         """Return how many copies are on their way: the books' last term (see metrics)."""
@@ -426,7 +422,7 @@ class Broker:
             for lost in queue.sweep(now_ms):
                 self.settlement.give_up(queue, lost)
             if isinstance(queue, StreamQueue):
-                self._forget_stream(queue, queue.trim(now_ms))
+                self.settlement.trimmed(queue, queue.trim(now_ms))
         for topic in self.retained.expired(now_ms):
             _, position = self.retained.clear(topic)
             self.engine.settle(RETAINED_QUEUE_ID, position, SETTLED_BY_DROP + DropCause.EXPIRED)
@@ -441,3 +437,7 @@ def _own(binding: Binding, message: Message) -> bool:
 
 def _no_wake() -> None:
     pass
+
+
+def _raise(what: str, error: Exception) -> None:
+    raise error

@@ -117,7 +117,18 @@ class Group:
     next (`Queue.take`); the group decides who gets it.
     """
 
-    __slots__ = ("_next", "consumers", "cursor", "name", "parked", "queue", "ready", "redeliver", "unsettled")
+    __slots__ = (
+        "_next",
+        "consumers",
+        "cursor",
+        "name",
+        "parked",
+        "queue",
+        "ready",
+        "redeliver",
+        "serving",
+        "unsettled",
+    )
 
     def __init__(self, queue: Queue, name: str = "") -> None:
         self.queue = queue
@@ -128,6 +139,7 @@ class Group:
         self.redeliver: list[Delivery] = []  # streams only: given back, to be taken before the cursor
         self.cursor = 0  # streams only: the next offset to take
         self.ready = False  # is in the broker's list of sources to pump
+        self.serving: Consumer | None = None  # whose `deliver` was called last: who failed, if one did
         self._next = 0  # whose turn it is
 
     def attach(self, consumer: Consumer) -> None:
@@ -184,6 +196,7 @@ class Group:
                 delivery.consumer = consumer
                 delivery.attempt += 1
                 unsettled[delivery.offset] = delivery
+            self.serving = consumer
             consumer.deliver(batch)
             queue = self.queue
             if queue.queue_id and queue.journal is not None:

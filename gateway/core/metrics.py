@@ -32,6 +32,7 @@ class DropCause(IntEnum):
     SESSION_ENDED = 13
     PACKET_TOO_LARGE = 14
     DUPLICATE = 15
+    DELIVERY_FAILED = 16  # a mistake of ours, or of a plugin
 
 
 class Metrics:

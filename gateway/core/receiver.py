@@ -25,7 +25,17 @@ Item = tuple[Message, "Binding"]
 class Receiver:
     """An inbox. `open` is False while its client is away: messages are dropped then."""
 
-    __slots__ = ("bytes", "bytes_max", "congested", "deliver", "inbox", "messages_max", "open", "origin")
+    __slots__ = (
+        "bytes",
+        "bytes_max",
+        "congested",
+        "deliver",
+        "inbox",
+        "messages_max",
+        "open",
+        "origin",
+        "pumping",
+    )
 
     def __init__(
         self,
@@ -42,6 +52,7 @@ class Receiver:
         self.bytes_max = bytes_max
         self.congested = False
         self.open = True
+        self.pumping = 0  # messages handed over last: what is lost if that fails
 
     def hold(self, message: Message, binding: Binding) -> bool:
         """Take a message while congested; False if it is over a limit."""
@@ -59,8 +70,9 @@ class Receiver:
             return 0
         self.inbox = []
         self.bytes = 0
+        self.pumping = count = len(inbox)
         self.deliver(inbox)
-        return len(inbox)
+        return count
 
     def close(self) -> int:
         """Stop taking messages; return how many were never handed over."""

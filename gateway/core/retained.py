@@ -24,10 +24,11 @@ class _Level:
 class Retained:
     """All retained messages, in memory."""
 
-    __slots__ = ("_root", "count")
+    __slots__ = ("_root", "_undo", "count")
 
     def __init__(self) -> None:
         self._root = _Level()
+        self._undo: list[tuple[str, Message | None, int]] = []  # what this turn has replaced
         self.count = 0
 
     def set(self, message: Message, position: int) -> tuple[Message | None, int]:
@@ -41,6 +42,26 @@ class Retained:
         self.count += replaced[0] is None
         level.message, level.position = message, position
         return replaced
+
+    def replace(self, message: Message, position: int) -> tuple[Message | None, int]:
+        """Keep a message, or clear its topic if it is empty [MQTT-3.3.1-6]; return what was there."""
+        replaced = self.set(message, position) if message.body else self.clear(message.topic)
+        self._undo.append((message.topic, *replaced))
+        return replaced
+
+    def undo(self) -> None:
+        """The turn's batch could not be written: put back what it replaced."""
+        for topic, message, position in reversed(self._undo):
+            if message is None:
+                self.clear(topic)
+            else:
+                self.set(message, position)
+        self._undo = []
+
+    def keep(self) -> None:
+        """The turn's batch is written: what it replaced need not be remembered."""
+        if self._undo:
+            self._undo = []
 
     def get(self, topic: str) -> Message | None:
         """Return the retained message of one topic."""

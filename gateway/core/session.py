@@ -103,6 +103,10 @@ class Session:
         self.broker.ready.wake()
         return (position, message_id, False)
 
+    def forget_once(self, key: str) -> None:
+        """What was published under this key was not stored: a retry must not be taken for a duplicate."""
+        self.broker.dedup.forget(f"{self.principal.name}/{key}")
+
     def _may_publish(self, topic: str) -> None:
         try:
             check_topic(topic)

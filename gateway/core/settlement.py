@@ -18,6 +18,7 @@ from .metrics import DropCause, Metrics
 from .queue import Lost, Queue
 from .ready import Ready
 from .scheduler import Scheduler
+from .stream import StreamQueue
 
 SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
 
@@ -121,6 +122,21 @@ class Settlement:
         lost, queue.lost = queue.lost, []
         for item in lost:
             self.give_up(queue, item)
+
+    def trimmed(self, queue: StreamQueue, positions: list[int]) -> None:
+        """Journal what a stream's retention has let go."""
+        if positions and queue.durable:
+            for position in positions:
+                self._engine.settle(queue.queue_id, position, _ACK)
+            self._engine.cursor(queue.queue_id, "", queue.first_offset)
+
+    def journal_cursors(self) -> None:
+        """Journal how far the groups of streams have come in this turn."""
+        for group in self._ready.take_moved():
+            queue = group.queue
+            assert isinstance(queue, StreamQueue)
+            if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
+                self._engine.cursor(queue.queue_id, group.name, queue.floor(group))
 
     def _park(self, delivery: Delivery, delay_ms: int) -> None:
         """Hold a delivery back; it counts as waiting until its time has come."""

@@ -127,6 +127,8 @@ def test_init_check_serve_and_log_in(tmp_path: Path, make_gateway: Make) -> None
         (["listeners.mqtt=0.0.0.0:1883"], "loopback"),
         (["nonsense=1"], "nonsense"),
         (["storage.engine=floppy"], "floppy"),
+        (['plugins.disabled=["mqqt"]'], "'mqqt' is not installed"),
+        (['network.proxy_protocol=["http"]'], "network.proxy_protocol"),
     ],
 )
 def test_bad_configuration_is_one_line_and_exit_2(tmp_path: Path, settings: list[str], said: str) -> None:

@@ -161,6 +161,8 @@ def test_connections_over_the_limit_are_closed(make_gateway: Make) -> None:
     clients = [MqttClient(gateway.mqtt_port, f"c{n}") for n in range(3)]
     with pytest.raises((AssertionError, ConnectionError)):
         MqttClient(gateway.mqtt_port, "one too many")
+    refused = httpx.get(f"{gateway.url}/health/live")
+    assert refused.status_code == 503, "the limit is of all doors together"
     clients[0].close()
     wait_for(lambda: _connects(gateway), what="room for another")
 

@@ -81,8 +81,6 @@ def _metrics_responses() -> dict[int | str, dict[str, Any]]:
 def _overview(context: Context, door: Callable[[], dict[str, int]]) -> dict[str, Any]:
     broker = context.gateway.broker
     metrics = broker.metrics
-    limits = getattr(context.gateway, "limits", None)  # the server's, which counts sockets of all doors
-    connections = len(getattr(limits, "open", ()))
     return {
         "version": __version__,
         "messages": {
@@ -99,7 +97,7 @@ def _overview(context: Context, door: Callable[[], dict[str, int]]) -> dict[str,
         "retained": broker.retained.count,
         "topics_cached": len(broker.router.routes),
         "leases": len(broker.leases),
-        "connections": connections,
+        "connections": context.gateway.connections(),
         "http": door(),
         "doors": sorted(context.gateway.protocols),
     }

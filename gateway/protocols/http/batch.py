@@ -19,7 +19,7 @@ from .convert import JsonMessage, to_message
 from .headers import read_head
 from .limits import BATCH_CHUNK_BYTES, BATCH_LINES_MAX, REJECTED_SHOWN_MAX
 from .problems import Problem, Refused, problem_of
-from .publish import BATCH_SUFFIX, TOPICS_PATH, forget_key, publish_once, read_body
+from .publish import BATCH_SUFFIX, TOPICS_PATH, publish_once, read_body
 
 _decoder = msgspec.json.Decoder(JsonMessage)
 
@@ -107,7 +107,7 @@ class _Batch:
         """A piece could not be written: its lines were accepted too early."""
         self.accepted -= len(lines)
         for key in keys:
-            forget_key(self.session, key)
+            self.session.forget_once(key)
         problem = problem_of(not_stored())
         for line in lines:
             self.reject(line, problem)

@@ -32,6 +32,10 @@ class HttpDoor:
         """Return the TCP ports that are open."""
         return [] if self._server is None else self._server.ports()
 
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return 0 if self._server is None else self._server.connections()
+
     async def stop(self) -> None:
         """Close the door, let requests finish for a moment, and return."""
         server, self._server = self._server, None

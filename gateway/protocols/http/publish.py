@@ -182,7 +182,7 @@ class Publishing:
         context = self._context
         position, first_id, duplicate, taken = publish_once(session, message, key, message_id)
         if not await context.stored(position):
-            forget_key(session, key)
+            session.forget_once(key)
             raise not_stored()
         await send_json(send, answer(first_id, message.topic, duplicate, taken))
 
@@ -209,11 +209,6 @@ def publish_once(
     route = session.broker.router.routes.get(message.topic)
     taken = message.retain or (route is not None and bool(route.queues_safe or route.receivers_lossy))
     return (position, first_id, duplicate, taken)
-
-
-def forget_key(session: Session, key: str) -> None:
-    """The message was not stored: a retry must not be taken for a duplicate."""
-    session.broker.dedup.forget(f"{session.principal.name}/{key}")
 
 
 async def read_body(receive: Receive, length: int, bytes_max: int) -> bytes:

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import stat
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import cast
 
@@ -31,7 +29,6 @@ from .problems import MEDIA_TYPE, Problem
 from .resume import Subscriptions
 from .transport import CollectingTransport, Flusher
 
-BACKLOG = 2048
 TICK_SECONDS = 1.0  # how late a slow client may be cut off; also how often the Date header changes
 WS_PING_SECONDS = 20.0  # finds half-open connections; proxies see traffic
 
@@ -39,10 +36,11 @@ WS_PING_SECONDS = 20.0  # finds half-open connections; proxies see traffic
 class Watch:
     """The time as the door's connections see it: read once a second, not once a request."""
 
-    __slots__ = ("limits", "now", "refused")
+    __slots__ = ("connections", "limits", "now", "refused")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, connections: Callable[[], int]) -> None:
         self.limits = limits
+        self.connections = connections  # of all doors together
         self.now = time.monotonic()
         self.refused = 0  # connections over the limit
 
@@ -61,7 +59,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_made(CollectingTransport(transport, self._flusher))
         watch = self._watch
         self.deadline = watch.now + watch.limits.handshake_seconds_max
-        if len(self.connections) > watch.limits.connections_max:
+        if watch.connections() > watch.limits.connections_max:
             watch.refused += 1
             problem = Problem("stopping", "too many connections; try again later, or keep fewer open")
             self.transport.write(plain_answer(503, problem))
@@ -125,22 +123,11 @@ class SocketConnection(WebSocketsSansIOProtocol):
         self.transport.abort()  # what it has not read in all that time would keep the socket open
 
 
-def remove_stale_socket(path: str) -> None:
-    """Remove a Unix socket nobody listens on any more; leave everything else alone."""
-    if not os.path.exists(path) or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-
-
 class HttpServer:
     """All listeners of the HTTP door, and the connections they made."""
 
     def __init__(self, gateway: Gateway, limits: Limits) -> None:
-        self._watch = Watch(limits)
+        self._watch = Watch(limits, gateway.connections)
         self._flusher = Flusher(asyncio.get_running_loop())
         self.context = Context(gateway, limits)
         self._subscriptions = Subscriptions(self.context)
@@ -180,15 +167,7 @@ class HttpServer:
 
     async def listen(self, address: Address) -> None:
         """Open a door. Raise OSError if the address cannot be used."""
-        loop = asyncio.get_running_loop()
-        tls = getattr(address, "tls", None)
-        if address.path:
-            remove_stale_socket(address.path)
-            listener = await loop.create_unix_server(self._connection, address.path, backlog=BACKLOG, ssl=tls)
-        else:
-            listener = await loop.create_server(
-                self._connection, address.host, address.port, backlog=BACKLOG, ssl=tls, reuse_address=True
-            )
+        listener = await self.context.gateway.listen(address, self._connection)
         self._listeners.append(listener)
         if self._timer is None:
             self._tick()
@@ -197,6 +176,10 @@ class HttpServer:
         """Return the TCP ports that are open; they were chosen by the system if 0 was asked for."""
         names = [s.getsockname() for listener in self._listeners for s in getattr(listener, "sockets", ())]
         return [name[1] for name in names if isinstance(name, tuple)]
+
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return len(self._state.connections)
 
     def _connection(self) -> asyncio.Protocol:
         return HttpConnection(self._watch, self._flusher, self._config, self._state)

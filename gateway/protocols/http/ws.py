@@ -34,7 +34,7 @@ from .limits import (
     WS_WINDOW_MAX,
 )
 from .problems import Problem, Refused, problem_of
-from .publish import forget_key, publish_once
+from .publish import publish_once
 
 GOING_AWAY, UNSUPPORTED = 1001, 1003  # close codes (RFC 6455, 7.4.1)
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
@@ -249,7 +249,7 @@ class Socket:
                 )
                 return
             if key is not None:
-                forget_key(session, key)
+                session.forget_once(key)
             self._problem(request, problem_of(not_stored()))
 
         self._storing += 1

@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 from hypothesis import strategies as st
 
+from gateway.api import Address
 from gateway.core.access import Action, Credentials, Principal
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed, NotStored
 from gateway.core.message import Origin
 from gateway.core.session import Session
+from gateway.listeners import open_listener
 from gateway.protocols.http import HttpDoor
 from gateway.protocols.http.limits import Limits
 from gateway.storage.memory import MemoryEngine
@@ -79,6 +81,7 @@ class FakeGateway:
         self.broker.ready.wake = self.turn.begin
         self.turn.begin()
         self.broker.restore(self.turn.notify)
+        self.door: HttpDoor | None = None
         self.logins: list[Credentials] = []
         self.sessions: list[Session] = []
         self.tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +112,14 @@ class FakeGateway:
     async def durable(self, position: int) -> None:
         raise AssertionError("not used by this door")
 
+    async def listen(
+        self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> asyncio.AbstractServer:
+        return await open_listener(asyncio.get_running_loop(), address, factory)
+
+    def connections(self) -> int:
+        return 0 if self.door is None else self.door.connections()
+
     def task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(coroutine)
         self.tasks.add(task)
@@ -132,6 +143,7 @@ async def open_door(config: Any = None, protocols: Mapping[str, Any] | None = No
     """Open a door on a free port."""
     gateway = FakeGateway(config)
     door = HttpDoor(Limits(config))
+    gateway.door = door
     gateway.protocols = {"http": door, **(protocols or {})}
     await door.serve(SimpleNamespace(host="127.0.0.1", port=0, path=""), gateway)
     client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.ports()[0]}", timeout=DEADLINE_SECONDS)

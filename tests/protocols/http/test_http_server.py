@@ -194,13 +194,6 @@ async def test_a_port_in_use_is_an_os_error(running: Running) -> None:
     await door.stop()
 
 
-async def test_a_file_is_not_taken_for_a_stale_socket(tmp_path: Path) -> None:
-    path = tmp_path / "important"
-    path.write_text("data")
-    server.remove_stale_socket(str(path))
-    assert path.read_text() == "data"
-
-
 async def test_a_bug_is_a_problem_and_the_door_stays_open(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
