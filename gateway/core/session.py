@@ -300,6 +300,7 @@ class Session:
         broker = self.broker
         for consumer in list(self.consumers):
             self.cancel(consumer)
+            consumer.deliver = _nowhere  # deliveries under a lease know it, but not its client
         if self.receiver is not None:
             broker.metrics.drop(DropCause.SESSION_ENDED, self.receiver.close())
         queue = self.queue
@@ -310,6 +311,10 @@ class Session:
                 broker.router.remove(binding)
         self.subscriptions = {}
         self.queue = None
+
+
+def _nowhere(batch: list[Delivery]) -> None:
+    """Take what a cancelled consumer would have been handed: it is not attached, so nothing comes."""
 
 
 def group_of(queue: Queue, name: str) -> Group:

@@ -80,6 +80,7 @@ class MqttConnection:
         "_transport",
         "_version",
         "keep_alive_ms",
+        "keep_alive_slot",
         "received_ms",
     )
 
@@ -102,6 +103,7 @@ class MqttConnection:
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
         self.keep_alive_ms = 0
+        self.keep_alive_slot = 0
         self.received_ms = 0
 
     # -- gateway.api.Connection -----------------------------------------------------------------
@@ -115,10 +117,10 @@ class MqttConnection:
                 self._take(packets)
             else:
                 self._before_session(packets)
-            if decoder.error is not None:
-                raise decoder.error
         except MalformedPacket as error:
             self.refuse(error.reason, str(error))
+        if decoder.error is not None:
+            self.refuse(decoder.error.reason, str(decoder.error))
 
     def congested(self, congested: bool) -> None:
         self._congested = congested
@@ -126,19 +128,27 @@ class MqttConnection:
             self._session.congest(congested)
 
     def closed(self, error: Exception | None) -> None:
+        self._leaving = True
         self._mqtt.keep_alive.forget(self)
         if self._handshake is not None:
             self._handshake.abandon()
+            self._handshake = None
         session = self._session
         if session is None:
             return
-        self._leaving = True
         self._inbound.close()
         self._session = None
         if self._renewal is not None:
             self._renewal.abandon()
+            self._renewal = None
         session.close(keep=self._terms.expiry > 0)
         self._mqtt.clients.leave(self, session, self._terms, self._shared_record(), self._kept)
+        # Its parts know it and it knows its parts: cut here, all of it is freed now. Left to the
+        # garbage collector, which comes by rarely, closed connections would fill memory.
+        if self._outbound is not None:
+            self._outbound = None
+            del self._subscriptions
+        del self._inbound
 
     def drain(self) -> None:
         self.refuse(Reason.SERVER_SHUTTING_DOWN, "the gateway is stopping")

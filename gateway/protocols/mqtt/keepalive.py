@@ -19,6 +19,7 @@ class Watched(Protocol):
 
     received_ms: int
     keep_alive_ms: int  # already one and a half times the client's
+    keep_alive_slot: int  # when it is to be looked at; the wheel's own note
 
     def silent(self) -> None:
         """The client has not been heard in time."""
@@ -38,22 +39,23 @@ class KeepAlive:
     def watch(self, connection: Watched) -> None:
         """Look after a connection until `forget`."""
         due = (connection.received_ms + connection.keep_alive_ms) // TICK_MS + 1
-        self._slots.setdefault(max(due, self._second + 1), set()).add(connection)
+        connection.keep_alive_slot = slot = max(due, self._second + 1)
+        self._slots.setdefault(slot, set()).add(connection)
         if not self._ticking:
             self._ticking = True
             self._scheduler.after(TICK_MS, self._tick_again)
 
     def forget(self, connection: Watched) -> None:
-        """The connection is closed: it is dropped when its slot comes up."""
-        connection.keep_alive_ms = 0
+        """The connection is closed."""
+        slot = self._slots.get(connection.keep_alive_slot)
+        if slot is not None:
+            slot.discard(connection)
 
     def tick(self, now_ms: int) -> None:
         """Look at every slot that has come up."""
         second = now_ms // TICK_MS
         for slot in range(self._second + 1, second + 1):
             for connection in self._slots.pop(slot, ()):
-                if not connection.keep_alive_ms:
-                    continue
                 if connection.received_ms + connection.keep_alive_ms <= now_ms:
                     connection.silent()
                 else:
