@@ -149,17 +149,10 @@ class Broker:
 
     def _offer(self, receiver: Receiver, message: Message, binding: Binding) -> None:
         """Give a message to a receiver that is away, congested, or may not want its own."""
+        self.metrics.copies -= 1  # push counts it, if it is a copy at all:
         if binding.no_local and receiver.origin.same_client(message.origin):
-            self.metrics.copies -= 1  # not a copy: the subscriber asked not to get it [MQTT-3.8.3-3]
-            return
-        if not receiver.open:
-            self.metrics.drop(DropCause.SUBSCRIBER_OFFLINE)
-        elif receiver.congested:
-            if not receiver.hold(message, binding):
-                self.metrics.drop(DropCause.SLOW_SUBSCRIBER)
-        else:
-            self.push(receiver, message, binding)
-            self.metrics.copies -= 1  # push counts it itself
+            return  # the subscriber asked not to get it [MQTT-3.8.3-3]
+        self.push(receiver, message, binding)
 
     def announce(self, message: Message) -> None:
         """Tell live receivers and keep the message as retained, unlogged and uncounted: statistics."""
