@@ -140,7 +140,7 @@ class SocketTransport(asyncio.Protocol):
         if door.proxy_from is not None and door.proxy_from(self.peer):
             self._head = b""
         else:
-            self._connection = door.protocol.connect(self, door.gateway)
+            self._connect()
 
     def data_received(self, data: bytes) -> None:
         turn = self._door.turn
@@ -154,12 +154,8 @@ class SocketTransport(asyncio.Protocol):
             return
         try:
             connection.receive(data)
-        except GatewayError as error:
-            log.info("connection closed", door=self._door.protocol.name, peer=self.peer, reason=error.detail)
-            self.close()
-        except Exception:
-            log.exception("bug: connection aborted", door=self._door.protocol.name, peer=self.peer)
-            self.abort()
+        except Exception as error:
+            self._failed(error)
         turn.took(len(data))
 
     def eof_received(self) -> bool:
@@ -179,13 +175,11 @@ class SocketTransport(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._door.turn.begin()
-        if self._connection is not None:
-            self._connection.congested(True)
+        self._congested(True)
 
     def resume_writing(self) -> None:
         self._door.turn.begin()
-        if self._connection is not None:
-            self._connection.congested(False)
+        self._congested(False)
 
     # -- what the connection calls ----------------------------------------------------------
 
@@ -234,13 +228,44 @@ class SocketTransport(asyncio.Protocol):
 
     def drain(self) -> None:
         """The gateway stops: let the connection say goodbye."""
-        if self._connection is not None:
+        if self._connection is None:
+            self.abort()
+            return
+        try:
             self._connection.drain()
+        except Exception as error:
+            self._failed(error)
+
+    # -- what a protocol does wrong is its own client's loss, nobody else's ------------------
+
+    def _connect(self) -> None:
+        door = self._door
+        try:
+            self._connection = door.protocol.connect(self, door.gateway)
+        except Exception as error:
+            self._failed(error)
+
+    def _congested(self, congested: bool) -> None:
+        if self._connection is None:
+            return
+        try:
+            self._connection.congested(congested)
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        door, peer = self._door.protocol.name, self.peer
+        if isinstance(error, GatewayError):
+            log.info("connection closed", door=door, peer=peer, reason=error.detail)
+            self.close()
         else:
+            log.error("bug: connection aborted", door=door, peer=peer, exc_info=error)
             self.abort()
 
     def _strip_proxy_header(self, data: bytes) -> bytes:
         assert self._head is not None
+        if self._closing:
+            return b""
         data = self._head + data
         try:
             peer, length = parse_header(data)
@@ -255,7 +280,7 @@ class SocketTransport(asyncio.Protocol):
             return b""
         self._head = None
         self.peer = peer or self.peer
-        self._connection = self._door.protocol.connect(self, self._door.gateway)
+        self._connect()
         return data[length:]
 
 
@@ -280,7 +305,14 @@ async def open_listener(
     """Listen on a TCP or Unix address. Raise OSError."""
     if address.path:
         remove_stale_socket(address.path)
-        return await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
+        # Bound here: given a path, the loop would take it away from a gateway that listens on it.
+        bound = socket.socket(socket.AF_UNIX)
+        try:
+            bound.bind(address.path)
+            return await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)
+        except BaseException:
+            bound.close()
+            raise
     return await loop.create_server(factory, address.host, address.port, backlog=BACKLOG, reuse_address=True)
 
 

@@ -45,13 +45,18 @@ def plugin_manager(disabled: Sequence[str] = (), extra: Iterable[object] = ()) -
     for entry_point in installed:
         if entry_point.name in disabled:
             continue
+        if manager.has_plugin(entry_point.name):
+            raise PluginError(f"plugin {entry_point.name!r} ({entry_point.value}): the name is taken")
         try:
             manager.register(entry_point.load(), entry_point.name)
         except Exception as error:
             raise PluginError(f"plugin {entry_point.name!r} ({entry_point.value}): {error}") from error
     for plugin in extra:
         manager.register(plugin)
-    manager.check_pending()
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"plugin {manager.get_name(error.plugin)!r}: {error}") from error
     return manager
 
 
@@ -60,15 +65,26 @@ def call_hook(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> lis
 
     pluggy calls the last registered first and says nothing of who failed; both matter here.
     """
-    caller = getattr(manager.hook, hook)
-    results: list[tuple[str, Any]] = []
-    for implementation in caller.get_hookimpls():
-        accepted = {name: arguments[name] for name in implementation.argnames}
+    implementations = getattr(manager.hook, hook).get_hookimpls()
+    return [(found.plugin_name, _call(found, hook, arguments)) for found in implementations]
+
+
+def tell(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[PluginError]:
+    """Call every implementation, whatever becomes of the others; return how they failed."""
+    errors = []
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
         try:
-            results.append((implementation.plugin_name, implementation.function(**accepted)))
-        except Exception as error:
-            raise PluginError(f"plugin {implementation.plugin_name!r}: {hook}: {error}") from error
-    return results
+            _call(implementation, hook, arguments)
+        except PluginError as error:
+            errors.append(error)
+    return errors
+
+
+def _call(implementation: pluggy.HookImpl, hook: str, arguments: Mapping[str, Any]) -> Any:
+    try:
+        return implementation.function(*(arguments[name] for name in implementation.argnames))
+    except Exception as error:
+        raise PluginError(f"plugin {implementation.plugin_name!r}: {hook}: {error}") from error
 
 
 def collect(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[Any]:

@@ -239,7 +239,8 @@ class Server:
             *(d.listener.stop() for d in self.doors if isinstance(d.listener, ServerProtocol))
         )
         await self._wait_for_clients()
-        plugins.call_hook(self._manager, "gateway_stopping", gateway=self)
+        for error in plugins.tell(self._manager, "gateway_stopping", gateway=self):
+            log.error("bug: a plugin failed", exc_info=error)  # the log must be closed all the same
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

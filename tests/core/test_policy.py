@@ -1,0 +1,79 @@
+"""A queue's policy as people write it, and how two of them differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.core.errors import Conflict
+from gateway.core.policy import DROP_HEAD, POLICIES, REJECT, QueuePolicy
+
+#: A value for every policy, none of them the default.
+VALUES: dict[str, int | str] = {
+    "ttl_ms": 1,
+    "max_length": 2,
+    "max_bytes": 3,
+    "delivery_limit": 4,
+    "max_age_ms": 5,
+    "retry_delay_ms": 6,
+    "overflow": REJECT,
+    "dead_letter": "$dead/q",
+}
+INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int)]
+
+
+def test_the_table_of_values_names_every_policy() -> None:
+    assert set(VALUES) == set(POLICIES) == set(QueuePolicy.__slots__)
+
+
+def test_without_values_nothing_is_limited_and_the_oldest_makes_room() -> None:
+    expected = {name: "" if name == "dead_letter" else 0 for name in POLICIES}
+    expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000}
+    assert QueuePolicy().to_mapping() == expected
+    assert QueuePolicy.from_mapping({}).to_mapping() == expected
+
+
+def test_a_mapping_is_read_back_as_it_was_written() -> None:
+    assert QueuePolicy.from_mapping(VALUES).to_mapping() == VALUES
+    assert QueuePolicy.from_mapping(QueuePolicy().to_mapping()).difference(QueuePolicy()) == ""
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", [-1, True, 1.5, "1", None])
+def test_a_limit_is_a_whole_number_of_at_least_0(name: str, value: object) -> None:
+    with pytest.raises(Conflict, match=rf"policy\.{name}: a whole number of at least 0"):
+        QueuePolicy.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_0_is_no_limit(name: str) -> None:
+    assert QueuePolicy.from_mapping({name: 0}).to_mapping()[name] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"overflow": "drop-tail"}, "policy.overflow: 'drop-head' or 'reject' is expected, not 'drop-tail'"),
+        ({"overflow": None}, "policy.overflow: 'drop-head' or 'reject' is expected, not None"),
+        ({"overflow": []}, "policy.overflow: 'drop-head' or 'reject' is expected, not []"),
+        ({"dead_letter": 3}, "policy.dead_letter: a topic is expected, not 3"),
+        ({"max_lenght": 3}, "policy.max_lenght: no such policy; known: ttl_ms, max_length, "),
+        ({"": 0}, "policy.: no such policy; known: "),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_name_of_its_key(values: dict[str, object], complaint: str) -> None:
+    with pytest.raises(Conflict) as refused:
+        QueuePolicy.from_mapping(values)
+    assert refused.value.detail.startswith(complaint)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_difference_is_named_with_both_values(name: str) -> None:
+    plain, other = QueuePolicy(), QueuePolicy.from_mapping({name: VALUES[name]})
+    mine = plain.to_mapping()[name]
+    assert plain.difference(other) == f"{name} is {mine!r}, not {VALUES[name]!r}"
+    assert other.difference(plain) == f"{name} is {VALUES[name]!r}, not {mine!r}"
+    assert other.difference(QueuePolicy.from_mapping({name: VALUES[name]})) == ""
+
+
+def test_the_first_of_several_differences_is_named() -> None:
+    assert QueuePolicy().difference(QueuePolicy.from_mapping(VALUES)) == "ttl_ms is 0, not 1"
