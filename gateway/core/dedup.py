@@ -27,12 +27,15 @@ class Dedup:
 
     def restore(self) -> None:
         """Read the keys of the last run."""
+        found: list[tuple[int, str, str]] = []
         for name, value in list(self._engine.scan(PREFIX)):
             expires, _, message_id = value.decode().partition(" ")
             if int(expires) <= self._clock.now_ms:
                 self._engine.delete(name)
             else:
-                self._seen[name[len(PREFIX) :]] = (int(expires), 0, message_id)
+                found.append((int(expires), name[len(PREFIX) :], message_id))
+        for expires_at_ms, key, message_id in sorted(found):  # the engine's order is by name, ours by arrival
+            self._seen[key] = (expires_at_ms, 0, message_id)
 
     def seen(self, key: str) -> tuple[int, str] | None:
         """Return (position, message id) of the first publish under this key, or None."""

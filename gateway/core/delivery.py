@@ -207,6 +207,12 @@ class Group:
                     journal(queue_id, delivery.position, delivery.tag)
         return count
 
+    def forget(self, offset: int) -> None:
+        """Take an offset out of its consumer's hands: that delivery settles nothing any more."""
+        delivery = self.unsettled.pop(offset, None)
+        if delivery is not None and delivery.consumer is not None:
+            delivery.consumer.unsettled -= 1
+
     def wants(self) -> bool:
         """Tell whether a pump could hand out anything now."""
         if not self.queue.depth(self):

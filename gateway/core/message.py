@@ -49,7 +49,10 @@ class Origin:
 
     def same_client(self, other: Origin) -> bool:
         """Tell whether both are the same client, also across a restart."""
-        return self is other or (self.client_id == other.client_id and self.protocol == other.protocol)
+        if self is other:
+            return True
+        # Without a client id nobody can be known again: two such are strangers.
+        return bool(self.client_id) and self.client_id == other.client_id and self.protocol == other.protocol
 
 
 NOWHERE = Origin("gateway")

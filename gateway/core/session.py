@@ -90,7 +90,7 @@ class Session:
     def publish_once(self, message: Message, key: str, message_id: str) -> tuple[int, str, bool]:
         """Publish unless `key` was seen in the window; return (position, message id, duplicate)."""
         dedup = self.broker.dedup
-        scoped = f"{self.principal.name}/{key}"
+        scoped = self._scoped(key)
         seen = dedup.seen(scoped)
         if seen is not None:
             metrics = self.broker.metrics
@@ -105,7 +105,11 @@ class Session:
 
     def forget_once(self, key: str) -> None:
         """What was published under this key was not stored: a retry must not be taken for a duplicate."""
-        self.broker.dedup.forget(f"{self.principal.name}/{key}")
+        self.broker.dedup.forget(self._scoped(key))
+
+    def _scoped(self, key: str) -> str:
+        name = self.principal.name
+        return f"{len(name)}/{name}/{key}"  # names may have slashes: a/b's k is not a's b/k
 
     def _may_publish(self, topic: str) -> None:
         try:
@@ -157,7 +161,8 @@ class Session:
         found = catalog.queues.get(full_name)
         if found is not None and found.durable == durable:
             self.queue = found
-            found.set_policy(policy)
+            if found.policy.difference(policy):
+                catalog.set_policy(found, policy)
             self._adopt_bindings(found)
             return True
         if found is not None:
@@ -265,9 +270,10 @@ class Session:
     def _consume(
         self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str
     ) -> Consumer:
+        found = group_of(queue, group)
         consumer = Consumer(self.origin.client_id or self.origin.peer, window, deliver)
         self.consumers.append(consumer)
-        self.broker.attach(group_of(queue, group), consumer)
+        self.broker.attach(found, consumer)
         return consumer
 
     def cancel(self, consumer: Consumer, give_back: bool = True) -> None:

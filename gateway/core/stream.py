@@ -118,15 +118,21 @@ class StreamQueue(Queue):
             message = self._at(offset)
             if 0 < message.expires_at_ms <= now_ms:
                 continue  # still kept and browsable, but nobody wants it any more
+            group.forget(offset)  # after a seek back somebody may still hold it
+            group.parked.pop(offset, None)
             position, _, size, _ = self.kept[offset - self.first_offset]
             batch.append(Delivery(group, offset, position, message, size))
         return batch
 
     def put_back(self, delivery: Delivery) -> None:
-        redeliver = delivery.group.redeliver
+        group, redeliver = delivery.group, delivery.group.redeliver
+        if delivery.offset >= group.cursor or delivery.offset in group.unsettled:
+            return  # a seek went back: the cursor comes by it again, or has done so
         index = 0
         for other in redeliver:
-            if other.offset > delivery.offset:
+            if other.offset >= delivery.offset:
+                if other.offset == delivery.offset:
+                    return
                 break
             index += 1
         redeliver.insert(index, delivery)
@@ -161,8 +167,18 @@ class StreamQueue(Queue):
             self.next_offset -= 1
             count += 1
         for group in self._groups.values():
-            group.cursor = min(group.cursor, self.next_offset)
+            self._forget_beyond(group)
         return count
+
+    def _forget_beyond(self, group: Group) -> None:
+        """Take from a group what it has of messages that do not exist any more: offsets come again."""
+        end = self.next_offset
+        group.cursor = min(group.cursor, end)
+        for offset in [offset for offset in group.unsettled if offset >= end]:
+            group.forget(offset)
+        for offset in [offset for offset in group.parked if offset >= end]:
+            del group.parked[offset]
+        group.redeliver = [delivery for delivery in group.redeliver if delivery.offset < end]
 
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
         first = self.clamp(start)

@@ -8,7 +8,7 @@ from gateway.core.access import Action, Principal
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
-from gateway.core.message import Message, Origin
+from gateway.core.message import Message, Origin, Outcome
 from gateway.core.metrics import DropCause
 from gateway.core.receiver import Item
 from gateway.core.session import Session
@@ -78,11 +78,12 @@ def test_what_a_failing_consumer_held_goes_to_another() -> None:
     def take(batch: list[Delivery]) -> None:
         got.extend(delivery.message.body for delivery in batch)
         for delivery in batch:
-            good.settle(delivery)
+            good.settle(delivery, Outcome.ACK)
 
     good.consume("q", take, 10)
     broker.dispatch()
     assert got == [b"1", b"2"]
+    assert len(bugs) == 1
     assert _balanced(broker)
 
 

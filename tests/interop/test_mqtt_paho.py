@@ -172,10 +172,15 @@ def test_options_of_subscriptions(client: Make) -> None:
 
 def test_refusals_have_reason_codes(client: Make) -> None:
     reader = client("reader")
-    assert reader.subscribe("$share//x", 1) == [0x8F]
-    assert reader.subscribe([("fine", 1), ("$queue/missing", 1)]) == [1, 0x8F]
+    assert reader.subscribe([("fine", 1), ("$queue/missing", 1), ("$session/other", 1)]) == [1, 0x8F, 0x87]
     assert reader.publish("nobody/listens", b"") == 0x10
     assert reader.publish("$sys/mine", b"") == 0x87
+
+
+def test_a_malformed_filter_ends_the_connection_with_its_reason(client: Make) -> None:
+    reader = client("reader")
+    reader.client.subscribe("$share//x", 1)
+    assert reader.disconnected.get(timeout=10).value == 0x81  # malformed packet [MQTT-4.8.2-1]
 
 
 def test_another_client_with_the_same_name_takes_over(client: Make) -> None:
