@@ -117,7 +117,7 @@ class Broker:
         if ids:
             if not ready.receivers and not ready.groups:
                 ready.wake()
-            position = self.engine.append(message, ids)
+            position = self.engine.append(message, ids, self.clock.now_ms)
         if queues:
             now_ms = self.clock.now_ms
             for binding in queues:
@@ -178,9 +178,10 @@ class Broker:
 
     def enqueue(self, queue: Queue, message: Message, binding: Binding | None) -> int:
         """Put one message into one queue, whatever the routes say; return its position."""
-        position = self.engine.append(message, (queue.queue_id,)) if queue.durable else 0
+        now_ms = self.clock.now_ms
+        position = self.engine.append(message, (queue.queue_id,), now_ms) if queue.durable else 0
         self._make_room(queue, message)
-        self._enqueue(queue, message, position, binding, self.clock.now_ms)
+        self._enqueue(queue, message, position, binding, now_ms)
         self.ready.wake()
         return position
 
@@ -222,7 +223,7 @@ class Broker:
         if keep:
             ids.add(RETAINED_QUEUE_ID)
         self.ready.wake()
-        position = self.engine.append(message, tuple(sorted(ids))) if ids else 0
+        position = self.engine.append(message, tuple(sorted(ids)), self.clock.now_ms) if ids else 0
         if message.retain:
             position = max(position, self._retain(message, position))
         for binding in queues:
@@ -372,6 +373,7 @@ class Broker:
         group = queue.group(group_name, offset)
         group.cursor = queue.clamp(offset)
         group.redeliver.clear()
+        group.parked.clear()
         self.ready.moved.append(group)
         self.ready.look(group)
         self.ready.wake()

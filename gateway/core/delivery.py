@@ -170,9 +170,10 @@ class Group:
             return self._fill(consumers[0], budget, now_ms)
         delivered = 0
         idle = 0  # consumers in a row that took nothing
+        # Equal shares in turn: one consumer with a large window must not take it all.
+        equal = max(1, self.queue.depth(self) // max(1, len(consumers)))
         while consumers and idle < len(consumers) and delivered < budget:
-            # Equal shares in turn: one consumer with a large window must not take it all.
-            share = max(1, min(budget - delivered, self.queue.depth(self) // len(consumers)))
+            share = min(budget - delivered, equal)
             self._next = (self._next + 1) % len(consumers)
             taken = self._fill(consumers[self._next], share, now_ms)
             idle = 0 if taken else idle + 1

@@ -50,8 +50,8 @@ class StorageEngine(Protocol):
         `notify` may be called from any thread, to have `completed` called soon on the loop.
         """
 
-    def append(self, message: Message, queue_ids: Sequence[int]) -> int:
-        """Add a message for these queues; return its position."""
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
+        """Add a message for these queues, stored now (Unix ms); return its position."""
 
     def delivered(self, queue_id: int, position: int, tag: int) -> None:
         """Journal a delivery attempt."""

@@ -252,9 +252,19 @@ class Session:
         self, queue_name: str, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
     ) -> Consumer:
         """Compete for a queue's messages. Raise NotFound or NotAuthorized."""
-        self.access.check(Action.CONSUME, queue_name)
+        self.check_consume(queue_name)
         queue = self.broker.catalog.get(queue_name)
         return self._consume(queue, deliver, window, group)
+
+    def check_consume(self, queue_name: str) -> None:
+        """Raise NotAuthorized unless this session may compete for a queue that was declared.
+
+        A session's own queue and a shared subscription's are reached by connecting and by subscribing:
+        a rule that allows every queue must not open other clients' mail.
+        """
+        if queue_name.startswith((SESSION_PREFIX, SHARE_PREFIX)):
+            raise NotAuthorized(f"queue {queue_name!r} belongs to the sessions that made it")
+        self.access.check(Action.CONSUME, queue_name)
 
     def consume_shared(
         self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int

@@ -26,7 +26,7 @@ class MemoryEngine:
     def open(self, notify: Callable[[], None]) -> Recovery:
         return Recovery({}, {}, [])
 
-    def append(self, message: Message, queue_ids: Sequence[int]) -> int:
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
         self._position += 1
         self._messages[self._position] = (message, set(queue_ids))
         return self._position

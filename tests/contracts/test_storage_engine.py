@@ -22,6 +22,8 @@ ENGINES: dict[str, Callable[[Path], StorageEngine]] = {
     "commitlog, tiny segments": lambda path: CommitLog(path / "data", segment_bytes=300),
 }
 
+NOW_MS = 1_700_000_000_000
+
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageEngine]:
@@ -50,7 +52,7 @@ def wait_durable(engine: StorageEngine, position: int) -> bool:
 
 
 def test_positions_are_positive_and_grow(engine: StorageEngine) -> None:
-    positions = [engine.append(message(bytes(n)), (2,)) for n in range(20)]
+    positions = [engine.append(message(bytes(n)), (2,), NOW_MS) for n in range(20)]
     assert positions[0] > 0
     assert positions == sorted(set(positions))
 
@@ -74,7 +76,7 @@ def test_a_message_is_read_back_before_and_after_the_flush(engine: StorageEngine
         native_format="mqtt5",
     )
     sent = message(properties=properties, retain=True, timestamp_ms=5, expires_at_ms=99)
-    position = engine.append(sent, (2, 3))
+    position = engine.append(sent, (2, 3), NOW_MS)
     for _ in range(2):
         found = engine.read(position)
         assert (found.topic, found.body, found.qos, found.retain) == ("a/b", b"body", 1, True)
@@ -88,8 +90,8 @@ def test_a_message_is_read_back_before_and_after_the_flush(engine: StorageEngine
 @pytest.mark.parametrize("size", [0, 1, 299, 300, 5000, 100_000])
 def test_bodies_of_any_size(engine: StorageEngine, size: int) -> None:
     body = bytes(n % 251 for n in range(size))
-    position = engine.append(message(body), (2,))
-    engine.append(message(b"next"), (2,))
+    position = engine.append(message(body), (2,), NOW_MS)
+    engine.append(message(b"next"), (2,), NOW_MS)
     engine.flush()
     assert engine.read(position).body == body
 
@@ -102,7 +104,7 @@ def test_what_was_never_appended_is_not_found(engine: StorageEngine) -> None:
 def test_durable_callbacks_come_in_order_and_once(engine: StorageEngine) -> None:
     order: list[int] = []
     for number in range(10):
-        position = engine.append(message(), (2,))
+        position = engine.append(message(), (2,), NOW_MS)
         engine.when_durable(position, lambda stored, number=number: order.append(number if stored else -1))
     assert wait_durable(engine, engine.position())
     assert order == list(range(10))
@@ -127,6 +129,6 @@ def test_settling_what_is_unknown_is_fine(engine: StorageEngine) -> None:
 
 
 def test_close_is_idempotent(engine: StorageEngine) -> None:
-    engine.append(message(), (2,))
+    engine.append(message(), (2,), NOW_MS)
     engine.close()
     engine.close()

@@ -20,6 +20,8 @@ ROUNDS = int(os.environ.get("GATEWAY_TEST_CRASHES", "12"))
 QUEUE = 2
 SEGMENT_BYTES = 20_000  # so that every round rolls
 
+NOW_MS = 1_700_000_000_000
+
 
 def work(directory: Path, seed: int) -> None:
     """Be the child: append and settle until killed, and tell what is durable."""
@@ -35,7 +37,7 @@ def work(directory: Path, seed: int) -> None:
         for _ in range(chance.randrange(1, 50)):
             number += 1
             body = b"%d/%d/" % (seed, number) + b"x" * chance.randrange(300)
-            position = log.append(Message("t", body, 1, origin=origin), (QUEUE,))
+            position = log.append(Message("t", body, 1, origin=origin), (QUEUE,), NOW_MS)
             waiting.append(position)
             lines.append(f"stored {position} {body.decode()}")
         for _ in range(chance.randrange(50)):

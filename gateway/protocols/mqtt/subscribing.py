@@ -146,7 +146,7 @@ class Subscriptions:
         share = split_share(option.filter)
         if share is None:
             queue_name = option.filter[len(QUEUE_PREFIX) :]
-            session.access.check(Action.CONSUME, queue_name)
+            session.check_consume(queue_name)
             session.broker.catalog.get(queue_name)
         else:
             queue_name = option.filter

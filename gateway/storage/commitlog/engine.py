@@ -135,14 +135,14 @@ class CommitLog:
 
     # -- messages -------------------------------------------------------------------------------
 
-    def append(self, message: Message, queue_ids: Sequence[int]) -> int:
-        payload = record.encode_message(message, queue_ids)
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
+        payload = record.encode_message(message, queue_ids, now_ms)
         position = self._place(HEADER_BYTES + len(payload))
         batch = self._batch  # only now: placing may have begun another
         batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
         batch.append(payload)
         self._pending[position] = message
-        facts = (len(message.body), 0, 0, message.timestamp_ms)
+        facts = (len(message.body), 0, 0, now_ms)
         queues = self._index.queues
         for queue_id in queue_ids:
             queue = queues.get(queue_id)
@@ -312,8 +312,10 @@ class CommitLog:
         self._end = self._tail_end()
         if self._next is None and self._segments[-1].spoilt:
             self._begin_segment(self._end, self._segment_bytes)
-        # A negative position: it will not be durable, and is said so in its turn.
-        self._waiting = deque((p, call) if p < first else (-1, call) for p, call in self._waiting)
+        # A negative position: it will not be durable, and is said so in its turn. What was written before
+        # the failure will be, even if the rest of its turn was to begin a new segment.
+        written = self._written
+        self._waiting = deque((p, call) if p < written else (-1, call) for p, call in self._waiting)
         carried, self._carried = self._carried, []
         for payload in carried:
             kept = record.without_positions_from(payload, first)
@@ -337,8 +339,9 @@ class CommitLog:
         return self._failed_from
 
     def position(self) -> int:
-        # Journal entries go behind everything else, once the turn ends.
-        return self._end if self._settles or self._deliveries else self._end - 1
+        if self._deliveries or self._settles:
+            self._pack_journal()  # they too get positions now, so that they can be waited for
+        return self._end - 1
 
     # -- durability -------------------------------------------------------------------------------
 

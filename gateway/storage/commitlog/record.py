@@ -33,9 +33,9 @@ PUT: Final = 6
 DELETE: Final = 7
 KINDS: Final = frozenset((MESSAGE, SETTLE, DELIVERED, CURSOR, DROP_QUEUE, PUT, DELETE))
 
-#: kind, flags (qos in bits 0-1, retain bit 2), queues, timestamp ms, expires ms,
+#: kind, flags (qos in bits 0-1, retain bit 2), queues, times in ms: stored, published, expires;
 #: lengths of topic, origin, properties
-_MESSAGE: Final = Struct("<BBIqqHHI")
+_MESSAGE: Final = Struct("<BBIqqqHHI")
 _SETTLE: Final = Struct("<BIBI")  # kind, queue, outcome, count; then positions u64
 _DELIVERED: Final = Struct("<BII")  # kind, queue, count; then positions u64, then tags u32
 _CURSOR: Final = Struct("<BIQ")  # kind, queue, offset; then the group's name
@@ -50,7 +50,7 @@ _queue_ids: dict[Sequence[int], bytes] = {}
 _origins_read: dict[bytes, Origin] = {}
 
 
-def encode_message(message: Message, queue_ids: Sequence[int]) -> bytes:
+def encode_message(message: Message, queue_ids: Sequence[int], now_ms: int) -> bytes:
     """Return the payload of a message record."""
     topic = _topics.get(message.topic)
     if topic is None:
@@ -70,6 +70,7 @@ def encode_message(message: Message, queue_ids: Sequence[int]) -> bytes:
         MESSAGE,
         flags,
         len(ids) >> 2,
+        now_ms,
         message.timestamp_ms,
         message.expires_at_ms,
         len(topic),
@@ -121,7 +122,7 @@ def _decode_origin(data: bytes) -> Origin:
 
 def decode_message(payload: bytes) -> Message:
     """Return the message of a payload whose checksum is right."""
-    _, flags, count, timestamp_ms, expires_at_ms, topic, origin, properties = _MESSAGE.unpack_from(payload)
+    _, flags, count, _, timestamp_ms, expires_at_ms, topic, origin, properties = _MESSAGE.unpack_from(payload)
     start = _MESSAGE.size + 4 * count
     topic_end = start + topic
     origin_end = topic_end + origin
@@ -140,11 +141,11 @@ def decode_message(payload: bytes) -> Message:
 
 
 def message_facts(payload: bytes) -> tuple[tuple[int, ...], int, int]:
-    """Return (queue ids, size of the body, timestamp ms) without decoding the rest: for recovery."""
-    _, _, count, timestamp_ms, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
+    """Return (queue ids, size of the body, stored at, ms) without decoding the rest: for recovery."""
+    _, _, count, stored_at_ms, _, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
     ids = Struct(f"<{count}I").unpack_from(payload, _MESSAGE.size)
     size = len(payload) - _MESSAGE.size - 4 * count - topic - origin - properties
-    return ids, size, timestamp_ms
+    return ids, size, stored_at_ms
 
 
 _ENCODED_PROPERTIES: Final = (*PROPERTY_NAMES, "native", "native_format")

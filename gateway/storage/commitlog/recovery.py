@@ -137,8 +137,8 @@ def _resume(segment: Segment, data: bytes, offset: int, found: int) -> int:
 
 
 def _message(state: State, payload: bytes, position: int) -> None:
-    ids, size, timestamp_ms = record.message_facts(payload)
-    state.index.add(ids, position, (size, 0, 0, timestamp_ms))
+    ids, size, stored_at_ms = record.message_facts(payload)
+    state.index.add(ids, position, (size, 0, 0, stored_at_ms))
 
 
 def _settle(state: State, payload: bytes, position: int) -> None:

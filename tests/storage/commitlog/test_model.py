@@ -25,6 +25,8 @@ ORIGIN = Origin("test", "", "client", "")
 QUEUES = st.sets(st.integers(2, 5), min_size=1, max_size=3).map(lambda ids: tuple(sorted(ids)))
 KEYS = st.sampled_from(["a", "b", "c/1", "c/2"])
 
+NOW_MS = 1_700_000_000_000
+
 
 class Books:
     """What the log holds, certainly or maybe.
@@ -117,7 +119,7 @@ class LogMachine(RuleBasedStateMachine):
     def append(self, queues: tuple[int, ...], size: int) -> None:
         body = random.Random(len(self.books.bodies)).randbytes(size)
         ids = tuple(self.renamed[q] for q in queues)
-        position = self.log.append(Message("t/opic", body, 1, origin=ORIGIN), ids)
+        position = self.log.append(Message("t/opic", body, 1, origin=ORIGIN), ids, NOW_MS)
         for queue_id in ids:
             self.books.entries.pop((queue_id, position), None)  # a position whose record never was durable
             self.books.now_entries[(queue_id, position)] = 0

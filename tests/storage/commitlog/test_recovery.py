@@ -17,6 +17,8 @@ from gateway.storage.commitlog.files import Files
 
 ORIGIN = Origin("test", "", "client", "")
 
+NOW_MS = 1_700_000_000_000
+
 
 def message(body: bytes) -> Message:
     return Message("t", body, 1, origin=ORIGIN)
@@ -49,7 +51,7 @@ def crash(log: CommitLog, source: Path, target: Path) -> None:
 
 def test_a_clean_restart_keeps_messages_keys_cursors_and_attempts(tmp_path: Path) -> None:
     log, _ = opened(tmp_path, segment_bytes=500)
-    positions = [log.append(message(b"%d" % n), (2, 3)) for n in range(50)]
+    positions = [log.append(message(b"%d" % n), (2, 3), NOW_MS) for n in range(50)]
     for position in positions[:20]:
         log.settle(2, position, 1)
     log.delivered(2, positions[30], 77)
@@ -75,7 +77,7 @@ def test_a_clean_restart_keeps_messages_keys_cursors_and_attempts(tmp_path: Path
 def test_a_torn_tail_is_cut_off_and_reported(tmp_path: Path, cut: int) -> None:
     log, _ = opened(tmp_path / "a")
     for n in range(10):
-        log.append(message(b"%d" % n), (2,))
+        log.append(message(b"%d" % n), (2,), NOW_MS)
     log.flush()
     crash(log, tmp_path / "a", tmp_path / "b")
     end = log._segments[-1].end
@@ -88,7 +90,7 @@ def test_a_torn_tail_is_cut_off_and_reported(tmp_path: Path, cut: int) -> None:
     assert bodies(log, recovery) == [b"%d" % n for n in range(9)]
     assert len(recovery.remarks) == 1
     assert "torn tail" in recovery.remarks[0]
-    position = log.append(message(b"after"), (2,))
+    position = log.append(message(b"after"), (2,), NOW_MS)
     assert synced(log)
     assert log.read(position).body == b"after"
     log.close()
@@ -96,7 +98,7 @@ def test_a_torn_tail_is_cut_off_and_reported(tmp_path: Path, cut: int) -> None:
 
 def test_damage_in_the_middle_costs_one_record_and_is_reported(tmp_path: Path) -> None:
     log, _ = opened(tmp_path / "a")
-    positions = [log.append(message(b"message %d" % n), (2,)) for n in range(10)]
+    positions = [log.append(message(b"message %d" % n), (2,), NOW_MS) for n in range(10)]
     log.flush()
     crash(log, tmp_path / "a", tmp_path / "b")
     log.close()
@@ -117,7 +119,7 @@ def test_damage_in_the_middle_costs_one_record_and_is_reported(tmp_path: Path) -
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     log, _ = opened(tmp_path)
-    log.append(message(b"x"), (2,))
+    log.append(message(b"x"), (2,), NOW_MS)
     log.put("k", b"v")
     log.close()
     for path in (tmp_path / "index").iterdir():
@@ -133,7 +135,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused_with_the_files_name(tmp_path: Path) -> None:
     log, _ = opened(tmp_path)
-    log.append(message(b"x"), (2,))
+    log.append(message(b"x"), (2,), NOW_MS)
     log.close()
     segment = next((tmp_path / "log").iterdir())
     with segment.open("r+b") as file:
@@ -153,7 +155,7 @@ def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
 
 def test_settled_segments_are_deleted(tmp_path: Path) -> None:
     log, _ = opened(tmp_path, segment_bytes=1000)
-    positions = [log.append(message(b"x" * 100), (2,)) for _ in range(100)]
+    positions = [log.append(message(b"x" * 100), (2,), NOW_MS) for _ in range(100)]
     log.flush()
     before = len(list((tmp_path / "log").iterdir()))
     for position in positions:
@@ -187,11 +189,11 @@ class NoRoom(Files):
 def test_a_full_disk_refuses_and_recovers(tmp_path: Path, short: int) -> None:
     files = NoRoom()
     log, _ = opened(tmp_path, files=files)
-    kept = log.append(message(b"kept"), (2,))
+    kept = log.append(message(b"kept"), (2,), NOW_MS)
     assert synced(log)
     files.full, files.short = True, short
     said: list[bool] = []
-    lost = log.append(message(b"lost"), (2,))
+    lost = log.append(message(b"lost"), (2,), NOW_MS)
     log.settle(2, kept, 1)
     log.settle(2, lost, 1)  # of a message that will not be written: must settle nothing later
     log.put("key", b"survives the failure")
@@ -202,7 +204,7 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path, short: int) -> None:
     log.completed()
     assert said == [False]
     files.full = False
-    after = log.append(message(b"after"), (2,))
+    after = log.append(message(b"after"), (2,), NOW_MS)
     assert synced(log)
     assert log.read(after).body == b"after"
     log.close()
@@ -228,15 +230,15 @@ class NoSync(Files):
 def test_a_failed_sync_is_told_and_not_retried_on_the_same_segment(tmp_path: Path) -> None:
     files = NoSync()
     log, _ = opened(tmp_path, files=files)
-    log.append(message(b"first"), (2,))
+    log.append(message(b"first"), (2,), NOW_MS)
     assert synced(log)
     files.failures = 1
-    log.append(message(b"unsure"), (2,))
+    log.append(message(b"unsure"), (2,), NOW_MS)
     assert not synced(log)
     segments = len(log._segments)
-    log.append(message(b"more"), (2,))
+    log.append(message(b"more"), (2,), NOW_MS)
     log.flush()
-    log.append(message(b"elsewhere"), (2,))
+    log.append(message(b"elsewhere"), (2,), NOW_MS)
     assert synced(log)
     assert len(log._segments) == segments + 1
     log.close()
@@ -253,7 +255,7 @@ def test_random_crashes_lose_nothing_that_was_durable(tmp_path: Path) -> None:
         fresh: dict[int, bytes] = {}
         for step in range(chance.randrange(1, 60)):
             body = b"%d-%d" % (seed, step)
-            fresh[log.append(message(body), (2,))] = body
+            fresh[log.append(message(body), (2,), NOW_MS)] = body
             if durable and chance.random() < 0.3:
                 position = chance.choice(list(durable))
                 log.settle(2, position, 1)

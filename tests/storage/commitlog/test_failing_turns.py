@@ -1,0 +1,55 @@
+"""A turn that spans two segments and fails in the second: everybody is told, and told the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import NotStored
+from gateway.core.message import Message
+from gateway.storage.commitlog import CommitLog
+from tests.process import wait_for
+from tests.storage.commitlog.faulty_files import FaultyFiles
+
+NOW_MS = 1_700_000_000_000
+SEGMENT_BYTES = 400
+
+
+def _durable(log: CommitLog, said: list[bool]) -> bool:
+    def told() -> bool:
+        log.completed()
+        return bool(said)
+
+    wait_for(told, what="an answer")
+    return said[0]
+
+
+@pytest.mark.parametrize("room", [0, 100, 200, 300])
+@pytest.mark.parametrize("size", range(0, 200, 10))
+def test_who_waits_for_a_turn_is_told_what_became_of_all_of_it(tmp_path: Path, size: int, room: int) -> None:
+    files = FaultyFiles()
+    log = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES, files=files)
+    log.open(lambda: None)
+    first = log.append(Message("t", b"", 1), (2, 3, 4), NOW_MS)
+    log.flush()
+    log.append(Message("t", bytes(size), 1), (2,), NOW_MS)
+    for queue_id in (2, 3, 4):
+        log.settle(queue_id, first, 1)
+    said: list[bool] = []
+    log.when_durable(log.position(), said.append)
+    files.room = room
+    failed = False
+    try:
+        log.flush()
+    except NotStored:
+        failed = True
+    assert _durable(log, said) is not failed
+    files.room = None
+    log.put("k", b"there is room again")
+    log.flush()
+    log.close()
+    found = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES).open(lambda: None)
+    assert all(first not in [entry.position for entry in entries] for entries in found.entries.values()), (
+        "what was settled stays settled: a failed turn's journal is written by the next"
+    )
