@@ -43,7 +43,6 @@ from .packets import (
     Disconnect,
     Packet,
     Properties,
-    Publish,
     Subscribe,
     Unsubscribe,
 )
@@ -258,12 +257,13 @@ class MqttConnection:
         inbound = self._inbound
         inflight = self._outbound.inflight if self._outbound is not None else {}
         acknowledged: list[Delivery] = []
+        packet: Any  # `type` tells what it is; a cast for each would be a call for each
         for packet in packets:
             kind = packet.type
             if kind == PUBLISH:
-                inbound.publish(cast(Publish, packet))
-            elif kind == PUBACK and not cast(Ack, packet).reason:
-                delivery = inflight.pop(cast(Ack, packet).packet_id, None)
+                inbound.publish(packet)
+            elif kind == PUBACK and not packet.reason:
+                delivery = inflight.pop(packet.packet_id, None)
                 if delivery is not None:
                     acknowledged.append(delivery)
                 continue

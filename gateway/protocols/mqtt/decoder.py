@@ -87,6 +87,8 @@ _BARE_ACKS: Final[dict[int, type[Ack]]] = {0x40: Puback, 0x50: Pubrec, 0x62: Pub
 _ACKS: Final[dict[int, type[Ack]]] = {PUBACK: Puback, PUBREC: Pubrec, PUBREL: Pubrel, PUBCOMP: Pubcomp}
 _SENT_BY_SERVER: Final = frozenset((CONNACK, SUBACK, UNSUBACK, PINGRESP))
 _SENT_BY_CLIENT: Final = frozenset((CONNECT, SUBSCRIBE, UNSUBSCRIBE, PINGREQ))
+#: Lower half of the first byte of a PUBLISH -> QoS, retain, DUP.
+_PUBLISH_FLAGS: Final = tuple((flags >> 1 & 3, flags & 1 == 1, flags & 8 == 8) for flags in range(16))
 _FLAGS: Final[dict[int, int]] = {PUBREL: 2, SUBSCRIBE: 2, UNSUBSCRIBE: 2}
 
 
@@ -181,7 +183,7 @@ class Decoder:
                     if not verbatim:
                         frame = None
                 payload = data[body:end]
-                qos, retain, dup = first >> 1 & 3, first & 1 == 1, first & 8 == 8
+                qos, retain, dup = _PUBLISH_FLAGS[first & 15]
                 packets.append(Publish(topic, payload, qos, retain, dup, packet_id, properties, frame))
             elif length == 2 and first == 0x40:
                 packet_id = data[start] << 8 | data[start + 1]

@@ -117,24 +117,16 @@ def encode_publish(
     return b"".join((head, topic_bytes, packet_id_bytes, properties_bytes, payload))
 
 
-def split_publish(
-    version: int,
-    topic_bytes: bytes,
-    payload: bytes,
-    qos: int,
-    retain: bool,
-    properties_bytes: bytes = b"\x00",
-) -> tuple[bytes, bytes]:
-    """Return what goes before and after the packet identifier of a PUBLISH with QoS 1 or 2.
-
-    A message for many subscribers is encoded once; joining the halves around `packet_id.to_bytes(2, "big")`
-    costs a third of `encode_publish`.
-    """
-    assert qos, "QoS 0 has no packet identifier to split at"
-    whole = encode_publish(version, topic_bytes, payload, qos, retain, False, 0, properties_bytes)
-    after = len(payload) + (len(properties_bytes) if version == V5 else 0)
-    cut = len(whole) - after
-    return whole[: cut - 2], whole[cut:]
+def encode_first_delivery(version: int, topic_bytes: bytes, payload: bytes, packet_id: int) -> bytes:
+    """Return a PUBLISH with QoS 1 and nothing else to say: what most deliveries are."""
+    topic_length = len(topic_bytes)
+    length = topic_length + len(payload) + 4
+    if length < 127:
+        if version == V5:
+            head = _pack_short(0x32, length + 1, topic_length)
+            return b"".join((head, topic_bytes, _pack_id(packet_id), b"\x00", payload))
+        return b"".join((_pack_short(0x32, length, topic_length), topic_bytes, _pack_id(packet_id), payload))
+    return encode_publish(version, topic_bytes, payload, 1, False, False, packet_id)
 
 
 def encode_ack(

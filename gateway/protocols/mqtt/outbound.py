@@ -15,7 +15,7 @@ from gateway.core.receiver import Item
 from gateway.core.router import Binding
 from gateway.core.session import Session
 
-from .encoder import encode_ack, encode_publish
+from .encoder import encode_ack, encode_first_delivery, encode_publish
 from .link import Link
 from .packets import PUBREL, V5
 from .subscribing import Subscriptions
@@ -171,7 +171,7 @@ class Outbound:
                 self._next_id = delivery.tag = packet_id
                 inflight[packet_id] = delivery
                 topic = _topic_bytes.get(message.topic) or topic_bytes(message.topic)
-                pieces.append(encode_publish(version, topic, message.body, 1, False, False, packet_id))
+                pieces.append(encode_first_delivery(version, topic, message.body, packet_id))
                 continue
             piece = self._encode_delivery(delivery, own)
             if piece:

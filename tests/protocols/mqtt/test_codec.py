@@ -6,7 +6,6 @@ from gateway.protocols.mqtt import encoder
 from gateway.protocols.mqtt.decoder import Decoder
 from gateway.protocols.mqtt.packets import (
     EMPTY,
-    PUBLISH,
     Connack,
     Packet,
     Pingreq,
@@ -169,13 +168,11 @@ def test_before_5_encoders_leave_out_properties_and_reasons() -> None:
     )
 
 
-@pytest.mark.parametrize("payload", [b"", b"p", b"p" * 200, b"p" * 20_000], ids=len)
+@pytest.mark.parametrize("size", [0, 1, *range(112, 132), 20_000])
 @pytest.mark.parametrize("version", [4, 5])
-def test_a_split_publish_joins_to_the_whole(version: int, payload: bytes) -> None:
-    block = encode_properties(PUBLISH, {"content_type": "t"})
-    head, tail = encoder.split_publish(version, b"a/b", payload, 1, True, block)
-    whole = encoder.encode_publish(version, b"a/b", payload, 1, True, False, 513, block)
-    assert head + (513).to_bytes(2, "big") + tail == whole
+def test_a_first_delivery_is_a_publish_like_any_other(version: int, size: int) -> None:
+    usual = encoder.encode_first_delivery(version, b"topic", b"p" * size, 513)
+    assert usual == encoder.encode_publish(version, b"topic", b"p" * size, 1, False, False, 513)
 
 
 def test_publish_lengths_at_every_boundary() -> None:
