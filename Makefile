@@ -5,12 +5,12 @@ BIN    := $(VENV)/bin
 AMQTT  := .venv-amqtt
 FAST   := .venv-compiled
 
-.PHONY: run test nightly lint types format bench compiled docs clean help
+.PHONY: run test test-compiled nightly lint types format bench compiled docs clean help
 
 help:
 	@echo "make run      install, then run the gateway in development mode"
 	@echo "make test     all tests (under ten minutes)"
-	@echo "make nightly  the long ones too"
+	@echo "make nightly  the long ones too; make test-compiled: processes with compiled hot modules"
 	@echo "make lint types docs bench compiled clean"
 
 run: $(VENV)/.installed
@@ -40,6 +40,11 @@ test: $(VENV)/.dev $(AMQTT)/.installed
 
 nightly: $(VENV)/.dev $(AMQTT)/.installed
 	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)
+
+# The same processes, their hot modules compiled.
+test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(FAST)/.installed
+	GATEWAY_TEST_PYTHON=$(CURDIR)/$(FAST)/bin/python GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python \
+	    $(BIN)/python -m pytest -n 2 --dist loadfile tests/interop tests/faults tests/examples $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+#: Who runs the gateway: another environment's interpreter tries what is installed there, compiled say.
+PYTHON = os.environ.get("GATEWAY_TEST_PYTHON", sys.executable)
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 15.0
 
@@ -66,7 +68,9 @@ class GatewayProcess:
 
     def command(self) -> list[str]:
         """Return the command line."""
-        command = [sys.executable, "-m", "gateway", "serve", "--data", str(self.data)]
+        # -P: not the sources in the working directory, if another environment's gateway is wanted.
+        alone = ["-P"] if sys.executable != PYTHON else []
+        command = [PYTHON, *alone, "-m", "gateway", "serve", "--data", str(self.data)]
         if self._dev:
             command.append("--dev")
         if self._config is not None:
@@ -78,7 +82,7 @@ class GatewayProcess:
             "coap": "",
             "openmessaging": "",
         }
-        if importlib.util.find_spec("gateway_line") is not None:
+        if sys.executable == PYTHON and importlib.util.find_spec("gateway_line") is not None:
             doors["line"] = ""  # installed beside us: its door has a fixed port, and tests run side by side
         for name, address in doors.items():
             command += ["--set", f"listeners.{name}={address}"]

@@ -70,24 +70,31 @@ class Settlement:
 
     def acknowledge(self, batch: list[Delivery]) -> None:
         """Settle with ACK everything one read of a socket has acknowledged: `settle`, many at a time."""
-        metrics, engine = self._metrics, self._engine
+        if not batch:
+            return
+        group = batch[0].group  # a client's deliveries come from one queue, mostly
+        queue, unsettled = group.queue, group.unsettled
+        classic = queue.kind == "classic"
+        delivered = 0
         for delivery in batch:
-            group = delivery.group
-            offset = delivery.offset
-            consumer = delivery.consumer
-            queue = group.queue
-            if group.unsettled.get(offset) is not delivery or consumer is None:
+            if delivery.group is not group:
+                self._ready.look(group)
+                group = delivery.group
+                queue, unsettled = group.queue, group.unsettled
+                classic = queue.kind == "classic"
+            offset, consumer = delivery.offset, delivery.consumer
+            if unsettled.get(offset) is not delivery or consumer is None:
                 continue
-            del group.unsettled[offset]
+            del unsettled[offset]
             consumer.unsettled -= 1
-            if queue.kind == "classic":
-                metrics.delivered += 1
+            if classic:
+                delivered += 1
                 if queue.queue_id:
-                    engine.settle(queue.queue_id, delivery.position, _ACK)
+                    self._engine.settle(queue.queue_id, delivery.position, _ACK)
             else:
                 self._ready.moved.append(group)
-            if not group.ready and queue.depth(group):
-                self._ready.add_group(group)
+        self._metrics.delivered += delivered
+        self._ready.look(group)
 
     def discard(self, delivery: Delivery, cause: DropCause) -> bool:
         """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
