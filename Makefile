@@ -70,7 +70,7 @@ $(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
 	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	@touch $@
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev $(AMQTT)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:

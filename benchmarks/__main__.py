@@ -53,7 +53,6 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="where the results go (default: into benchmarks/results)")
     add("--table", action="store_true", help="put the table into docs/performance.md")
     add("--read", type=Path, nargs="+", metavar="FILE", help="do not measure: take these results")
-    add("--install-amqtt", action="store_true", help="make the environment that amqtt needs, and stop")
     chosen = parser.parse_args(words)
     if chosen.repeat < 1 or chosen.seconds < 0:
         parser.error("--repeat begins at 1, --seconds at 0")
@@ -97,9 +96,6 @@ def main(words: Sequence[str] | None = None) -> int:
     if not sys.platform.startswith("linux"):
         print("the benchmarks need Linux: epoll, /proc and processor affinity", file=sys.stderr)
         return 2
-    if chosen.install_amqtt:
-        brokers.install_amqtt()
-        return 0
     signal.signal(signal.SIGTERM, terminate)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)])
     try:

@@ -34,7 +34,7 @@ COMPILED_ENVIRONMENT = machine.ROOT / ".venv-compiled"
 """Where `make compiled` installs the gateway with its hot modules compiled: the same sources."""
 
 AMQTT_VERSION = "0.12.1"
-AMQTT_ENVIRONMENT = Path(__file__).resolve().parent / ".venv-amqtt"
+AMQTT_ENVIRONMENT = machine.ROOT / ".venv-amqtt"
 """An environment of its own: amqtt pins a `websockets` older than the gateway's."""
 
 RABBITMQ_SCRIPTS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/homebrew/sbin"), Path("/usr/local/sbin"))
@@ -291,18 +291,11 @@ log.console.level = error
 
 def _amqtt_version() -> str:
     if not (AMQTT_ENVIRONMENT / "bin" / "amqtt").exists():
-        raise NotInstalled("make its environment with `python -m benchmarks --install-amqtt`")
+        raise NotInstalled("make its environment with `make .venv-amqtt/.installed`")
     listed = machine.output_of(str(AMQTT_ENVIRONMENT / "bin" / "pip"), "show", "amqtt")
     return next(
         (line.split()[1] for line in listed.splitlines() if line.startswith("Version:")), AMQTT_VERSION
     )
-
-
-def install_amqtt() -> None:
-    """Make the environment with amqtt in it; pip says on standard error what went wrong."""
-    subprocess.run([sys.executable, "-m", "venv", str(AMQTT_ENVIRONMENT)], check=True)
-    pip = str(AMQTT_ENVIRONMENT / "bin" / "pip")
-    subprocess.run([pip, "install", "--quiet", f"amqtt=={AMQTT_VERSION}"], check=True)
 
 
 def _prepare_amqtt(directory: Path, mqtt_port: int, http_port: int) -> Launch:
