@@ -267,7 +267,8 @@ class Broker:
                 # All of it: an inbox holds one turn's arrivals, or what it may hold back. Less
                 # than what arrives, turn after turn, would be an inbox without a limit.
                 try:
-                    metrics.delivered += receiver.pump()
+                    count = receiver.pump()
+                    metrics.delivered += count  # read only now: the receiver may have corrected it
                 except Exception as error:
                     self._receiver_failed(receiver, error)
         if ready.groups:

@@ -213,6 +213,23 @@ def test_what_is_too_large_for_the_client_is_not_sent(qos: int) -> None:
         assert h.gateway.broker.metrics.dropped_by_cause()["packet_too_large"] == 1
 
 
+@pytest.mark.parametrize(
+    ("limit", "properties", "cause"),
+    [(0, {"message_expiry_interval": 0}, "expired"), (50, {"content_type": "x" * 60}, "packet_too_large")],
+)
+def test_a_live_message_that_is_not_sent_is_dropped_not_delivered(
+    limit: int, properties: dict[str, object], cause: str
+) -> None:
+    with house() as h:
+        reader = h.connect("reader", properties={"maximum_packet_size": limit} if limit else {})
+        reader.subscribe("t", qos=0)
+        h.connect("writer").publish("t", b"x", 0, **properties)
+        assert reader.bodies() == []
+        metrics = h.gateway.broker.metrics
+        assert (metrics.copies, metrics.delivered, sum(metrics.dropped)) == (1, 0, 1)
+        assert metrics.dropped_by_cause()[cause] == 1
+
+
 def test_what_is_too_large_for_us_ends_the_connection() -> None:
     with house("limits.packet_bytes_max=200") as h:
         client = h.connect("c")
