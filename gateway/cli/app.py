@@ -17,6 +17,11 @@ app = typer.Typer(
 )
 queues_app = typer.Typer(help="Queues: list, show, create, delete, purge, browse.", no_args_is_help=True)
 app.add_typer(queues_app, name="queues")
+log_app = typer.Typer(
+    help="The commit log on disk: check, stats, dump, repair. No running gateway is needed.",
+    no_args_is_help=True,
+)
+app.add_typer(log_app, name="log")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The configuration file.", show_default=False)
@@ -32,6 +37,9 @@ User = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
+LogData = Annotated[Path, typer.Option("--data", help="The data directory.")]
+
+DEFAULT_DATA = Path("gateway-data")
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 
@@ -204,6 +212,42 @@ def queues_browse(
     from .listing import browse as run
 
     raise typer.Exit(run(url, user, name, start, limit, json))
+
+
+@log_app.command("check")
+def log_check(data: LogData = DEFAULT_DATA, json: Json = False) -> None:
+    """Verify every record: exit status 1 and one line per damaged place. Changes nothing."""
+    from .log import check as run
+
+    raise typer.Exit(run(data, json))
+
+
+@log_app.command("stats")
+def log_stats(data: LogData = DEFAULT_DATA, json: Json = False) -> None:
+    """Count records and bytes. Changes nothing."""
+    from .log import stats as run
+
+    raise typer.Exit(run(data, json))
+
+
+@log_app.command("dump")
+def log_dump(
+    data: LogData = DEFAULT_DATA,
+    start: Annotated[int, typer.Option("--from", help="The first position to show.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="How many records; 0: all.")] = 0,
+) -> None:
+    """Print records as lines of JSON. Changes nothing."""
+    from .log import dump as run
+
+    raise typer.Exit(run(data, start, limit))
+
+
+@log_app.command("repair")
+def log_repair(data: LogData = DEFAULT_DATA) -> None:
+    """Cut off and skip what is damaged, as the next start would, and say what was given up."""
+    from .log import repair as run
+
+    raise typer.Exit(run(data))
 
 
 @app.command()

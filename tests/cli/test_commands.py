@@ -41,7 +41,18 @@ def good(*arguments: str, stdin: str = "") -> str:
 
 def test_help_names_every_command() -> None:
     text = good("--help")
-    for command in ("serve", "init", "check", "publish", "subscribe", "queues", "topics", "bench", "version"):
+    for command in (
+        "serve",
+        "init",
+        "check",
+        "publish",
+        "subscribe",
+        "queues",
+        "topics",
+        "log",
+        "bench",
+        "version",
+    ):
         assert command in text
         good(command, "--help")
 

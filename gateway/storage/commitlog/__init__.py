@@ -5,6 +5,7 @@
     index       what is not settled; checkpoint: the index on disk
     recovery    files to state; sync: the thread that makes writes durable
     engine      all of it together
+    examine     a look at a log without touching it
 
 The format is written down in docs/storage-format.md.
 """
