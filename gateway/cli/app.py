@@ -15,7 +15,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-queues_app = typer.Typer(help="Queues: list, show, create, delete, purge, browse.", no_args_is_help=True)
+queues_app = typer.Typer(
+    help="Queues: list, show, create, delete, purge, seek, browse.", no_args_is_help=True
+)
 app.add_typer(queues_app, name="queues")
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair. No running gateway is needed.",
@@ -197,6 +199,21 @@ def queues_purge(name: str, url: Url = DEFAULT_URL, user: User = None, json: Jso
     from .listing import purge as run
 
     raise typer.Exit(run(url, user, name, json))
+
+
+@queues_app.command("seek")
+def queues_seek(
+    name: str,
+    group: str,
+    to: Annotated[str, typer.Argument(help="An offset, earliest, latest, or a time: 2026-11-21T05:00:00Z.")],
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Have a stream's group go on somewhere else."""
+    from .listing import seek as run
+
+    raise typer.Exit(run(url, user, name, group, to, json))
 
 
 @queues_app.command("browse")

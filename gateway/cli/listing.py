@@ -73,6 +73,18 @@ def purge(url: str, user: str | None, name: str, as_json: bool) -> int:
     return _act(url, user, "POST", f"/v1/queues/{segment(name)}/purge", as_json, f"queue {name} is purged")
 
 
+def seek(url: str, user: str | None, name: str, group: str, to: str, as_json: bool) -> int:
+    """Move a stream's group."""
+    path = f"/v1/queues/{segment(name)}/groups/{segment(group)}/seek"
+    offset: int | str = int(to) if to.isascii() and to.isdigit() else to
+    try:
+        answer = Client(url, user).request("POST", path, json={"offset": offset})
+    except Refused as error:
+        return fail(error)
+    print(json.dumps(answer) if as_json else f"group {group} of {name} goes on at offset {answer['cursor']}")
+    return 0
+
+
 def browse(url: str, user: str | None, name: str, start: int, limit: int, as_json: bool) -> int:
     """Show waiting messages."""
     try:

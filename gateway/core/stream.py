@@ -7,6 +7,7 @@ head. What a group gave back waits in its `redeliver` list, taken before the cur
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ class StreamQueue(Queue):
     def clamp(self, offset: int) -> int:
         """Return the offset, or the nearest one that exists or comes next."""
         return min(max(offset, self.first_offset), self.next_offset)
+
+    def offset_at(self, time_ms: int) -> int:
+        """Return the offset of the first kept message stored at that time (Unix ms) or later."""
+        return self.first_offset + bisect_left(self.kept, time_ms, key=_stored_at)
 
     def floor(self, group: Group) -> int:
         """Return the offset below which the group has settled everything: what is journalled."""
@@ -188,3 +193,7 @@ class StreamQueue(Queue):
     def _at(self, offset: int) -> Message:
         position, message, _, _ = self.kept[offset - self.first_offset]
         return self.read(position) if message is None else message
+
+
+def _stored_at(kept: Kept) -> int:
+    return kept[3]

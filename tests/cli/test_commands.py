@@ -90,6 +90,13 @@ def test_queues_and_topics(gateway: GatewayProcess) -> None:
     good("queues", "purge", "q", *url)
     assert json.loads(good("queues", "show", "q", "--json", *url))["depth"] == 0
     good("queues", "delete", "q", *url)
+    good("queues", "create", "s", "--kind", "stream", *url)
+    for body in ("0", "1"):
+        httpx.post(f"{gateway.url}/v1/queues/s/messages", content=body).raise_for_status()
+    for to, cursor in (("earliest", 0), ("1", 1), ("2000-01-01T00:00:00Z", 0), ("latest", 2)):
+        assert json.loads(good("queues", "seek", "s", "g", to, "--json", *url))["cursor"] == cursor
+    assert "offset 2" in good("queues", "seek", "s", "g", "latest", *url)
+    assert run("queues", "seek", "s", "g", "soon", *url).returncode == 1
     refused = run("queues", "show", "q", *url)
     assert refused.returncode == 1
     assert "does not exist" in refused.stderr

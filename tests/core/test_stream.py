@@ -371,3 +371,16 @@ def test_what_could_not_be_stored_is_handed_out_no_more(outcome: Outcome | None)
     assert reader.held[-1].message.body == b"next"
     assert [reader.settle(offset, Outcome.ACK) for offset in (0, 1)] == [True, True]
     assert reader.unsettled == 0
+
+
+# -- times --------------------------------------------------------------------------------
+
+
+def test_a_time_is_the_offset_of_what_was_stored_then_or_later() -> None:
+    stream = Stream(max_length=4)
+    for _ in range(6):
+        stream.publish(b"x", b"y")  # two at 0 s, two at 1 s, ... ; the last four are kept
+        stream.advance(1000)
+    assert (stream.queue.first_offset, stream.queue.next_offset) == (8, 12)
+    times = {-1: 8, 0: 8, 3999: 8, 4000: 8, 4001: 10, 5000: 10, 5001: 12, 99_000: 12}
+    assert {ms: stream.queue.offset_at(NOW_MS + ms) for ms in times} == times

@@ -202,7 +202,9 @@ class Purged(BaseModel):
 class SeekWanted(Strict):
     """Where a group is to go on."""
 
-    offset: Annotated[int, Field(ge=0, le=COUNT_MAX)] | Literal["earliest", "latest"]
+    offset: Annotated[int, Field(ge=0, le=COUNT_MAX)] | Annotated[str, Field(max_length=40)] = Field(
+        description="A number, `earliest`, `latest`, or a time (RFC 3339): what was stored then or later"
+    )
 
 
 class Nack(Strict):

@@ -7,7 +7,9 @@ queue's carry their offset, so that `Last-Event-ID` resumes exactly, also after 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
+from datetime import datetime
 from typing import Protocol as Interface
 
 import msgspec
@@ -254,14 +256,19 @@ def open_stream(
 
 
 def read_offset(queue: Queue, text: str, what: str) -> int:
-    """Read an offset: a number, `earliest` or `latest`."""
+    """Read an offset: a number, `earliest`, `latest`, or a time (RFC 3339)."""
     assert isinstance(queue, StreamQueue)
     if text == "earliest":
         return queue.first_offset
     if text == "latest":
         return queue.next_offset
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise Refused(
-            "invalid-parameter", f"{what} is {text[:40]!r}; a number, earliest or latest is expected"
-        )
-    return int(text)
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        expected = "a number, earliest, latest, or a time such as 2026-11-21T05:00:00Z is expected"
+        raise Refused("invalid-parameter", f"{what} is {text[:40]!r}; {expected}")
+    return queue.offset_at(math.ceil(time.timestamp() * 1000))

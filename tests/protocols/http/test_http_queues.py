@@ -160,7 +160,15 @@ async def test_a_streams_groups_can_be_moved(running: Running) -> None:
     for offset, cursor in (("earliest", 2), (4, 4), ("latest", 5), (0, 2), (99, 5)):
         answer = await running.client.post("/v1/queues/s/groups/g/seek", json={"offset": offset})
         assert (answer.json()["cursor"], answer.json()["lag"]) == (cursor, 5 - cursor)
-    for wanted in ({"offset": "soon"}, {"offset": -1}, {}, {"offset": 1.5}):
+    for time, cursor in (
+        ("2000-01-01T00:00:00Z", 2),
+        ("2000-01-01T01:00:00+02:00", 2),
+        ("9000-01-01T00:00:00Z", 5),
+    ):
+        answer = await running.client.post("/v1/queues/s/groups/g/seek", json={"offset": time})
+        assert answer.json()["cursor"] == cursor
+    unclear = ({"offset": "2000-01-01T00:00:00"}, {"offset": "2000-13-01T00:00:00Z"}, {"offset": "9" * 50})
+    for wanted in ({"offset": "soon"}, {"offset": -1}, {}, {"offset": 1.5}, *unclear):
         assert (await running.client.post("/v1/queues/s/groups/g/seek", json=wanted)).status_code == 422
     await put(running, "q")
     assert (await running.client.post("/v1/queues/q/groups/g/seek", json={"offset": 0})).status_code == 409
