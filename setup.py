@@ -27,7 +27,11 @@ COMPILED = [
             "outbound",
         )
     ),
-    *(f"gateway/storage/commitlog/{name}.py" for name in ("record", "index", "engine")),
+    *(f"gateway/storage/{name}.py" for name in ("block", "entries", "index")),
+    *(
+        f"gateway/storage/commitlog/{name}.py"
+        for name in ("record", "journal", "reader", "segments", "engine")
+    ),
 ]
 
 if os.environ.get("GATEWAY_COMPILE") == "1":

@@ -17,7 +17,7 @@ from .core.access import Action, Authorizer, Credentials, Principal
 from .core.broker import NO_SUBSCRIBERS, Broker
 from .core.clock import Clock
 from .core.delivery import Consumer, Delivery
-from .core.engine import Recovery, StorageEngine, StoredEntry
+from .core.engine import Extent, Recovery, StorageEngine, Stored
 from .core.errors import (
     AuthenticationFailed,
     Conflict,
@@ -53,6 +53,7 @@ __all__ = [
     "Credentials",
     "Delivery",
     "Exchange",
+    "Extent",
     "Gateway",
     "GatewayError",
     "Interceptor",
@@ -72,7 +73,7 @@ __all__ = [
     "Session",
     "StorageEngine",
     "StorageError",
-    "StoredEntry",
+    "Stored",
     "Stream",
     "StreamProtocol",
     "TooLarge",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .catalog import Catalog
+from .classic import ClassicQueue
 from .clock import Clock
 from .dedup import Dedup
 from .delivery import Consumer, Group
@@ -21,18 +22,19 @@ from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .policy import REJECT
-from .queue import ClassicQueue, Queue
+from .queue import Queue
 from .ready import Ready
 from .receiver import Receiver
 from .retained import RETAINED_QUEUE_ID, Retained
 from .router import TOPICS_CACHED_MAX, Binding, Route, Router
 from .scheduler import Scheduler
-from .settlement import SETTLED_BY_DROP, Settlement
+from .settlement import Settlement
 from .stream import StreamQueue
+from .sweeper import Sweeper
 
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
 SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
-SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
+RETAINED_PER_LOAD = 1000  # messages that a start reads together
 NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
 
 
@@ -53,6 +55,7 @@ class Broker:
         "scheduler",
         "session_subscriptions_max",
         "settlement",
+        "sweeper",
     )
 
     def __init__(
@@ -74,6 +77,9 @@ class Broker:
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
+        self.sweeper = Sweeper(
+            self.catalog, self.retained, engine, clock, self.scheduler, self.settlement, self.ready
+        )
         self.leases = Leases(self.scheduler, self.settlement.settle)
 
     # -- start ----------------------------------------------------------------------------
@@ -81,17 +87,27 @@ class Broker:
     def restore(self, notify: Callable[[], None]) -> list[str]:
         """Open the engine and take over what it recovered; return remarks for people."""
         recovery = self.engine.open(notify)
-        for entry in recovery.entries.get(RETAINED_QUEUE_ID, ()):
-            message = self.engine.read(entry.position)
-            replaced, position = self.retained.set(message, entry.position)
-            if replaced is not None:
-                self.engine.settle(RETAINED_QUEUE_ID, position, Outcome.ACK)
+        self._restore_retained()
         for queue in self.catalog.restore(recovery):
             if isinstance(queue, ClassicQueue):
                 self.metrics.copies += queue.length()
         self.dedup.restore()
-        self.scheduler.after(SWEEP_INTERVAL_MS, self._sweep)
+        self.sweeper.start()
         return recovery.remarks
+
+    def _restore_retained(self) -> None:
+        position = 0
+        while found := self.engine.after(RETAINED_QUEUE_ID, position, RETAINED_PER_LOAD):
+            for entry in found:
+                position = entry.position
+                if entry.message is None:
+                    continue
+                replaced, old = self.retained.set(entry.message, position)
+                if replaced is not None:
+                    self._settle_retained(old, Outcome.ACK)
+
+    def _settle_retained(self, position: int, outcome: int) -> None:
+        self.engine.settle(RETAINED_QUEUE_ID, (position,), outcome, self.clock.now_ms)
 
     # -- publish --------------------------------------------------------------------------
 
@@ -192,16 +208,17 @@ class Broker:
         if queue.kind == "classic":
             self.metrics.copies += 1
         else:
-            self._put_stream(queue, now_ms)
+            self._put_stream(queue)
         for group in queue.active:
             if not group.ready:
                 self.ready.add_group(group)
 
-    def _put_stream(self, queue: Queue, now_ms: int) -> None:
+    def _put_stream(self, queue: Queue) -> None:
         assert isinstance(queue, StreamQueue)
         self.metrics.copies += 1
         self.metrics.streamed += 1
-        self.settlement.trimmed(queue, queue.trim(now_ms))
+        if queue.retained:
+            self.ready.trim(queue)
 
     def _publish_special(self, message: Message, route: Route) -> int:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
@@ -248,7 +265,7 @@ class Broker:
         replaced, old = self.retained.replace(message, position)
         if replaced is None:
             return position
-        self.engine.settle(RETAINED_QUEUE_ID, old, Outcome.ACK)
+        self._settle_retained(old, Outcome.ACK)
         return self.engine.position()
 
     def _make_room(self, queue: Queue, message: Message) -> None:
@@ -261,6 +278,8 @@ class Broker:
     def dispatch(self) -> bool:
         """Pump every ready source once; return True if another turn is needed."""
         ready = self.ready
+        for stream in ready.take_overfull():
+            stream.trim(self.clock.now_ms)
         if ready.receivers:
             metrics = self.metrics
             for receiver in ready.take_receivers():
@@ -341,7 +360,7 @@ class Broker:
         """Delete a queue with what it holds; return how many messages that was."""
         if self.catalog.queues.get(queue.name) is not queue:
             return 0
-        count = len(queue.clear())
+        count = queue.clear()
         for group in queue.groups():
             count += len(group.unsettled) + len(group.parked)
             group.unsettled.clear()
@@ -356,16 +375,16 @@ class Broker:
 
     def purge(self, queue: Queue) -> int:
         """Drop what waits in a queue, not what consumers hold; return how many."""
-        positions = queue.clear()
-        if queue.kind == "classic":
-            self.metrics.drop(DropCause.PURGED, len(positions))
-        if queue.durable:
-            for position in positions:
-                self.engine.settle(queue.queue_id, position, SETTLED_BY_DROP + DropCause.PURGED)
-            if isinstance(queue, StreamQueue):
-                self.engine.cursor(queue.queue_id, "", queue.first_offset)
+        count = queue.clear()
+        if isinstance(queue, StreamQueue):
+            if queue.durable:
+                self.engine.trim(queue.queue_id, queue.first_offset)
+        else:
+            self.metrics.drop(DropCause.PURGED, count)
+            if queue.durable:
+                self.engine.purge(queue.queue_id, [d.position for d in queue.held() if d.position])
         self.ready.wake()
-        return len(positions)
+        return count
 
     def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
         """Move a stream group's cursor, making the group if needed."""
@@ -410,20 +429,6 @@ class Broker:
                 if binding.receiver is not None and binding.receiver.inbox:
                     found[id(binding.receiver)] = binding.receiver
         return list(found.values())
-
-    def _sweep(self) -> None:
-        """Remove expired messages that no consumer comes to find."""
-        now_ms = self.clock.now_ms
-        for queue in list(self.catalog.queues.values()):
-            for lost in queue.sweep(now_ms):
-                self.settlement.give_up(queue, lost)
-            if isinstance(queue, StreamQueue):
-                self.settlement.trimmed(queue, queue.trim(now_ms))
-        for topic in self.retained.expired(now_ms):
-            _, position = self.retained.clear(topic)
-            self.engine.settle(RETAINED_QUEUE_ID, position, SETTLED_BY_DROP + DropCause.EXPIRED)
-        self.ready.wake()
-        self.scheduler.after(SWEEP_INTERVAL_MS, self._sweep)
 
 
 def _own(binding: Binding, message: Message) -> bool:

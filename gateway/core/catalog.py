@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from .classic import ClassicQueue
 from .engine import Recovery, StorageEngine
 from .errors import Conflict, InvalidTopic, NotFound
 from .message import NOWHERE
 from .policy import QueuePolicy
-from .queue import MEMORY_MESSAGES_MAX, ClassicQueue, Queue
+from .queue import MEMORY_MESSAGES_MAX, Queue
 from .receiver import Item, Receiver
 from .retained import RETAINED_QUEUE_ID
 from .router import Binding, Router
@@ -136,10 +137,7 @@ class Catalog:
             queue = self._make(
                 key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], fields["auto_delete"]
             )
-            if isinstance(queue, StreamQueue):
-                queue.restore_base(recovery.cursors.get((queue.queue_id, ""), 0))
-            for entry in recovery.entries.get(queue.queue_id, ()):
-                queue.restore(entry.position, entry.size, entry.attempts, entry.tag, entry.stored_at_ms)
+            queue.restore(self._engine.extent(queue.queue_id))
             yield queue
         self._restore_groups(recovery)
         self._restore_bindings()
@@ -179,8 +177,7 @@ class Catalog:
             self._router.add(binding)
 
     def _make(self, name: str, kind: str, policy: QueuePolicy, queue_id: int, auto_delete: bool) -> Queue:
-        queue = KINDS[kind](name, queue_id, policy, self._engine.read, auto_delete)
-        queue.journal = self._engine.delivered
+        queue = KINDS[kind](name, queue_id, policy, self._engine, auto_delete)
         queue.memory_messages_max = self.memory_messages_max
         self.queues[name] = queue
         if not name.startswith("$"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .message import Message
+from .message import NOWHERE, Message, Origin
 
 if TYPE_CHECKING:
     from .queue import Queue
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class Delivery:
     """A message's stay in a queue: waiting, then in one consumer's hands, until settled.
 
-    `offset` is its place in the queue, `position` in the log (0: not logged). `message` is
-    None while the body is only in the log. `attempt` counts deliveries, 1 for the first.
-    `tag` is a number of the consumer's protocol (an MQTT packet identifier, say) that is
-    journalled, so that a redelivery after a restart can repeat it. `binding` is what routed
-    it here (None: unknown, as after a restart). `expires_at_ms` is by the queue's own ttl.
+    `offset` is its place in the queue, `position` in the log (0: not logged). `attempt` counts
+    deliveries, 1 for the first. `tag` is a number of the consumer's protocol (an MQTT packet
+    identifier, say) that is journalled, so that a redelivery after a restart can repeat it.
+    `binding` is what routed it here (None: unknown, as after a restart). `expires_at_ms` is by
+    the queue's own ttl.
     """
 
     __slots__ = (
@@ -33,10 +33,10 @@ class Delivery:
         "consumer",
         "expires_at_ms",
         "group",
+        "message",
         "offset",
         "position",
         "size",
-        "stored",
         "tag",
     )
 
@@ -45,7 +45,7 @@ class Delivery:
         group: Group,
         offset: int,
         position: int,
-        stored: Message | None,
+        message: Message,
         size: int,
         attempt: int = 0,
         binding: Binding | None = None,
@@ -55,7 +55,7 @@ class Delivery:
         self.group = group
         self.offset = offset
         self.position = position
-        self.stored = stored
+        self.message = message
         self.size = size
         self.attempt = attempt
         self.binding = binding
@@ -68,19 +68,13 @@ class Delivery:
         """The queue it came from."""
         return self.group.queue
 
-    @property
-    def message(self) -> Message:
-        """The message; read from the log if it is not in memory."""
-        stored = self.stored
-        return self.group.queue.read(self.position) if stored is None else stored
-
     def again(self, attempt: int) -> Delivery:
         """Return what goes back to waiting: another object, so that a stale handle settles nothing."""
         return Delivery(
             self.group,
             self.offset,
             self.position,
-            self.stored,
+            self.message,
             self.size,
             attempt,
             self.binding,
@@ -97,11 +91,18 @@ class Consumer:
     peer does not read: nothing is delivered then.
     """
 
-    __slots__ = ("attached", "congested", "deliver", "group", "name", "unsettled", "window")
+    __slots__ = ("attached", "congested", "deliver", "group", "name", "origin", "unsettled", "window")
 
-    def __init__(self, name: str, window: int, deliver: Callable[[list[Delivery]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        window: int,
+        deliver: Callable[[list[Delivery]], None],
+        origin: Origin = NOWHERE,
+    ) -> None:
         assert window > 0, "a consumer without a window never gets anything"
         self.name = name
+        self.origin = origin  # who it is, for the journal
         self.window = window
         self.deliver = deliver
         self.unsettled = 0
@@ -200,12 +201,17 @@ class Group:
             self.serving = consumer
             consumer.deliver(batch)
             queue = self.queue
-            if queue.queue_id and queue.journal is not None:
+            if queue.queue_id:
                 # After the call: the consumer has set its tags. Before the sockets: the batch
                 # is written to the log first.
-                queue_id, journal = queue.queue_id, queue.journal
-                for delivery in batch:
-                    journal(queue_id, delivery.position, delivery.tag)
+                queue.engine.delivered(
+                    queue.queue_id,
+                    [delivery.position for delivery in batch],
+                    [delivery.tag for delivery in batch],
+                    consumer.origin,
+                    self.name,
+                    now_ms,
+                )
         return count
 
     def forget(self, offset: int) -> None:

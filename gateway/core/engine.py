@@ -15,28 +15,37 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from .message import Message
+from .message import Message, Origin
 
 
-class StoredEntry(NamedTuple):
-    """An unsettled message of a queue, as recovery found it."""
+class Stored(NamedTuple):
+    """An unsettled message of a queue."""
 
+    offset: int  # its number in the queue
     position: int
+    message: Message | None  # None: it cannot be read any more
     size: int  # of the body, bytes
     attempts: int  # deliveries journalled so far
     tag: int  # of the last delivery
     stored_at_ms: int
 
 
-class Recovery(NamedTuple):
-    """What `open` found: per queue the unsettled entries in order, cursors, and remarks.
+class Extent(NamedTuple):
+    """How far a queue's unsettled messages reach."""
 
-    `cursors[(queue_id, group)]` is the offset below which everything is settled; the group
-    "" holds the offset of a stream's oldest kept message. `remarks` are one line each, for
-    people: what was cut off, what was damaged, and where.
+    first: int  # offset of the oldest; `next` if there is none
+    next: int  # the offset that the next message will get
+    messages: int
+    size: int  # of the bodies, bytes
+
+
+class Recovery(NamedTuple):
+    """What `open` found besides messages and keys: the cursors of streams' groups, and remarks.
+
+    `cursors[(queue_id, group)]` is the offset below which everything is settled. `remarks` are
+    one line each, for people: what was cut off, what was damaged, and where.
     """
 
-    entries: dict[int, list[StoredEntry]]
     cursors: dict[tuple[int, str], int]
     remarks: list[str]
 
@@ -50,23 +59,59 @@ class StorageEngine(Protocol):
         `notify` may be called from any thread, to have `completed` called soon on the loop.
         """
 
+    # -- messages and journal
+
     def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
         """Add a message for these queues, stored now (Unix ms); return its position."""
 
-    def delivered(self, queue_id: int, position: int, tag: int) -> None:
-        """Journal a delivery attempt."""
+    def delivered(
+        self,
+        queue_id: int,
+        positions: Sequence[int],
+        tags: Sequence[int],
+        consumer: Origin,
+        group: str,
+        now_ms: int,
+    ) -> None:
+        """Journal that messages were handed to a consumer; `group` names a stream's group."""
 
-    def settle(self, queue_id: int, position: int, outcome: int) -> None:
-        """Journal that a queue is done with a message (any outcome: `Outcome` or 16 + `DropCause`)."""
+    def settle(self, queue_id: int, positions: Sequence[int], outcome: int, now_ms: int) -> None:
+        """Journal that a queue is done with messages (`Outcome` or 16 + `DropCause`)."""
 
-    def cursor(self, queue_id: int, group: str, offset: int) -> None:
-        """Journal a group's cursor, or with group "" the offset of a stream's oldest message."""
+    def returned(self, queue_id: int, position: int, outcome: int, now_ms: int) -> None:
+        """Journal that a message came back unsettled (`Outcome.RETRY` or `REQUEUE`)."""
+
+    def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
+        """Journal how far a group of a stream has settled everything."""
+
+    def trim(self, queue_id: int, offset: int) -> None:
+        """Journal that a stream keeps nothing below an offset."""
+
+    def purge(self, queue_id: int, keep: Sequence[int]) -> None:
+        """Journal that a queue has dropped everything but these positions, which consumers hold."""
 
     def drop_queue(self, queue_id: int) -> None:
         """Forget everything of a queue. Its id is never used again."""
 
+    # -- looking
+
     def read(self, position: int) -> Message:
         """Return the message at a position, flushed or not. Raise NotFound if it is gone."""
+
+    def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
+        """Return a queue's first unsettled messages above a position: at most `count`, at least one
+        if there is one, in order. May stop earlier at a size of its choice."""
+
+    def at(self, queue_id: int, offset: int, count: int) -> list[Stored]:
+        """The same from an offset on."""
+
+    def extent(self, queue_id: int, after: int = 0) -> Extent:
+        """Return how far a queue's unsettled messages above a position reach."""
+
+    def offset_at(self, queue_id: int, time_ms: int) -> int:
+        """Return the offset of the first unsettled message stored at a time or later."""
+
+    # -- keys
 
     def put(self, key: str, value: bytes) -> None:
         """Set a key."""
@@ -79,6 +124,8 @@ class StorageEngine(Protocol):
 
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """Yield (key, value) of every key with the prefix, in key order, as of the call."""
+
+    # -- writing
 
     def flush(self) -> None:
         """Write the batch with one call. Raise NotStored if it could not be written: the batch
@@ -97,6 +144,9 @@ class StorageEngine(Protocol):
 
     def completed(self) -> None:
         """Run the callbacks that have become due. Called on the loop after `notify`."""
+
+    def sweep(self, now_ms: int) -> None:
+        """Do some of the work that can wait, such as freeing space. Called about once a second."""
 
     def close(self) -> None:
         """Flush, sync and release. Idempotent."""

@@ -33,6 +33,7 @@ class DropCause(IntEnum):
     PACKET_TOO_LARGE = 14
     DUPLICATE = 15
     DELIVERY_FAILED = 16  # a mistake of ours, or of a plugin
+    UNREADABLE = 17  # its part of the log is damaged
 
 
 class Metrics:

@@ -10,17 +10,19 @@ from collections.abc import Callable
 
 from .delivery import Group
 from .receiver import Receiver
+from .stream import StreamQueue
 
 
 class Ready:
     """The sources of the next dispatch. `wake` asks the shell for a turn."""
 
-    __slots__ = ("groups", "moved", "receivers", "wake")
+    __slots__ = ("groups", "moved", "overfull", "receivers", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.receivers: list[Receiver] = []
         self.groups: list[Group] = []
+        self.overfull: list[StreamQueue] = []  # that may keep more than their retention allows
         self.moved: list[Group] = []  # of streams, whose cursor is to be journalled
 
     def add_receiver(self, receiver: Receiver) -> None:
@@ -49,6 +51,18 @@ class Ready:
     def take_groups(self) -> list[Group]:
         """Return the groups and start a new list."""
         taken, self.groups = self.groups, []
+        return taken
+
+    def trim(self, stream: StreamQueue) -> None:
+        """A stream has got a message: see what it need not keep any more."""
+        if not self.overfull:
+            self.wake()
+        if not self.overfull or self.overfull[-1] is not stream:
+            self.overfull.append(stream)
+
+    def take_overfull(self) -> list[StreamQueue]:
+        """Return the streams to trim and start a new list."""
+        taken, self.overfull = self.overfull, []
         return taken
 
     def take_moved(self) -> list[Group]:

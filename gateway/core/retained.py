@@ -24,12 +24,13 @@ class _Level:
 class Retained:
     """All retained messages, in memory."""
 
-    __slots__ = ("_root", "_undo", "count")
+    __slots__ = ("_expiring", "_root", "_undo", "count")
 
     def __init__(self) -> None:
         self._root = _Level()
         self._undo: list[tuple[str, Message | None, int]] = []  # what this turn has replaced
         self.count = 0
+        self._expiring = 0  # of these have a time
 
     def set(self, message: Message, position: int) -> tuple[Message | None, int]:
         """Keep a message as its topic's; return what it replaced (None, 0: nothing)."""
@@ -40,6 +41,7 @@ class Retained:
             level = level.below.setdefault(name, _Level())
         replaced = (level.message, level.position)
         self.count += replaced[0] is None
+        self._expiring += (message.expires_at_ms > 0) - _has_time(replaced[0])
         level.message, level.position = message, position
         return replaced
 
@@ -85,6 +87,7 @@ class Retained:
         removed = (leaf.message, leaf.position)
         leaf.message, leaf.position = None, 0
         self.count -= 1
+        self._expiring -= _has_time(removed[0])
         for depth in range(len(names), 0, -1):
             if path[depth].below or path[depth].message is not None:
                 break
@@ -103,6 +106,8 @@ class Retained:
 
     def expired(self, now_ms: int) -> list[str]:
         """Return the topics whose message has expired."""
+        if not self._expiring:
+            return []
         found: list[Message] = []
         _collect_all(self._root, found)
         return [m.topic for m in found if m.expires_at_ms and m.expires_at_ms <= now_ms]
@@ -112,6 +117,10 @@ class Retained:
         found: list[Message] = []
         _collect_all(self._root, found)
         return found
+
+
+def _has_time(message: Message | None) -> bool:
+    return message is not None and message.expires_at_ms > 0
 
 
 def _by_topic(message: Message) -> str:

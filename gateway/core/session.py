@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 
 from .access import Access, Action, Authorizer, Principal
 from .broker import Broker
+from .classic import ClassicQueue
 from .delivery import Consumer, Delivery, Group
 from .errors import Conflict, GatewayError, NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
 from .policy import QueuePolicy
-from .queue import ClassicQueue, Queue
+from .queue import Queue
 from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
 from .router import Binding
 from .stream import StreamQueue
@@ -281,7 +282,7 @@ class Session:
         self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str
     ) -> Consumer:
         found = group_of(queue, group)
-        consumer = Consumer(self.origin.client_id or self.origin.peer, window, deliver)
+        consumer = Consumer(self.origin.client_id or self.origin.peer, window, deliver, self.origin)
         self.consumers.append(consumer)
         self.broker.attach(found, consumer)
         return consumer

@@ -56,7 +56,7 @@ class Settlement:
             if queue.kind == "classic":
                 self._metrics.delivered += 1
                 if queue.queue_id:
-                    self._engine.settle(queue.queue_id, delivery.position, _ACK)
+                    self._engine.settle(queue.queue_id, (delivery.position,), _ACK, self._clock.now_ms)
             else:
                 self._ready.moved.append(group)
         elif outcome == Outcome.RETRY:
@@ -73,27 +73,29 @@ class Settlement:
         if not batch:
             return
         group = batch[0].group  # a client's deliveries come from one queue, mostly
-        queue, unsettled = group.queue, group.unsettled
-        classic = queue.kind == "classic"
-        delivered = 0
+        unsettled = group.unsettled
+        positions: list[int] = []
         for delivery in batch:
             if delivery.group is not group:
-                self._ready.look(group)
-                group = delivery.group
-                queue, unsettled = group.queue, group.unsettled
-                classic = queue.kind == "classic"
+                self._acknowledged(group, positions)
+                group, positions = delivery.group, []
+                unsettled = group.unsettled
             offset, consumer = delivery.offset, delivery.consumer
             if unsettled.get(offset) is not delivery or consumer is None:
                 continue
             del unsettled[offset]
             consumer.unsettled -= 1
-            if classic:
-                delivered += 1
-                if queue.queue_id:
-                    self._engine.settle(queue.queue_id, delivery.position, _ACK)
-            else:
-                self._ready.moved.append(group)
-        self._metrics.delivered += delivered
+            positions.append(delivery.position)
+        self._acknowledged(group, positions)
+
+    def _acknowledged(self, group: Group, positions: list[int]) -> None:
+        queue = group.queue
+        if queue.kind != "classic":
+            self._ready.moved.append(group)
+        elif positions:
+            self._metrics.delivered += len(positions)
+            if queue.queue_id:
+                self._engine.settle(queue.queue_id, positions, _ACK, self._clock.now_ms)
         self._ready.look(group)
 
     def discard(self, delivery: Delivery, cause: DropCause) -> bool:
@@ -103,26 +105,27 @@ class Settlement:
             return False
         if group.queue.kind == "stream":
             self._ready.moved.append(group)
-        self.give_up(group.queue, (delivery.message, cause, delivery.attempt, delivery.position))
+        self.give_up(group.queue, (delivery, cause))
         self._ready.look(group)
         return True
 
     def give_up(self, queue: Queue, lost: Lost) -> None:
         """Count what a queue is done with without delivering it, and dead-letter it if asked to."""
-        message, cause, attempts, position = lost
+        delivery, cause = lost
         if queue.kind == "classic":
             self._metrics.drop(cause)
         address = queue.policy.dead_letter
-        if address and not would_cycle(message, queue.name, cause):
+        now_ms = self._clock.now_ms
+        if address and cause != DropCause.UNREADABLE and not would_cycle(delivery.message, queue.name, cause):
             self._metrics.dead_lettered += 1
-            now_ms = self._clock.now_ms
+            letter = dead_letter(delivery.message, address, queue.name, cause, delivery.attempt, now_ms)
             try:
-                self._publish(dead_letter(message, address, queue.name, cause, attempts, now_ms))
+                self._publish(letter)
             except GatewayError:
                 pass  # the dead-letter queue rejected it: publish has counted that
         # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
-        if queue.queue_id and position and queue.kind == "classic":
-            self._engine.settle(queue.queue_id, position, SETTLED_BY_DROP + cause)
+        if queue.queue_id and delivery.position and queue.kind == "classic":
+            self._engine.settle(queue.queue_id, (delivery.position,), SETTLED_BY_DROP + cause, now_ms)
 
     def give_up_lost(self, queue: Queue) -> None:
         """Give up what a queue found expired while it was handing out."""
@@ -130,20 +133,13 @@ class Settlement:
         for item in lost:
             self.give_up(queue, item)
 
-    def trimmed(self, queue: StreamQueue, positions: list[int]) -> None:
-        """Journal what a stream's retention has let go."""
-        if positions and queue.durable:
-            for position in positions:
-                self._engine.settle(queue.queue_id, position, _ACK)
-            self._engine.cursor(queue.queue_id, "", queue.first_offset)
-
     def journal_cursors(self) -> None:
         """Journal how far the groups of streams have come in this turn."""
         for group in self._ready.take_moved():
             queue = group.queue
             assert isinstance(queue, StreamQueue)
             if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
-                self._engine.cursor(queue.queue_id, group.name, queue.floor(group))
+                self._engine.cursor(queue.queue_id, group.name, queue.floor(group), self._clock.now_ms)
 
     def _park(self, delivery: Delivery, delay_ms: int) -> None:
         """Hold a delivery back; it counts as waiting until its time has come."""
@@ -161,6 +157,8 @@ class Settlement:
         """Give a delivery back to its queue, or give it up."""
         queue = delivery.queue
         self._metrics.redelivered += 1
+        if queue.queue_id and delivery.position and outcome is not Outcome.REJECT:
+            self._engine.returned(queue.queue_id, delivery.position, outcome, self._clock.now_ms)
         lost = queue.give_back(delivery, outcome)
         if lost is not None:
             if queue.kind == "stream":

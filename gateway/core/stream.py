@@ -3,16 +3,20 @@
 Offsets count from the stream's first message ever and never change. Retention (length,
 bytes, age) trims from the head; a group whose cursor falls off the head goes on at the new
 head. What a group gave back waits in its `redeliver` list, taken before the cursor.
+
+In memory is `recent`: the newest messages, for groups that keep up; all of them if the stream
+is not durable. Who is further behind is served from the engine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .delivery import Delivery, Group
+from .engine import Extent, StorageEngine, Stored
 from .message import Message
 from .policy import QueuePolicy
 from .queue import Lost, Queue
@@ -20,8 +24,7 @@ from .queue import Lost, Queue
 if TYPE_CHECKING:
     from .router import Binding
 
-#: A kept message: position (0: not logged), message (None: in the log), size, stored at.
-Kept = tuple[int, "Message | None", int, int]
+HEADS_LOADED = 100  # messages at the head that retention looks at together
 
 
 class StreamQueue(Queue):
@@ -29,20 +32,28 @@ class StreamQueue(Queue):
 
     kind = "stream"
 
-    __slots__ = ("_groups", "first_offset", "kept")
+    __slots__ = ("_groups", "_heads", "count", "first_offset", "recent", "retained")
 
     def __init__(
         self,
         name: str,
         queue_id: int,
         policy: QueuePolicy,
-        read: Callable[[int], Message],
+        engine: StorageEngine,
         auto_delete: bool = False,
     ) -> None:
-        super().__init__(name, queue_id, policy, read, auto_delete)
+        super().__init__(name, queue_id, policy, engine, auto_delete)
         self._groups: dict[str, Group] = {}
-        self.kept: deque[Kept] = deque()
+        self.recent: deque[Stored] = deque()
+        self._heads: deque[Stored] = deque()  # the oldest, as far as retention has looked
         self.first_offset = 0
+        self.count = 0
+
+    def set_policy(self, policy: QueuePolicy) -> None:
+        super().set_policy(policy)
+        self.retained = bool(policy.max_length or policy.max_bytes or policy.max_age_ms)
+
+    # -- groups -------------------------------------------------------------------------------
 
     def groups(self) -> list[Group]:
         return list(self._groups.values())
@@ -65,7 +76,9 @@ class StreamQueue(Queue):
 
     def offset_at(self, time_ms: int) -> int:
         """Return the offset of the first kept message stored at that time (Unix ms) or later."""
-        return self.first_offset + bisect_left(self.kept, time_ms, key=_stored_at)
+        if self.queue_id:
+            return self.engine.offset_at(self.queue_id, time_ms)
+        return self.first_offset + bisect_left(self.recent, time_ms, key=_stored_at)
 
     def floor(self, group: Group) -> int:
         """Return the offset below which the group has settled everything: what is journalled."""
@@ -82,33 +95,73 @@ class StreamQueue(Queue):
         return len(group.redeliver) + self.next_offset - max(group.cursor, self.first_offset)
 
     def length(self) -> int:
-        return len(self.kept)
+        return self.count
+
+    # -- in and out ---------------------------------------------------------------------------
 
     def put(self, message: Message, position: int, binding: Binding | None, now_ms: int) -> None:
-        keep = message if not position or len(self.kept) < self.memory_messages_max else None
-        self.kept.append((position, keep, len(message.body), now_ms))
+        size = len(message.body)
+        recent = self.recent
+        if not position or self.active:
+            recent.append(Stored(self.next_offset, position, message, size, 0, 0, now_ms))
+            if position and len(recent) > self.memory_messages_max:
+                recent.popleft()
+        elif recent:
+            recent.clear()  # it must reach up to the newest
         self.next_offset += 1
-        self.bytes_waiting += len(message.body)
+        self.count += 1
+        self.bytes_waiting += size
 
     def make_room(self, size: int) -> list[Lost]:
-        # Trimming is what retention promised, not a loss: the caller settles `trim`'s positions.
+        # Trimming is what retention promised, not a loss.
         return []
 
-    def trim(self, now_ms: int) -> list[int]:
-        """Apply retention; return the log positions that are kept no longer."""
+    def trim(self, now_ms: int) -> int:
+        """Apply retention; return how many messages are kept no longer."""
         policy = self.policy
-        positions: list[int] = []
-        kept = self.kept
-        while kept and (
-            (policy.max_length and len(kept) > policy.max_length)
-            or (policy.max_bytes and self.bytes_waiting > policy.max_bytes)
-            or (policy.max_age_ms and kept[0][3] + policy.max_age_ms <= now_ms)
-        ):
-            position, _, size, _ = kept.popleft()
-            self.first_offset += 1
-            self.bytes_waiting -= size
-            positions.append(position)
-        return positions
+        before = self.count
+        if policy.max_length and self.next_offset - self.first_offset == self.count > policy.max_length:
+            self._cut(self.next_offset - policy.max_length)  # all are there: no need to look
+        if not (policy.max_bytes or policy.max_age_ms or self.count > policy.max_length > 0):
+            return before - self.count
+        first, count, size = self.first_offset, self.count, self.bytes_waiting
+        while (head := self._head(first)) is not None:
+            old = policy.max_age_ms and head.stored_at_ms + policy.max_age_ms <= now_ms
+            many = policy.max_length and count > policy.max_length
+            if not old and not many and not (policy.max_bytes and size > policy.max_bytes):
+                break
+            count -= 1
+            size -= head.size
+            first = head.offset + 1
+        if first > self.first_offset:
+            self._cut(first)
+        return before - self.count
+
+    def _head(self, first: int) -> Stored | None:
+        """Return the oldest message from an offset on."""
+        heads = self._heads if self.queue_id else self.recent
+        while self.queue_id and heads and heads[0].offset < first:
+            heads.popleft()
+        if self.queue_id:
+            if not heads:
+                heads.extend(self.engine.at(self.queue_id, first, HEADS_LOADED))
+            return heads[0] if heads else None
+        index = first - self.first_offset
+        return heads[index] if index < len(heads) else None
+
+    def _cut(self, first: int) -> None:
+        """Let everything below an offset go."""
+        recent = self.recent
+        while recent and recent[0].offset < first:
+            gone = recent.popleft()
+            if not self.queue_id:
+                self.count -= 1
+                self.bytes_waiting -= gone.size
+        self.first_offset = first
+        if self.queue_id:
+            self.engine.trim(self.queue_id, first)
+            extent = self.engine.extent(self.queue_id)
+            self.count, self.bytes_waiting = extent.messages, extent.size
 
     def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
         batch: list[Delivery] = []
@@ -118,16 +171,25 @@ class StreamQueue(Queue):
                 batch.append(delivery)
         group.cursor = max(group.cursor, self.first_offset)
         while group.cursor < self.next_offset and len(batch) < count:
-            offset = group.cursor
-            group.cursor = offset + 1
-            message = self._at(offset)
-            if 0 < message.expires_at_ms <= now_ms:
-                continue  # still kept and browsable, but nobody wants it any more
-            group.forget(offset)  # after a seek back somebody may still hold it
-            group.parked.pop(offset, None)
-            position, _, size, _ = self.kept[offset - self.first_offset]
-            batch.append(Delivery(group, offset, position, message, size))
+            found = self._from(group.cursor, count - len(batch))
+            if not found:
+                group.cursor = self.next_offset
+            for offset, position, message, size, *_ in found:
+                group.cursor = offset + 1
+                if message is None or 0 < message.expires_at_ms <= now_ms:
+                    continue  # damaged, or still kept and browsable but nobody wants it any more
+                group.forget(offset)  # after a seek back somebody may still hold it
+                group.parked.pop(offset, None)
+                batch.append(Delivery(group, offset, position, message, size))
         return batch
+
+    def _from(self, offset: int, count: int) -> list[Stored]:
+        """Return the first messages from an offset on: some of them, at most `count`."""
+        recent = self.recent
+        if recent and offset >= recent[0].offset:
+            start = offset - recent[0].offset
+            return list(islice(recent, start, start + count))
+        return self.engine.at(self.queue_id, offset, count) if self.queue_id else []
 
     def put_back(self, delivery: Delivery) -> None:
         group, redeliver = delivery.group, delivery.group.redeliver
@@ -142,38 +204,40 @@ class StreamQueue(Queue):
             index += 1
         redeliver.insert(index, delivery)
 
-    def restore(self, position: int, size: int, attempts: int, tag: int, stored_at_ms: int) -> None:
-        self.kept.append((position, None, size, stored_at_ms))
-        self.next_offset += 1
-        self.bytes_waiting += size
-
-    def restore_base(self, first_offset: int) -> None:
-        """Set the offset of the oldest kept message; before any `restore`."""
-        assert not self.kept
-        self.first_offset = self.next_offset = first_offset
+    def restore(self, extent: Extent) -> None:
+        self.first_offset, self.next_offset = extent.first, extent.next
+        self.count, self.bytes_waiting = extent.messages, extent.size
 
     def sweep(self, now_ms: int) -> list[Lost]:
+        if self.queue_id and not self.active and self.recent:
+            self.recent.clear()
+        if self.retained:
+            self.trim(now_ms)
         return []
 
-    def clear(self) -> list[int]:
-        positions = [kept[0] for kept in self.kept]
+    def clear(self) -> int:
+        count = self.count
         self.first_offset = self.next_offset
-        self.kept.clear()
-        self.bytes_waiting = 0
+        self.recent.clear()
+        self._heads.clear()
+        self.count = self.bytes_waiting = 0
         for group in self._groups.values():
             group.redeliver.clear()
             group.cursor = self.next_offset
-        return positions
+        return count
 
     def forget_from(self, position: int) -> int:
-        count = 0
-        while self.kept and self.kept[-1][0] >= position:
-            self.bytes_waiting -= self.kept.pop()[2]
-            self.next_offset -= 1
-            count += 1
+        before = self.next_offset
+        while self.recent and self.recent[-1].position >= position:
+            self.recent.pop()
+        while self._heads and self._heads[-1].position >= position:
+            self._heads.pop()
+        extent = self.engine.extent(self.queue_id)
+        self.next_offset, self.count, self.bytes_waiting = extent.next, extent.messages, extent.size
+        self.first_offset = min(self.first_offset, extent.next)
         for group in self._groups.values():
             self._forget_beyond(group)
-        return count
+        return before - self.next_offset
 
     def _forget_beyond(self, group: Group) -> None:
         """Take from a group what it has of messages that do not exist any more: offsets come again."""
@@ -186,14 +250,16 @@ class StreamQueue(Queue):
         group.redeliver = [delivery for delivery in group.redeliver if delivery.offset < end]
 
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
-        first = self.clamp(start)
-        last = min(first + count, self.next_offset)
-        return [(offset, self._at(offset), 0) for offset in range(first, last)]
+        found: list[tuple[int, Message, int]] = []
+        at = self.clamp(start)
+        while len(found) < count and at < self.next_offset:
+            entries = self._from(at, count - len(found))
+            if not entries:
+                break
+            found += [(e.offset, e.message, 0) for e in entries if e.message is not None]
+            at = entries[-1].offset + 1
+        return found
 
-    def _at(self, offset: int) -> Message:
-        position, message, _, _ = self.kept[offset - self.first_offset]
-        return self.read(position) if message is None else message
 
-
-def _stored_at(kept: Kept) -> int:
-    return kept[3]
+def _stored_at(kept: Stored) -> int:
+    return kept.stored_at_ms

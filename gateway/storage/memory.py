@@ -9,50 +9,126 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.core.engine import Recovery, StorageEngine
+from gateway.core.engine import Extent, Recovery, StorageEngine, Stored
 from gateway.core.errors import NotFound
-from gateway.core.message import Message
+from gateway.core.message import Message, Origin
 from gateway.hookspecs import hookimpl
+
+from .block import Place
+from .index import QueueIndex
+
+
+class _Held:
+    __slots__ = ("message", "references", "stored_at_ms")
+
+    def __init__(self, message: Message, references: int, stored_at_ms: int) -> None:
+        self.message = message
+        self.references = references
+        self.stored_at_ms = stored_at_ms
+
+
+class _Messages:
+    """Implements `gateway.storage.block.Live`: what nobody refers to is gone."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, _Held] = {}
+
+    def add(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            self.held[position].references += 1
+
+    def release(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            held = self.held.get(position)
+            if held is not None:
+                held.references -= 1
+                if held.references <= 0:
+                    del self.held[position]
+
+    def span(self, first: int, last: int, change: int) -> bool:
+        return False
 
 
 class MemoryEngine:
     """Implements `gateway.core.engine.StorageEngine` with dictionaries."""
 
     def __init__(self) -> None:
-        self._messages: dict[int, tuple[Message, set[int]]] = {}
+        self._messages = _Messages()
+        self._index = QueueIndex(self._messages)
         self._keys: dict[str, bytes] = {}
         self._position = 0
 
     def open(self, notify: Callable[[], None]) -> Recovery:
-        return Recovery({}, {}, [])
+        return Recovery({}, [])
 
     def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
         self._position += 1
-        self._messages[self._position] = (message, set(queue_ids))
+        self._messages.held[self._position] = _Held(message, len(queue_ids), now_ms)
+        self._index.add(queue_ids, self._position, len(message.body))
         return self._position
 
-    def delivered(self, queue_id: int, position: int, tag: int) -> None:
-        pass
+    def delivered(
+        self,
+        queue_id: int,
+        positions: Sequence[int],
+        tags: Sequence[int],
+        consumer: Origin,
+        group: str,
+        now_ms: int,
+    ) -> None:
+        if not group:
+            self._index.delivered(queue_id, positions, tags)
 
-    def settle(self, queue_id: int, position: int, outcome: int) -> None:
-        held = self._messages.get(position)
-        if held is not None:
-            held[1].discard(queue_id)
-            if not held[1]:
-                del self._messages[position]
+    def settle(self, queue_id: int, positions: Sequence[int], outcome: int, now_ms: int) -> None:
+        self._index.settle(queue_id, positions)
 
-    def cursor(self, queue_id: int, group: str, offset: int) -> None:
-        pass
+    def returned(self, queue_id: int, position: int, outcome: int, now_ms: int) -> None:
+        self._index.returned(queue_id, (position,), outcome)
+
+    def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
+        self._index.cursors[(queue_id, group)] = offset
+
+    def trim(self, queue_id: int, offset: int) -> None:
+        first = self._index.of(queue_id).at(offset, 1)
+        before, offset = (first[0][1], first[0][0]) if first else (self._position + 1, offset)
+        self._index.trim(queue_id, before, offset, ())
+
+    def purge(self, queue_id: int, keep: Sequence[int]) -> None:
+        self._index.trim(queue_id, self._position + 1, -1, frozenset(keep))
 
     def drop_queue(self, queue_id: int) -> None:
-        for position in [p for p, (_, ids) in self._messages.items() if queue_id in ids]:
-            self.settle(queue_id, position, 0)
+        self._index.drop(queue_id)
 
     def read(self, position: int) -> Message:
-        held = self._messages.get(position)
+        held = self._messages.held.get(position)
         if held is None:
             raise NotFound(f"no message at position {position}")
-        return held[0]
+        return held.message
+
+    def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
+        return self._load(queue_id, self._index.of(queue_id).after(position, count))
+
+    def at(self, queue_id: int, offset: int, count: int) -> list[Stored]:
+        return self._load(queue_id, self._index.of(queue_id).at(offset, count))
+
+    def _load(self, queue_id: int, places: list[Place]) -> list[Stored]:
+        tried = self._index.of(queue_id).tried or {}
+        found = []
+        for offset, position, size in places:
+            held, attempt = self._messages.held[position], tried.get(position, 0)
+            tag = attempt & 0xFFFFFFFF
+            found.append(Stored(offset, position, held.message, size, attempt >> 32, tag, held.stored_at_ms))
+        return found
+
+    def extent(self, queue_id: int, after: int = 0) -> Extent:
+        return self._index.of(queue_id).extent(after)
+
+    def offset_at(self, queue_id: int, time_ms: int) -> int:
+        entries = self._index.of(queue_id)
+        for offset, position, _ in entries.after(0, entries.count):
+            if self._messages.held[position].stored_at_ms >= time_ms:
+                return offset
+        return entries.extent().next
 
     def put(self, key: str, value: bytes) -> None:
         self._position += 1
@@ -74,6 +150,10 @@ class MemoryEngine:
     def failed_from(self) -> int:
         raise AssertionError("memory does not fail to be written")
 
+    def forget_from(self, position: int) -> None:
+        """Undo what was appended at or after a position: for engines made of this one that do fail."""
+        self._index.forget_from(position)
+
     def position(self) -> int:
         return self._position
 
@@ -81,6 +161,9 @@ class MemoryEngine:
         call(True)
 
     def completed(self) -> None:
+        pass
+
+    def sweep(self, now_ms: int) -> None:
         pass
 
     def close(self) -> None:

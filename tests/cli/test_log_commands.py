@@ -33,9 +33,9 @@ def data(tmp_path: Path) -> Path:
         )
         for n in range(MESSAGES)
     ]
-    log.delivered(2, positions[0], 7)
-    log.settle(2, positions[0], 1)
-    log.cursor(3, "g", 5)
+    log.delivered(2, [positions[0]], [7], Origin("test", "", "client"), "", NOW_MS)
+    log.settle(2, [positions[0]], 1, NOW_MS)
+    log.cursor(3, "g", 5, NOW_MS)
     log.put("k", b"v")
     log.put("gone", b"\xff")
     log.delete("gone")

@@ -23,20 +23,21 @@ ENGINES: dict[str, Callable[[Path], StorageEngine]] = {
 }
 
 NOW_MS = 1_700_000_000_000
+ORIGIN = Origin("test", "user", "client", "peer:1")
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StorageEngine]:
     made = ENGINES[request.param](tmp_path)
     recovery = made.open(lambda: None)
-    assert recovery.entries == {}
+    assert recovery.cursors == {}
     assert recovery.remarks == []
     yield made
     made.close()
 
 
 def message(body: bytes = b"body", topic: str = "a/b", **fields: object) -> Message:
-    return Message(topic, body, 1, origin=Origin("test", "user", "client", "peer:1"), **fields)  # type: ignore[arg-type]
+    return Message(topic, body, 1, origin=ORIGIN, **fields)  # type: ignore[arg-type]
 
 
 def wait_durable(engine: StorageEngine, position: int) -> bool:
@@ -122,8 +123,11 @@ def test_keys_are_put_replaced_deleted_and_scanned_in_order(engine: StorageEngin
 
 
 def test_settling_what_is_unknown_is_fine(engine: StorageEngine) -> None:
-    engine.settle(7, 12345, 1)
-    engine.delivered(7, 12345, 1)
+    engine.settle(7, [12345], 1, NOW_MS)
+    engine.delivered(7, [12345], [1], ORIGIN, "", NOW_MS)
+    engine.returned(7, 12345, 2, NOW_MS)
+    engine.trim(7, 10)
+    engine.purge(7, [12345])
     engine.drop_queue(7)
     engine.flush()
 

@@ -296,6 +296,7 @@ def test_a_stream_comes_back_with_its_offsets_and_cursors(log: Place) -> None:
     ]
     assert [(group.name, group.cursor) for group in found.groups()] == [("g", 2)]
     restored.publish(Message("$queue/s", b"4"))
+    restored.dispatch()
     assert (found.first_offset, found.next_offset) == (2, 5)
 
 

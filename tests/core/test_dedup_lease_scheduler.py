@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.core import dedup as dedup_module
+from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
 from gateway.core.dedup import PREFIX, WINDOW_MS, Dedup
 from gateway.core.delivery import Delivery, Group
@@ -14,7 +15,6 @@ from gateway.core.errors import NotFound
 from gateway.core.lease import Leases
 from gateway.core.message import Message, Outcome
 from gateway.core.policy import QueuePolicy
-from gateway.core.queue import ClassicQueue
 from gateway.core.scheduler import SWEEP_MIN, Scheduler, Timer
 from gateway.storage.memory import MemoryEngine
 

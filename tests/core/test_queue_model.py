@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.broker import SWEEP_INTERVAL_MS, Broker
+from gateway.core.broker import Broker
+from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.errors import QueueFull
 from gateway.core.message import Message, Outcome
 from gateway.core.metrics import DropCause
 from gateway.core.policy import DROP_HEAD, REJECT, QueuePolicy
-from gateway.core.queue import ClassicQueue
 from gateway.core.router import Binding
+from gateway.core.sweeper import SWEEP_INTERVAL_MS
 from gateway.storage.memory import MemoryEngine
 
 START_MS = 1_700_000_000_000

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.broker import SWEEP_INTERVAL_MS, Broker
+from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.delivery import Consumer, Delivery
-from gateway.core.errors import Conflict
+from gateway.core.errors import Conflict, NotFound
 from gateway.core.message import Message, Outcome
 from gateway.core.policy import QueuePolicy
 from gateway.core.stream import StreamQueue
+from gateway.core.sweeper import SWEEP_INTERVAL_MS
 from gateway.storage.memory import MemoryEngine
 
 NOW_MS = 1_700_000_000_000
@@ -117,14 +118,21 @@ def test_readers_of_one_group_share_its_messages() -> None:
     assert all(held), "one reader took it all"
 
 
-def test_bodies_beyond_memory_are_read_from_the_log() -> None:
+def test_who_is_far_behind_is_served_from_the_log() -> None:
     stream = Stream()
-    stream.queue.memory_messages_max = 1
-    stream.publish(b"a", b"b", b"c")
-    assert [kept[1] is None for kept in stream.queue.kept] == [False, True, True]
-    reader = Reader(stream, "g")
-    reader.read()
-    assert [delivery.message.body for delivery in reader.held] == [b"a", b"b", b"c"]
+    stream.queue.memory_messages_max = 2
+    keeping_up = Reader(stream, "now")
+    bodies = [bytes([n]) for n in range(7)]
+    for body in bodies:
+        stream.publish(body)
+        keeping_up.read()
+    assert len(stream.queue.recent) == 2
+    late = Reader(stream, "late", window=3)
+    while got := _offsets(late.read()):
+        for offset in got:
+            late.settle(offset, Outcome.ACK)
+    for reader in (keeping_up, late):
+        assert [delivery.message.body for delivery in reader.held] == bodies
 
 
 def test_an_expired_message_is_kept_but_not_handed_out() -> None:
@@ -303,6 +311,7 @@ def test_length_and_bytes_trim_from_the_head(
     stream = Stream(durable, **policy)
     for body in (b"1", b"22", b"55555", b"4444"):
         stream.publish(body)
+    stream.broker.dispatch()
     assert stream.offsets() == kept
     assert (stream.queue.first_offset, stream.queue.next_offset) == (4 - len(kept), 4)
     assert stream.queue.bytes_waiting == sum(len(message.body) for _, message, _ in stream.queue.browse(0, 9))
@@ -322,10 +331,14 @@ def test_age_trims_without_anybody_publishing() -> None:
 
 def test_what_is_trimmed_leaves_the_engine() -> None:
     stream = Stream(max_length=1)
-    stream.publish(b"a", b"b")
     engine = stream.broker.engine
-    assert isinstance(engine, MemoryEngine)
-    assert [message.body for message, _ in engine._messages.values()] == [b"b"]
+    stream.publish(b"a")
+    position = engine.position()
+    stream.publish(b"b")
+    stream.broker.dispatch()
+    assert [entry.message.body for entry in engine.after(stream.queue.queue_id, 0, 9)] == [b"b"]
+    with pytest.raises(NotFound):
+        engine.read(position)
 
 
 def test_a_group_that_fell_off_the_head_goes_on_at_the_new_head() -> None:
@@ -362,6 +375,8 @@ def test_what_could_not_be_stored_is_handed_out_no_more(outcome: Outcome | None)
     assert _offsets(reader.read()) == [0, 1]
     if outcome is not None:
         reader.settle(1, outcome)
+    assert isinstance(stream.broker.engine, MemoryEngine)
+    stream.broker.engine.forget_from(position + 1)
     stream.broker.rollback(position + 1)
     stream.advance(10_000)
     assert reader.read() == []
@@ -381,6 +396,7 @@ def test_a_time_is_the_offset_of_what_was_stored_then_or_later() -> None:
     for _ in range(6):
         stream.publish(b"x", b"y")  # two at 0 s, two at 1 s, ... ; the last four are kept
         stream.advance(1000)
+        stream.broker.dispatch()
     assert (stream.queue.first_offset, stream.queue.next_offset) == (8, 12)
     times = {-1: 8, 0: 8, 3999: 8, 4000: 8, 4001: 10, 5000: 10, 5001: 12, 99_000: 12}
     assert {ms: stream.queue.offset_at(NOW_MS + ms) for ms in times} == times

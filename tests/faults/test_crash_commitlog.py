@@ -15,22 +15,22 @@ from pathlib import Path
 
 from gateway.core.message import Message, Origin
 from gateway.storage.commitlog import CommitLog
+from tests.storage.commitlog.logs import NOW_MS
+from tests.storage.commitlog.logs import waiting as unsettled
 
 ROUNDS = int(os.environ.get("GATEWAY_TEST_CRASHES", "12"))
 QUEUE = 2
 SEGMENT_BYTES = 20_000  # so that every round rolls
-
-NOW_MS = 1_700_000_000_000
 
 
 def work(directory: Path, seed: int) -> None:
     """Be the child: append and settle until killed, and tell what is durable."""
     chance = random.Random(seed)
     log = CommitLog(directory, segment_bytes=SEGMENT_BYTES)
-    recovery = log.open(lambda: None)
-    log._checkpoint_every = 50_000  # several a round
+    log.open(lambda: None)
+    log._checkpoints._every = 50_000  # several a round
     origin = Origin("test")
-    waiting = [entry.position for entry in recovery.entries.get(QUEUE, [])]
+    waiting = [entry.position for entry in unsettled(log, QUEUE)]
     number = 0
     while True:
         lines: list[str] = []
@@ -44,7 +44,7 @@ def work(directory: Path, seed: int) -> None:
             if len(waiting) > 50:
                 position = waiting.pop(chance.randrange(len(waiting)))
                 print(f"settling {position}", flush=True)
-                log.settle(QUEUE, position, 1)
+                log.settle(QUEUE, [position], 1, NOW_MS)
                 lines.append(f"settled {position}")
         log.put("seed", b"%d" % seed)
         lines.append(f"key {seed}")
@@ -114,7 +114,7 @@ def test_what_was_durable_survives_kill_minus_nine(tmp_path: Path) -> None:
         ledger.read(run_and_kill(tmp_path, seed, chance.uniform(0.01, 0.4)))
         log = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES)
         recovery = log.open(lambda: None)
-        found = {e.position: log.read(e.position).body for e in recovery.entries.get(QUEUE, [])}
+        found = {e.position: e.message.body for e in unsettled(log, QUEUE) if e.message is not None}
         context = f"seed {seed}, first {first_seed}, remarks {recovery.remarks}"
         ledger.check(log, found, context)
         assert not any("lost" in remark or "skipped" in remark for remark in recovery.remarks), context

@@ -82,6 +82,7 @@ class SlowEngine(MemoryEngine):
             self.written = self.position()
             return
         self.lost_from = self.written + 1
+        self.forget_from(self.lost_from)
         self.written = self.position()
         lost, self.waiting = [w for w in self.waiting if w[0] >= self.lost_from], []
         for _, call in lost:

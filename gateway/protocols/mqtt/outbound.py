@@ -152,11 +152,10 @@ class Outbound:
             if len(inflight) >= receive_max:  # [MQTT-3.3.4-9]
                 self._held.append(delivery)
                 continue
-            binding, message = delivery.binding, delivery.stored
+            binding, message = delivery.binding, delivery.message
             if (
                 plain
                 and binding is not None
-                and message is not None
                 and delivery.attempt == 1
                 and message.qos == 1
                 and not binding.ids

@@ -15,22 +15,30 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from gateway.core.engine import Recovery
+from gateway.core.engine import Extent, Recovery, Stored
 from gateway.core.errors import NotFound, NotStored, StorageError
-from gateway.core.message import Message
+from gateway.core.message import Message, Origin
+from gateway.storage.block import Place
+from gateway.storage.entries import Entries
+from gateway.storage.index import QueueIndex
 
-from . import checkpoint, record
-from .checkpoint import State
+from . import record
+from .checkpoints import Checkpoints
 from .files import Files
-from .index import QueueIndex
+from .journal import Journal
+from .reader import Reader
 from .record import HEADER, HEADER_BYTES
 from .recovery import recover
 from .segment import SEGMENT_HEADER_BYTES, Damage, Segment
+from .segments import Segments
+from .space import Space
 from .sync import Syncer
 
 SEGMENT_BYTES: Final = 64 << 20  # half a second of the fastest writer; small enough to free soon
-CHECKPOINT_BYTES: Final = 64 << 20  # how much log a restart reads at most, a second's worth
 FIRST_POSITION: Final = 1  # positions are positive
+KEPT_MS: Final = 3_600_000  # what is settled can be asked about for an hour
+KEPT_BYTES_MAX: Final = 4 << 30  # or as much as fits in this
+LOAD_BYTES: Final = 1 << 20  # bodies that one look into a queue brings into memory
 
 Callback = Callable[[bool], None]
 
@@ -41,34 +49,39 @@ class CommitLog:
     """Implements `gateway.core.engine.StorageEngine` on files below one directory."""
 
     def __init__(
-        self, directory: Path, segment_bytes: int = SEGMENT_BYTES, files: Files | None = None
+        self,
+        directory: Path,
+        segment_bytes: int = SEGMENT_BYTES,
+        files: Files | None = None,
+        kept_ms: int = KEPT_MS,
+        kept_bytes_max: int = KEPT_BYTES_MAX,
     ) -> None:
         self._directory = directory
         self._log_directory = directory / "log"
         self._index_directory = directory / "index"
         self._segment_bytes = segment_bytes
         self._files = files or Files()
+        self._kept = (kept_ms, kept_bytes_max)
         self._lock = -1
-        self._segments: list[Segment] = []
-        self._index = QueueIndex()
-        self._keys: dict[str, bytes] = {}
         self._end = FIRST_POSITION + SEGMENT_HEADER_BYTES  # where the next record goes
         self._written = 0  # up to where the log has been written
         self._batch: list[bytes] = []
         self._pending: dict[int, Message] = {}  # of the batch, by position
-        self._next: Segment | None = None  # the batch begins this segment
-        self._settles: dict[tuple[int, int], list[int]] = {}  # (queue, outcome) -> positions
-        self._deliveries: dict[int, tuple[list[int], list[int]]] = {}  # queue -> positions, tags
         self._carried: list[bytes] = []  # payloads of the batch that outlive its failure
+        self._now_ms = 0
         self._mark = b""  # before every record
         self._failed_from = 0
         self._waiting: deque[tuple[int, Callback]] = deque()
         self._error: NotStored | None = None  # a failure in the middle of a turn
         self._failures = 0  # failed syncs known so far
         self._unsynced: Segment | None = None  # the last segment whose sync failed
-        self._checkpoint_written = False  # by the thread; segments may be free now
-        self._checkpointed = 0
-        self._checkpoint_every = CHECKPOINT_BYTES
+        self._reader = Reader(self._files)
+        self._segments = Segments()
+        self._index = QueueIndex(self._segments)
+        self._keys: dict[str, bytes] = {}
+        self._journal = Journal(self._index)
+        self._checkpoints: Checkpoints
+        self._space: Space
         self._syncer: Syncer
         self._notify: Callable[[], None]
 
@@ -84,16 +97,26 @@ class CommitLog:
         except StorageError:
             self._unlock()
             raise
-        self._index, self._keys = found.state.index, found.state.keys
-        self._mark, self._segments = found.state.mark, found.segments
-        self._end = found.state.position
-        if not self._segments or self._end > self._tail_end():
+        state = found.state
+        self._index, self._keys, self._mark, self._segments = (
+            state.index,
+            state.keys,
+            state.mark,
+            found.segments,
+        )
+        self._journal = Journal(self._index)
+        self._end = state.position
+        if not len(self._segments) or self._end > self._tail_end():
             # New, or cut off before the checkpoint: a position is never used for another record.
             self._begin_segment(max(FIRST_POSITION, self._end), self._segment_bytes)
-        self._written = self._checkpointed = self._end
+        self._written = self._end
         self._notify = notify
         self._syncer = Syncer(notify, self._end)
-        return Recovery(self._index.entries(), dict(self._index.cursors), found.remarks)
+        self._space = Space(self._segments, self._index, self._add, *self._kept)
+        self._checkpoints = Checkpoints(
+            self._files, self._index_directory, state, self._segments, found.blocks, self._syncer, self._end
+        )
+        return Recovery(dict(self._index.cursors), found.remarks)
 
     def _make_directories(self) -> None:
         """Make what is missing, durably, and lock it. Raise StorageError."""
@@ -126,9 +149,10 @@ class CommitLog:
         self.completed()
         if not self._syncer.lost(self._written - 1):
             try:
-                self._checkpoint()
+                self._checkpoints.take_now(self._written)
             except OSError as error:
                 log.warning("no checkpoint at the end, so the next start reads more log: %s", error)
+        self._checkpoints.blocks.close()
         for segment in self._segments:
             segment.close()
         self._unlock()
@@ -142,18 +166,14 @@ class CommitLog:
         batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
         batch.append(payload)
         self._pending[position] = message
-        facts = (len(message.body), 0, 0, now_ms)
-        queues = self._index.queues
-        for queue_id in queue_ids:
-            queue = queues.get(queue_id)
-            if queue is None:
-                queue = queues[queue_id] = {}
-            queue[position] = facts
+        self._now_ms = now_ms
+        self._segments.tail.live += len(queue_ids)
+        self._index.add(queue_ids, position, len(message.body))
         return position
 
     def _place(self, size: int) -> int:
         """Return where a record of that size goes; begin a new segment if it does not fit."""
-        tail = self._next or self._segments[-1]
+        tail = self._segments.tail
         if self._end - tail.base + size > tail.room and self._end - tail.base > SEGMENT_HEADER_BYTES:
             self._roll(size)
         position = self._end
@@ -174,62 +194,116 @@ class CommitLog:
 
     def _begin_segment(self, base: int, room: int) -> None:
         """Have the next write make a segment; the old one is left as it is."""
-        self._next = Segment(self._files, self._log_directory, base, room, self._mark)
+        self._segments.next = Segment(self._files, self._log_directory, base, room, self._mark)
         self._end = base + SEGMENT_HEADER_BYTES
 
     def _tail_end(self) -> int:
         """Return where the next write goes."""
-        tail = self._next or self._segments[-1]
+        tail = self._segments.tail
         return tail.base + tail.end
 
-    def delivered(self, queue_id: int, position: int, tag: int) -> None:
-        entry = self._deliveries.get(queue_id)
-        if entry is None:
-            entry = self._deliveries[queue_id] = ([], [])
-        entry[0].append(position)
-        entry[1].append(tag)
+    # -- journal --------------------------------------------------------------------------------
 
-    def settle(self, queue_id: int, position: int, outcome: int) -> None:
-        positions = self._settles.get((queue_id, outcome))
-        if positions is None:
-            positions = self._settles[(queue_id, outcome)] = []
-        positions.append(position)
+    def delivered(
+        self,
+        queue_id: int,
+        positions: Sequence[int],
+        tags: Sequence[int],
+        consumer: Origin,
+        group: str,
+        now_ms: int,
+    ) -> None:
+        self._journal.delivered(record.Delivered(queue_id, consumer, group, now_ms, positions, tags))
 
-    def cursor(self, queue_id: int, group: str, offset: int) -> None:
-        self._index.cursors[(queue_id, group)] = offset
-        self._add(record.encode_cursor(queue_id, group, offset))
+    def settle(self, queue_id: int, positions: Sequence[int], outcome: int, now_ms: int) -> None:
+        self._journal.settle(record.SETTLE, queue_id, outcome, now_ms, positions)
+
+    def returned(self, queue_id: int, position: int, outcome: int, now_ms: int) -> None:
+        self._journal.settle(record.RETURNED, queue_id, outcome, now_ms, (position,))
+
+    def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
+        self._journal.cursor(queue_id, group, offset, now_ms)
+
+    def trim(self, queue_id: int, offset: int) -> None:
+        first = self._entries(queue_id).at(offset, 1)
+        self._trim(queue_id, first[0][1] if first else self._end, first[0][0] if first else offset, ())
+
+    def purge(self, queue_id: int, keep: Sequence[int]) -> None:
+        self._trim(queue_id, self._end, -1, keep)
+
+    def _trim(self, queue_id: int, before: int, offset: int, keep: Sequence[int]) -> None:
+        if self._journal:
+            self._journal.pack(self._add)  # what came first must be first in the log
+        self._index.trim(queue_id, before, offset, frozenset(keep))
+        self._add(record.encode_trim(queue_id, before, offset, keep))
 
     def drop_queue(self, queue_id: int) -> None:
+        self._journal.drop(queue_id)
         self._index.drop(queue_id)
-        self._deliveries.pop(queue_id, None)
-        for key in [key for key in self._settles if key[0] == queue_id]:
-            del self._settles[key]
         self._add(record.encode_drop_queue(queue_id))
+
+    # -- looking --------------------------------------------------------------------------------
 
     def read(self, position: int) -> Message:
         pending = self._pending.get(position)
         if pending is not None:
             return pending
-        segment = self._segment_of(position)
         try:
-            payload = segment.read(position)
+            payload = self._segments.payload(position)
         except (Damage, OSError) as error:
             raise NotFound(f"no message at position {position}: {error}") from error
         if payload[0] != record.MESSAGE:
             raise NotFound(f"no message at position {position}")
         return record.decode_message(payload)
 
-    def _segment_of(self, position: int) -> Segment:
-        low, high = 0, len(self._segments)
+    def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
+        return self._load(queue_id, self._entries(queue_id).after(position, count))
+
+    def at(self, queue_id: int, offset: int, count: int) -> list[Stored]:
+        return self._load(queue_id, self._entries(queue_id).at(offset, count))
+
+    def _entries(self, queue_id: int) -> Entries:
+        """Return a queue's entries, with all of this turn's journal applied."""
+        if self._journal:
+            self._journal.pack(self._add)
+        return self._index.of(queue_id)
+
+    def _load(self, queue_id: int, places: list[Place]) -> list[Stored]:
+        tried = self._index.of(queue_id).tried or {}
+        pending, segments, reader = self._pending, self._segments, self._reader
+        found: list[Stored] = []
+        left = LOAD_BYTES
+        for offset, position, size in places:
+            message = pending.get(position)
+            stored_at_ms = self._now_ms
+            if message is None:
+                try:
+                    payload = segments.payload(position, reader)
+                    message, stored_at_ms = record.decode_message(payload), record.stored_at_ms(payload)
+                except (Damage, OSError) as error:
+                    log.error("a waiting message cannot be read and is given up: %s", error)
+            attempt = tried.get(position, 0)
+            tag = attempt & 0xFFFFFFFF
+            found.append(Stored(offset, position, message, size, attempt >> 32, tag, stored_at_ms))
+            left -= size
+            if left < 0:
+                break
+        return found
+
+    def extent(self, queue_id: int, after: int = 0) -> Extent:
+        return self._entries(queue_id).extent(after)
+
+    def offset_at(self, queue_id: int, time_ms: int) -> int:
+        entries = self._entries(queue_id)
+        low, high = entries.extent()[:2]
         while low < high:
             middle = (low + high) // 2
-            if self._segments[middle].base <= position:
-                low = middle + 1
+            found = self._load(queue_id, entries.at(middle, 1))
+            if found and found[0].stored_at_ms < time_ms:
+                low = found[0].offset + 1
             else:
                 high = middle
-        if low == 0:
-            raise NotFound(f"no message at position {position}")
-        return self._segments[low - 1]
+        return low
 
     # -- keys -------------------------------------------------------------------------------------
 
@@ -247,10 +321,11 @@ class CommitLog:
     def scan(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         return iter(sorted((k, v) for k, v in self._keys.items() if k.startswith(prefix)))
 
-    def _add(self, payload: bytes) -> None:
-        """Add a record that must not be lost should this batch fail."""
-        self._place(HEADER_BYTES + len(payload))
+    def _add(self, payload: bytes) -> int:
+        """Add a record that must not be lost should this batch fail; return its position."""
+        position = self._place(HEADER_BYTES + len(payload))
         self._keep(payload)
+        return position
 
     def _keep(self, payload: bytes) -> None:
         self._batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
@@ -260,8 +335,8 @@ class CommitLog:
     # -- writing ----------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        if self._deliveries or self._settles:
-            self._pack_journal()
+        if self._journal:
+            self._journal.pack(self._add)
         if self._unsynced is not None:
             self._abandon(self._unsynced)
         if self._error is not None:
@@ -270,34 +345,24 @@ class CommitLog:
             raise error
         if self._batch:
             self._write_out()
-            if self._written - self._checkpointed > self._checkpoint_every:
-                self._checkpoint_soon()
-
-    def _pack_journal(self) -> None:
-        """Turn the collected journal entries into records; deliveries before what settled them."""
-        deliveries, self._deliveries = self._deliveries, {}
-        for queue_id, (positions, tags) in deliveries.items():
-            self._index.delivered(queue_id, positions, tags)
-            self._add(record.encode_delivered(queue_id, positions, tags))
-        settles, self._settles = self._settles, {}
-        for (queue_id, outcome), positions in settles.items():
-            self._index.settle(queue_id, positions)
-            self._add(record.encode_settle(queue_id, outcome, positions))
+            self._checkpoints.written(self._written)
 
     def _write_out(self) -> None:
         batch, self._batch = self._batch, []
+        segments = self._segments
         try:
-            if self._next is not None:
-                self._next.create()
-                self._segments.append(self._next)
-                self._next = None
-            self._segments[-1].write(b"".join(batch))
+            if segments.next is not None:
+                segments.next.create()
+                if len(segments):
+                    segments.last.closed_ms = self._now_ms
+                segments.created()
+            segments.last.write(b"".join(batch))
         except OSError as error:
             self._fail(error)
         self._written = self._end
         self._pending.clear()
         self._carried.clear()
-        self._syncer.wrote(self._segments[-1], self._written, bool(self._waiting))
+        self._syncer.wrote(segments.last, self._written, bool(self._waiting))
 
     def _fail(self, error: OSError) -> None:
         self._failed_from = self._tail_end()
@@ -307,10 +372,11 @@ class CommitLog:
     def _forget_batch(self, first: int) -> None:
         """Forget the batch's messages, keep its journal and keys for the next one, tell who waits."""
         self._index.forget_from(first)
+        self._segments.forget_moved(first)
         self._pending.clear()
         self._batch = []
         self._end = self._tail_end()
-        if self._next is None and self._segments[-1].spoilt:
+        if self._segments.next is None and self._segments.last.spoilt:
             self._begin_segment(self._end, self._segment_bytes)
         # A negative position: it will not be durable, and is said so in its turn. What was written before
         # the failure will be, even if the rest of its turn was to begin a new segment.
@@ -318,6 +384,8 @@ class CommitLog:
         self._waiting = deque((p, call) if p < written else (-1, call) for p, call in self._waiting)
         carried, self._carried = self._carried, []
         for payload in carried:
+            if payload[0] == record.MOVED:
+                continue  # it is where it was
             kept = record.without_positions_from(payload, first)
             if kept:
                 # Without rolling, which would write to the disk that has just refused.
@@ -328,7 +396,7 @@ class CommitLog:
     def _abandon(self, segment: Segment) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
         self._unsynced = None
-        if self._next is not None or self._segments[-1] is not segment:
+        if self._segments.next is not None or self._segments.last is not segment:
             return  # that has come about by itself
         if self._batch and self._error is None:  # its positions are in the old segment
             self._failed_from = self._tail_end()
@@ -339,8 +407,8 @@ class CommitLog:
         return self._failed_from
 
     def position(self) -> int:
-        if self._deliveries or self._settles:
-            self._pack_journal()  # they too get positions now, so that they can be waited for
+        if self._journal:
+            self._journal.pack(self._add)  # they too get positions now, so that they can be waited for
         return self._end - 1
 
     # -- durability -------------------------------------------------------------------------------
@@ -365,58 +433,9 @@ class CommitLog:
             log.error("the log could not be synced, publishers are told so: %s", failure.reason)
         if self._unsynced is not None and not self._batch:
             self._abandon(self._unsynced)  # now, so that no turn is lost by it
-        if self._checkpoint_written:
-            self._checkpoint_written = False
-            self._free()
+        self._checkpoints.completed(self._space, self._now_ms)
 
-    # -- checkpoints --------------------------------------------------------------------------------
-
-    def _state(self) -> State:
-        closed = self._segments[:-1] if self._next is None else self._segments
-        ends = {segment.base: segment.end for segment in closed}
-        return State(self._index, self._keys, self._mark, self._written, ends)
-
-    def _checkpoint_soon(self) -> None:
-        """Take the state now, have the thread write it."""
-        content, position = checkpoint.encode(self._state()), self._written
-        self._checkpointed = position
-        # In proportion to its size: a checkpoint of a long backlog is not worth writing often.
-        self._checkpoint_every = max(CHECKPOINT_BYTES, 16 * len(content))
-
-        def write() -> None:
-            try:
-                checkpoint.write(self._files, self._index_directory, content, position)
-            except OSError as error:
-                log.warning("no checkpoint written, the next one is due after as much log: %s", error)
-                return
-            self._checkpoint_written = True
-            self._notify()
-
-        self._syncer.after_next(write)
-
-    def _checkpoint(self) -> None:
-        """Write a checkpoint now: at the end. Raise OSError."""
-        checkpoint.write(self._files, self._index_directory, checkpoint.encode(self._state()), self._written)
-        self._free()
-
-    def _free(self) -> None:
-        """Delete segments without live entries, but for the one that is written to."""
-        if len(self._segments) < 2:
-            return
-        used = self._index.used([segment.base for segment in self._segments])
-        oldest = self._oldest_checkpoint()
-        kept = []
-        for segment in self._segments:
-            last = segment is self._segments[-1]
-            if last or segment.base in used or segment.base + segment.end > oldest:
-                kept.append(segment)
-                continue
-            try:
-                segment.delete()
-            except OSError as error:
-                log.warning("%s cannot be deleted: %s", segment.path, error)
-        self._segments = kept
-
-    def _oldest_checkpoint(self) -> int:
-        """Return the position of the oldest checkpoint kept: recovery may have to begin there."""
-        return min((int(path.stem) for path in checkpoint.paths(self._index_directory)), default=0)
+    def sweep(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+        self._space.free(self._checkpoints.oldest, now_ms)
+        self._space.step(now_ms)

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.core.errors import StorageError
-from gateway.core.message import PROPERTY_NAMES
+from gateway.core.message import PROPERTY_NAMES, Origin
+from gateway.storage.index import QueueIndex
 
 from . import checkpoint, record
+from .checkpoint import State
 from .files import Files
 from .segment import SEGMENT_HEADER_BYTES, Segment, segment_paths
+from .segments import Segments
 
 KIND_NAMES: Final = {
     record.MESSAGE: "message",
@@ -27,6 +30,9 @@ KIND_NAMES: Final = {
     record.DROP_QUEUE: "drop queue",
     record.PUT: "put",
     record.DELETE: "delete",
+    record.TRIM: "trim",
+    record.RETURNED: "returned",
+    record.MOVED: "moved",
 }
 
 
@@ -64,14 +70,19 @@ def walk(directory: Path) -> Iterator[Entry | Hole]:
     if not log_directory.is_dir():
         raise StorageError(f"{directory}: there is no log here")
     try:
-        state, remarks = checkpoint.load(index_directory) if index_directory.is_dir() else (None, [])
+        state, remarks = _blank(), list[str]()
+        if index_directory.is_dir():
+            state, remarks = checkpoint.load(index_directory, _blank)
         for remark in remarks:
             path, _, what = remark.partition(": ")
             yield Hole(Path(path), 0, 0, what)
-        closed = state.closed if state is not None else {}
-        yield from _segments(log_directory, closed, state.mark if state is not None else b"")
+        yield from _segments(log_directory, state.closed, state.mark)
     except OSError as error:
         raise StorageError(f"{error.filename or directory}: {error.strerror}") from error
+
+
+def _blank() -> State:
+    return State(QueueIndex(Segments()))
 
 
 def _segments(directory: Path, closed: dict[int, int], mark: bytes) -> Iterator[Entry | Hole]:
@@ -129,15 +140,14 @@ def _message(payload: bytes) -> dict[str, Any]:
         "stored_at_ms": stored_at_ms,
         "published_at_ms": message.timestamp_ms,
         "expires_at_ms": message.expires_at_ms or None,
-        "origin": {
-            "protocol": origin.protocol,
-            "principal": origin.principal,
-            "client_id": origin.client_id,
-            "peer": origin.peer,
-        },
+        "origin": _origin(origin),
         "properties": _properties(message.properties),
     }
     return shown | _text("body", message.body)
+
+
+def _origin(origin: Origin) -> dict[str, str]:
+    return {name: getattr(origin, name) for name in ("protocol", "principal", "client_id", "peer")}
 
 
 def _properties(properties: Any) -> dict[str, Any]:
@@ -174,18 +184,40 @@ def _text(name: str, value: bytes) -> dict[str, str]:
 
 
 def _settle(payload: bytes) -> dict[str, Any]:
-    queue, outcome, positions = record.decode_settle(payload)
-    return {"queue": queue, "outcome": outcome, "positions": list(positions)}
+    queue, outcome, now_ms, positions = record.decode_settle(payload)
+    return {"queue": queue, "outcome": outcome, "time_ms": now_ms, "positions": list(positions)}
 
 
 def _delivered(payload: bytes) -> dict[str, Any]:
-    queue, positions, tags = record.decode_delivered(payload)
-    return {"queue": queue, "positions": list(positions), "tags": list(tags)}
+    entry = record.decode_delivered(payload)
+    return {
+        "queue": entry.queue_id,
+        "consumer": _origin(entry.consumer),
+        "group": entry.group,
+        "time_ms": entry.now_ms,
+        "positions": list(entry.positions),
+        "tags": list(entry.tags),
+    }
 
 
 def _cursor(payload: bytes) -> dict[str, Any]:
-    queue, group, offset = record.decode_cursor(payload)
-    return {"queue": queue, "group": group, "offset": offset}
+    queue, group, offset, now_ms = record.decode_cursor(payload)
+    return {"queue": queue, "group": group, "offset": offset, "time_ms": now_ms}
+
+
+def _trim(payload: bytes) -> dict[str, Any]:
+    queue, before, offset, keep = record.decode_trim(payload)
+    return {
+        "queue": queue,
+        "before": before,
+        "first_offset": None if offset < 0 else offset,
+        "kept": list(keep),
+    }
+
+
+def _moved(payload: bytes) -> dict[str, Any]:
+    position, message = record.decode_moved(payload)
+    return {"original": position} | _message(message)
 
 
 def _drop(payload: bytes) -> dict[str, Any]:
@@ -209,4 +241,7 @@ _DESCRIBE: Final[dict[int, Callable[[bytes], dict[str, Any]]]] = {
     record.DROP_QUEUE: _drop,
     record.PUT: _put,
     record.DELETE: _delete,
+    record.TRIM: _trim,
+    record.RETURNED: _settle,
+    record.MOVED: _moved,
 }

@@ -45,6 +45,10 @@ class Files:
         """Delete a file; one that does not exist is fine."""
         path.unlink(missing_ok=True)
 
+    def modified_ms(self, path: Path) -> int:
+        """Return when a file was last written to (Unix ms)."""
+        return path.stat().st_mtime_ns // 1_000_000
+
     def sync_directory(self, path: Path) -> None:
         """Make created, renamed and removed names durable."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

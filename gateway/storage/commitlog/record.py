@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from struct import Struct
 from sys import byteorder
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -31,14 +31,22 @@ CURSOR: Final = 4
 DROP_QUEUE: Final = 5
 PUT: Final = 6
 DELETE: Final = 7
-KINDS: Final = frozenset((MESSAGE, SETTLE, DELIVERED, CURSOR, DROP_QUEUE, PUT, DELETE))
+TRIM: Final = 8
+RETURNED: Final = 9
+MOVED: Final = 10
+KINDS: Final = frozenset(range(MESSAGE, MOVED + 1))
 
 #: kind, flags (qos in bits 0-1, retain bit 2), queues, times in ms: stored, published, expires;
 #: lengths of topic, origin, properties
 _MESSAGE: Final = Struct("<BBIqqqHHI")
-_SETTLE: Final = Struct("<BIBI")  # kind, queue, outcome, count; then positions u64
-_DELIVERED: Final = Struct("<BII")  # kind, queue, count; then positions u64, then tags u32
-_CURSOR: Final = Struct("<BIQ")  # kind, queue, offset; then the group's name
+_STORED_AT: Final = Struct("<q")
+_STORED_AT_OFFSET: Final = 6
+_SETTLE: Final = Struct("<BIBqI")  # kind, queue, outcome, time (ms), count; then positions u64
+#: kind, queue, time (ms), length of consumer, length of group, count; then these, positions u64, tags u32
+_DELIVERED: Final = Struct("<BIqHHI")
+_CURSOR: Final = Struct("<BIQq")  # kind, queue, offset, time (ms); then the group's name
+_TRIM: Final = Struct("<BIQqI")  # kind, queue, before, offset, count; then the positions kept, u64
+_MOVED: Final = Struct("<BQ")  # kind, position; then the message record's payload
 _DROP: Final = Struct("<BI")  # kind, queue
 _PUT: Final = Struct("<BI")  # kind, key length; then key, value
 
@@ -140,12 +148,18 @@ def decode_message(payload: bytes) -> Message:
     )
 
 
+def stored_at_ms(payload: bytes) -> int:
+    """Return when a message was stored (Unix ms)."""
+    found: int = _STORED_AT.unpack_from(payload, _STORED_AT_OFFSET)[0]
+    return found
+
+
 def message_facts(payload: bytes) -> tuple[tuple[int, ...], int, int]:
     """Return (queue ids, size of the body, stored at, ms) without decoding the rest: for recovery."""
-    _, _, count, stored_at_ms, _, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
+    _, _, count, stored_at, _, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
     ids = Struct(f"<{count}I").unpack_from(payload, _MESSAGE.size)
     size = len(payload) - _MESSAGE.size - 4 * count - topic - origin - properties
-    return ids, size, stored_at_ms
+    return ids, size, stored_at
 
 
 _ENCODED_PROPERTIES: Final = (*PROPERTY_NAMES, "native", "native_format")
@@ -189,39 +203,82 @@ def decode_properties(data: bytes) -> Properties:
     return properties
 
 
-def encode_settle(queue_id: int, outcome: int, positions: Sequence[int]) -> bytes:
-    """A queue is done with these messages."""
-    return _SETTLE.pack(SETTLE, queue_id, outcome, len(positions)) + column("Q", positions)
+def encode_settle(kind: int, queue_id: int, outcome: int, now_ms: int, positions: Sequence[int]) -> bytes:
+    """A queue is done with these messages (SETTLE), or has them back (RETURNED)."""
+    return _SETTLE.pack(kind, queue_id, outcome, now_ms, len(positions)) + column("Q", positions)
 
 
-def decode_settle(payload: bytes) -> tuple[int, int, tuple[int, ...]]:
-    """Return (queue, outcome, positions)."""
-    _, queue_id, outcome, count = _SETTLE.unpack_from(payload)
-    return queue_id, outcome, Struct(f"<{count}Q").unpack_from(payload, _SETTLE.size)
+def decode_settle(payload: bytes) -> tuple[int, int, int, array[int]]:
+    """Return (queue, outcome, time, positions)."""
+    _, queue_id, outcome, now_ms, _ = _SETTLE.unpack_from(payload)
+    return queue_id, outcome, now_ms, read_column("Q", payload[_SETTLE.size :])
 
 
-def encode_delivered(queue_id: int, positions: Sequence[int], tags: Sequence[int]) -> bytes:
-    """A queue has handed these messages out, once more."""
-    head = _DELIVERED.pack(DELIVERED, queue_id, len(positions))
-    return b"".join((head, column("Q", positions), column("I", tags)))
+def encode_delivered(
+    queue_id: int, consumer: Origin, group: str, now_ms: int, positions: Sequence[int], tags: Sequence[int]
+) -> bytes:
+    """A queue has handed these messages to a consumer, once more."""
+    who = _origins.get(consumer)
+    if who is None:
+        who = _remember(_origins, consumer, _encode_origin(consumer))
+    name = group.encode()
+    head = _DELIVERED.pack(DELIVERED, queue_id, now_ms, len(who), len(name), len(positions))
+    return b"".join((head, who, name, column("Q", positions), column("I", tags)))
 
 
-def decode_delivered(payload: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    """Return (queue, positions, tags)."""
-    _, queue_id, count = _DELIVERED.unpack_from(payload)
-    positions = Struct(f"<{count}Q").unpack_from(payload, _DELIVERED.size)
-    return queue_id, positions, Struct(f"<{count}I").unpack_from(payload, _DELIVERED.size + 8 * count)
+class Delivered(NamedTuple):
+    """What a DELIVERED record says."""
+
+    queue_id: int
+    consumer: Origin
+    group: str  # of a stream
+    now_ms: int
+    positions: Sequence[int]
+    tags: Sequence[int]
 
 
-def encode_cursor(queue_id: int, group: str, offset: int) -> bytes:
+def decode_delivered(payload: bytes) -> Delivered:
+    """Return what is in it."""
+    _, queue_id, now_ms, who, group, count = _DELIVERED.unpack_from(payload)
+    group_at = _DELIVERED.size + who
+    at = group_at + group
+    consumer = _decode_origin(payload[_DELIVERED.size : group_at])
+    positions = read_column("Q", payload[at : at + 8 * count])
+    tags = read_column("I", payload[at + 8 * count :])
+    return Delivered(queue_id, consumer, payload[group_at:at].decode(), now_ms, positions, tags)
+
+
+def encode_cursor(queue_id: int, group: str, offset: int, now_ms: int) -> bytes:
     """A group has settled everything below an offset."""
-    return _CURSOR.pack(CURSOR, queue_id, offset) + group.encode()
+    return _CURSOR.pack(CURSOR, queue_id, offset, now_ms) + group.encode()
 
 
-def decode_cursor(payload: bytes) -> tuple[int, str, int]:
-    """Return (queue, group, offset)."""
-    _, queue_id, offset = _CURSOR.unpack_from(payload)
-    return queue_id, payload[_CURSOR.size :].decode(), offset
+def decode_cursor(payload: bytes) -> tuple[int, str, int, int]:
+    """Return (queue, group, offset, time)."""
+    _, queue_id, offset, now_ms = _CURSOR.unpack_from(payload)
+    return queue_id, payload[_CURSOR.size :].decode(), offset, now_ms
+
+
+def encode_trim(queue_id: int, before: int, offset: int, keep: Sequence[int]) -> bytes:
+    """A queue has let everything below a position go, but for some; its oldest has this offset (-1: any)."""
+    return _TRIM.pack(TRIM, queue_id, before, offset, len(keep)) + column("Q", keep)
+
+
+def decode_trim(payload: bytes) -> tuple[int, int, int, array[int]]:
+    """Return (queue, before, offset, positions kept)."""
+    _, queue_id, before, offset, _ = _TRIM.unpack_from(payload)
+    return queue_id, before, offset, read_column("Q", payload[_TRIM.size :])
+
+
+def encode_moved(position: int, message: bytes) -> bytes:
+    """The message of an older position, so that its segment can go."""
+    return _MOVED.pack(MOVED, position) + message
+
+
+def decode_moved(payload: bytes) -> tuple[int, bytes]:
+    """Return (position, message payload)."""
+    position: int = _MOVED.unpack_from(payload)[1]
+    return position, payload[_MOVED.size :]
 
 
 def encode_drop_queue(queue_id: int) -> bytes:
@@ -262,12 +319,15 @@ def without_positions_from(payload: bytes, first: int) -> bytes:
 
     Other records are returned as they are; b"" if nothing is left.
     """
-    if payload[0] == SETTLE:
-        queue_id, outcome, positions = decode_settle(payload)
+    if payload[0] in (SETTLE, RETURNED):
+        queue_id, outcome, now_ms, positions = decode_settle(payload)
         kept = [position for position in positions if position < first]
-        return encode_settle(queue_id, outcome, kept) if kept else b""
+        return encode_settle(payload[0], queue_id, outcome, now_ms, kept) if kept else b""
     if payload[0] == DELIVERED:
-        queue_id, positions, tags = decode_delivered(payload)
-        pairs = [pair for pair in zip(positions, tags, strict=True) if pair[0] < first]
-        return encode_delivered(queue_id, [p for p, _ in pairs], [t for _, t in pairs]) if pairs else b""
+        entry = decode_delivered(payload)
+        pairs = [pair for pair in zip(entry.positions, entry.tags, strict=True) if pair[0] < first]
+        if not pairs:
+            return b""
+        before, tags = [p for p, _ in pairs], [t for _, t in pairs]
+        return encode_delivered(entry.queue_id, entry.consumer, entry.group, entry.now_ms, before, tags)
     return payload

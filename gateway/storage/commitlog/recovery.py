@@ -11,33 +11,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from gateway.storage.index import QueueIndex
+
 from . import checkpoint, record
+from .blocks import BlockFiles
 from .checkpoint import State
 from .files import Files
 from .segment import SEGMENT_HEADER_BYTES, Segment, segment_paths
+from .segments import Segments
 
 
 class Recovered:
     """State as of the end of the log, and the files it is in."""
 
-    __slots__ = ("remarks", "segments", "state")
+    __slots__ = ("blocks", "remarks", "segments", "state")
 
-    def __init__(self, state: State, remarks: list[str]) -> None:
+    def __init__(self, state: State, blocks: BlockFiles, segments: Segments, remarks: list[str]) -> None:
         self.state = state
+        self.blocks = blocks
+        self.segments = segments
         self.remarks = remarks
-        self.segments: list[Segment] = []
 
     def close(self) -> None:
         """Release the files."""
+        self.blocks.close()
         for segment in self.segments:
             segment.close()
 
 
 def recover(files: Files, log_directory: Path, index_directory: Path, room: int) -> Recovered:
     """Read everything. Raise StorageError for what must not be touched (a newer version), or OSError."""
-    recovered = Recovered(*checkpoint.load(index_directory))
+    segments = Segments()
+
+    def make() -> State:
+        blocks = BlockFiles(files, index_directory, segments.words_of)
+        return State(QueueIndex(segments, blocks), blocks)
+
+    state, remarks = checkpoint.load(index_directory, make)
+    assert state.blocks is not None
+    recovered = Recovered(state, state.blocks, segments, remarks)
+    state.blocks.open()
+    segments.moved = state.moved
     try:
-        _open_all(files, log_directory, room, recovered)
+        segments.replace(_open_all(files, log_directory, room, recovered))
         _replay_all(recovered)
     except BaseException:
         recovered.close()
@@ -45,9 +61,9 @@ def recover(files: Files, log_directory: Path, index_directory: Path, room: int)
     return recovered
 
 
-def _open_all(files: Files, directory: Path, room: int, recovered: Recovered) -> None:
+def _open_all(files: Files, directory: Path, room: int, recovered: Recovered) -> list[Segment]:
     """Open the segments; the ones with a bad header are looked at once the log's mark is known."""
-    segments = recovered.segments
+    segments: list[Segment] = []
     bad: list[Segment] = []
     mark = recovered.state.mark
     for path in segment_paths(directory):
@@ -62,6 +78,7 @@ def _open_all(files: Files, directory: Path, room: int, recovered: Recovered) ->
         segment.mark = recovered.state.mark
         if not _rescue(files, segment, recovered.remarks):
             segments.remove(segment)
+    return segments
 
 
 def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
@@ -82,7 +99,7 @@ def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
 
 
 def _replay_all(recovered: Recovered) -> None:
-    segments, state = recovered.segments, recovered.state
+    segments, state = list(recovered.segments), recovered.state
     for number, segment in enumerate(segments):
         following = segments[number + 1].base if number + 1 < len(segments) else 0
         if segment.base in state.closed:
@@ -92,9 +109,22 @@ def _replay_all(recovered: Recovered) -> None:
                 segment.cut(segment.end)
         else:
             _replay(segment, recovered, following - segment.base if following else None)
-    lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments])
+    _check_moved(recovered)
+    lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments], state.moved)
     if lost:
         recovered.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
+    recovered.segments.recount()
+    state.index.recount()
+
+
+def _check_moved(recovered: Recovered) -> None:
+    """Forget copies that are gone too, and note which segments were emptied of some."""
+    segments, moved = recovered.segments, recovered.state.moved
+    for position, copy in list(moved.items()):
+        if segments.holding(copy) is None:
+            del moved[position]
+        elif (original := segments.holding(position)) is not None:
+            original.has_moved = True
 
 
 def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> None:
@@ -137,22 +167,32 @@ def _resume(segment: Segment, data: bytes, offset: int, found: int) -> int:
 
 
 def _message(state: State, payload: bytes, position: int) -> None:
-    ids, size, stored_at_ms = record.message_facts(payload)
-    state.index.add(ids, position, (size, 0, 0, stored_at_ms))
+    ids, size, _ = record.message_facts(payload)
+    as_of = state.as_of
+    state.index.add([q for q in ids if position >= as_of.get(q, 0)] if as_of else ids, position, size)
 
 
 def _settle(state: State, payload: bytes, position: int) -> None:
-    queue_id, _, positions = record.decode_settle(payload)
-    state.index.settle(queue_id, positions)
+    queue_id, _, _, positions = record.decode_settle(payload)
+    if position >= state.as_of.get(queue_id, 0):
+        state.index.settle(queue_id, positions)
 
 
 def _delivered(state: State, payload: bytes, position: int) -> None:
-    state.index.delivered(*record.decode_delivered(payload))
+    entry = record.decode_delivered(payload)
+    if not entry.group and position >= state.as_of.get(entry.queue_id, 0):
+        state.index.delivered(entry.queue_id, entry.positions, entry.tags)
 
 
 def _cursor(state: State, payload: bytes, position: int) -> None:
-    queue_id, group, offset = record.decode_cursor(payload)
+    queue_id, group, offset, _ = record.decode_cursor(payload)
     state.index.cursors[(queue_id, group)] = offset
+
+
+def _trim(state: State, payload: bytes, position: int) -> None:
+    queue_id, before, offset, keep = record.decode_trim(payload)
+    if position >= state.as_of.get(queue_id, 0):
+        state.index.trim(queue_id, before, offset, frozenset(keep))
 
 
 def _drop(state: State, payload: bytes, position: int) -> None:
@@ -168,6 +208,16 @@ def _delete(state: State, payload: bytes, position: int) -> None:
     state.keys.pop(record.decode_delete(payload), None)
 
 
+def _moved(state: State, payload: bytes, position: int) -> None:
+    state.moved[record.decode_moved(payload)[0]] = position
+
+
+def _returned(state: State, payload: bytes, position: int) -> None:
+    queue_id, outcome, _, positions = record.decode_settle(payload)
+    if position >= state.as_of.get(queue_id, 0):
+        state.index.returned(queue_id, positions, outcome)
+
+
 _APPLY: Final[dict[int, Callable[[State, bytes, int], None]]] = {
     record.MESSAGE: _message,
     record.SETTLE: _settle,
@@ -176,4 +226,7 @@ _APPLY: Final[dict[int, Callable[[State, bytes, int], None]]] = {
     record.DROP_QUEUE: _drop,
     record.PUT: _put,
     record.DELETE: _delete,
+    record.TRIM: _trim,
+    record.RETURNED: _returned,
+    record.MOVED: _moved,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
 from typing import Final
@@ -26,6 +27,7 @@ _HEADER: Final = Struct("<6sHQq4s")  # magic, version, first position, made at (
 _CHECKSUM: Final = Struct("<I")  # crc32 of the above
 SEGMENT_HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 READ_BYTES: Final = 1024  # most messages are read with one call
+PIECE_BYTES: Final = 1 << 20  # a scan holds about this much
 READ_ALL_BYTES: Final = 16 << 20  # recovery reads in pieces of this size
 SUFFIX: Final = ".seg"
 
@@ -37,7 +39,22 @@ class Damage(Exception):
 class Segment:
     """One file. `end` is the offset in the file behind the last record written."""
 
-    __slots__ = ("_files", "_fresh", "base", "descriptor", "end", "mark", "path", "room", "spoilt")
+    __slots__ = (
+        "_files",
+        "_fresh",
+        "base",
+        "closed_ms",
+        "descriptor",
+        "end",
+        "has_moved",
+        "live",
+        "looked_at",
+        "mark",
+        "needed_until",
+        "path",
+        "room",
+        "spoilt",
+    )
 
     def __init__(self, files: Files, directory: Path, base: int, room: int, mark: bytes) -> None:
         self._files = files
@@ -48,6 +65,11 @@ class Segment:
         self.descriptor = -1
         self.end = SEGMENT_HEADER_BYTES
         self.spoilt = False  # something is behind `end` that is no record
+        self.live = 0  # how many queue entries refer to its messages
+        self.closed_ms = 0  # when the last record was written (Unix ms); 0: it still is written to
+        self.has_moved = False  # some of its messages have a copy elsewhere
+        self.needed_until = 0  # must not go before a checkpoint at this position
+        self.looked_at = -1  # `live`, when it was last found too full to be emptied
         self._fresh = False  # its name is not durable yet
 
     def create(self) -> None:
@@ -88,6 +110,7 @@ class Segment:
             what = f"written by a newer version (format {version}; this reads {VERSION})"
             raise StorageError(f"{self.path}: {what}")
         self.mark = mark
+        self.closed_ms = self._files.modified_ms(self.path)
         return bool(base == self.base)
 
     def repair_header(self) -> None:
@@ -139,6 +162,27 @@ class Segment:
             parts.append(part)
             offset += len(part)
         return b"".join(parts)
+
+    def records(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, payload) of the records that begin between two offsets. Raise OSError.
+
+        Reads piece by piece; what is damaged is passed over.
+        """
+        first = max(start, SEGMENT_HEADER_BYTES)  # offset of data[0]
+        data, at = b"", 0
+        while first + at < min(stop, self.end):
+            end = self.record_at(data, at)
+            if end > 0:
+                yield first + at, data[at + HEADER_BYTES : end]
+                at = end
+                continue
+            piece = self._files.read(self.descriptor, PIECE_BYTES, first + len(data))
+            if piece:
+                data, first, at = data[at:] + piece, first + at, 0
+                continue
+            at = self.next_record(data, at + 1)
+            if at < 0:
+                return
 
     def record_at(self, data: bytes, offset: int) -> int:
         """Return the offset behind a valid record at `offset`, 0 at the end of records, -1 for damage."""

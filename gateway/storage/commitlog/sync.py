@@ -29,7 +29,7 @@ class Syncer:
     """Makes what was written durable, in a thread of its own."""
 
     def __init__(self, notify: Callable[[], None], synced: int) -> None:
-        self._notify = notify
+        self.notify = notify
         self._changed = threading.Condition()
         self._segments: list[Segment] = []  # written to since the last sync, oldest first
         self._target = 0
@@ -112,5 +112,5 @@ class Syncer:
         if failed is not None:
             self.failures.append(failed)  # before `synced`: who sees the one must see the other
         self.synced = target
-        self._notify()
+        self.notify()
         return failed is None

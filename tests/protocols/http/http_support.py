@@ -42,6 +42,7 @@ class FailingEngine(MemoryEngine):
         lost = self.full and self.position() > self._flushed
         if lost:
             self._failed_from = self._flushed + 1
+            self.forget_from(self._failed_from)
         self._flushed = self.position()
         for _, call in waiting:
             call(not lost)

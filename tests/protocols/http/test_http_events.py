@@ -300,7 +300,7 @@ async def test_what_retention_removed_is_a_gap(running: Running) -> None:
 async def test_a_reader_of_its_own_leaves_no_trace(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     monkeypatch.setattr(
-        running.gateway.engine, "cursor", lambda _, group, __: written.append(group), raising=False
+        running.gateway.engine, "cursor", lambda _, group, *__: written.append(group), raising=False
     )
     await stream(running, "0", "1")
     async with subscribed(running, "stream=s&offset=0") as events:

@@ -72,7 +72,7 @@ class FaultyFiles(Files):
                     shutil.copyfile(path, target / directory / path.name)
                 except FileNotFoundError:
                     continue  # a checkpoint that was replaced while we looked
-                if directory == "log":
+                if directory == "log" or path.suffix == ".blk":
                     lose_pages(target / directory / path.name, synced.get(path, 0), chance)
 
 

@@ -11,8 +11,8 @@ from gateway.core.message import Message
 from gateway.storage.commitlog import CommitLog
 from tests.process import wait_for
 from tests.storage.commitlog.faulty_files import FaultyFiles
+from tests.storage.commitlog.logs import NOW_MS, waiting
 
-NOW_MS = 1_700_000_000_000
 SEGMENT_BYTES = 400
 
 
@@ -35,7 +35,7 @@ def test_who_waits_for_a_turn_is_told_what_became_of_all_of_it(tmp_path: Path, s
     log.flush()
     log.append(Message("t", bytes(size), 1), (2,), NOW_MS)
     for queue_id in (2, 3, 4):
-        log.settle(queue_id, first, 1)
+        log.settle(queue_id, [first], 1, NOW_MS)
     said: list[bool] = []
     log.when_durable(log.position(), said.append)
     files.room = room
@@ -49,7 +49,9 @@ def test_who_waits_for_a_turn_is_told_what_became_of_all_of_it(tmp_path: Path, s
     log.put("k", b"there is room again")
     log.flush()
     log.close()
-    found = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES).open(lambda: None)
-    assert all(first not in [entry.position for entry in entries] for entries in found.entries.values()), (
+    log = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES)
+    log.open(lambda: None)
+    assert all(first not in [entry.position for entry in waiting(log, queue)] for queue in (2, 3, 4)), (
         "what was settled stays settled: a failed turn's journal is written by the next"
     )
+    log.close()

@@ -11,18 +11,14 @@ from gateway.core.engine import Recovery
 from gateway.core.message import Message
 from gateway.storage.commitlog import CommitLog, examine
 from gateway.storage.commitlog.record import MESSAGE, decode_message
+from tests.storage.commitlog.logs import NOW_MS, bodies, waiting
 
-NOW_MS = 1_700_000_000_000
 MESSAGES = 30
 
 
 def _opened(path: Path) -> tuple[CommitLog, Recovery]:
     log = CommitLog(path, segment_bytes=500)
     return log, log.open(lambda: None)
-
-
-def _bodies(log: CommitLog, recovery: Recovery) -> list[bytes]:
-    return [log.read(entry.position).body for entry in recovery.entries.get(2, [])]
 
 
 @pytest.fixture
@@ -41,8 +37,8 @@ def test_without_its_index_the_log_is_read_from_its_beginning(data: Path) -> Non
     shutil.rmtree(data / "index")
     log, recovery = _opened(data)
     assert recovery.remarks == []
-    assert _bodies(log, recovery) == [b"%d" % n for n in range(MESSAGES)]
-    assert [entry.stored_at_ms for entry in recovery.entries[2]] == [NOW_MS + n for n in range(MESSAGES)]
+    assert bodies(log) == [b"%d" % n for n in range(MESSAGES)]
+    assert [entry.stored_at_ms for entry in waiting(log)] == [NOW_MS + n for n in range(MESSAGES)]
     assert log.get("key") == b"value"
     log.close()
 
@@ -57,7 +53,7 @@ def test_without_a_segment_everything_else_is_there(data: Path, index: bool, whi
     if not index:
         shutil.rmtree(data / "index")
     log, recovery = _opened(data)
-    assert _bodies(log, recovery) == [b"%d" % n for n in range(MESSAGES) if b"%d" % n not in lost]
+    assert bodies(log) == [b"%d" % n for n in range(MESSAGES) if b"%d" % n not in lost]
     if index:
         assert any(f"{len(lost)} waiting messages are lost" in remark for remark in recovery.remarks)
         assert log.get("key") == b"value"
@@ -67,7 +63,7 @@ def test_without_a_segment_everything_else_is_there(data: Path, index: bool, whi
     assert log.read(new).body == b"new"
     log.close()
     log, recovery = _opened(data)
-    assert _bodies(log, recovery)[-1] == b"new"
+    assert bodies(log)[-1] == b"new"
     log.close()
 
 

@@ -17,15 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.core.engine import Recovery
 from gateway.core.errors import NotStored
-from gateway.core.message import Message, Origin
-from gateway.storage.commitlog import CommitLog, engine
+from gateway.core.message import Message, Outcome
+from gateway.storage import entries
+from gateway.storage.commitlog import CommitLog, checkpoints, space
 from tests.storage.commitlog.faulty_files import FaultyFiles
+from tests.storage.commitlog.logs import NOW_MS, ORIGIN, waiting
 
-ORIGIN = Origin("test", "", "client", "")
 QUEUES = st.sets(st.integers(2, 5), min_size=1, max_size=3).map(lambda ids: tuple(sorted(ids)))
 KEYS = st.sampled_from(["a", "b", "c/1", "c/2"])
-
-NOW_MS = 1_700_000_000_000
 
 
 class Books:
@@ -69,7 +68,8 @@ class Books:
 
     def compare(self, log: CommitLog, found: Recovery) -> None:
         """Check what recovery found, and take it for true."""
-        entries = {(q, e.position): e.attempts for q, es in found.entries.items() for e in es}
+        known = {queue_id for queue_id, _ in self.entries}
+        entries = {(q, e.position): e.attempts for q in known for e in waiting(log, q)}
         for key in {*self.entries, *entries}:
             assert entries.get(key) in self.entries.get(key, {None}), f"entry {key}"
         keys = dict(log.scan(""))
@@ -97,7 +97,8 @@ class LogMachine(RuleBasedStateMachine):
 
     def _open(self) -> Recovery:
         self.files = FaultyFiles()
-        self.log = CommitLog(self.root / str(self.life), segment_bytes=400, files=self.files)
+        here = self.root / str(self.life)
+        self.log = CommitLog(here, segment_bytes=400, files=self.files, kept_ms=0)
         return self.log.open(lambda: None)
 
     def teardown(self) -> None:
@@ -136,22 +137,60 @@ class LogMachine(RuleBasedStateMachine):
     def settle(self, numbers: list[int]) -> None:
         for number in numbers:
             if entry := self._choose(number):
-                self.log.settle(*entry, 1)
+                self.log.settle(entry[0], [entry[1]], 1, NOW_MS)
                 del self.books.now_entries[entry]
         self.books.changed()
 
     @rule(number=st.integers(0, 1000), tag=st.integers(0, (1 << 32) - 1))
     def deliver(self, number: int, tag: int) -> None:
         if entry := self._choose(number):
-            self.log.delivered(*entry, tag)
+            self.log.delivered(entry[0], [entry[1]], [tag], ORIGIN, "", NOW_MS)
             self.books.now_entries[entry] += 1
             self.books.changed()
 
-    @rule(queue=st.integers(2, 5), group=st.sampled_from(["", "g"]), offset=st.integers(0, 1 << 50))
+    @rule(queue=st.integers(2, 5), group=st.sampled_from(["g", "h"]), offset=st.integers(0, 1 << 50))
     def cursor(self, queue: int, group: str, offset: int) -> None:
-        self.log.cursor(self.renamed[queue], group, offset)
+        self.log.cursor(self.renamed[queue], group, offset, NOW_MS)
         self.books.now_cursors[(self.renamed[queue], group)] = offset
         self.books.changed()
+
+    @rule(number=st.integers(0, 1000))
+    def give_back(self, number: int) -> None:
+        """Without having cost an attempt."""
+        if entry := self._choose(number):
+            self.log.returned(*entry, Outcome.RETRY, NOW_MS)
+            self.books.now_entries[entry] = max(0, self.books.now_entries[entry] - 1)
+            self.books.changed()
+
+    @rule(queue=st.integers(2, 5), share=st.floats(0, 1))
+    def trim(self, queue: int, share: float) -> None:
+        """Let the oldest go, as a stream's retention does."""
+        queue_id = self.renamed[queue]
+        mine = sorted(position for q, position in self.books.now_entries if q == queue_id)
+        offsets = [entry.offset for entry in waiting(self.log, queue_id)]
+        assert len(offsets) == len(mine)
+        count = int(len(mine) * share)
+        self.log.trim(queue_id, offsets[count] if count < len(mine) else self.log.extent(queue_id).next)
+        for position in mine[:count]:
+            del self.books.now_entries[(queue_id, position)]
+        self.books.changed()
+
+    @rule(queue=st.integers(2, 5), number=st.integers(0, 1000))
+    def purge(self, queue: int, number: int) -> None:
+        """Drop all but one, which a consumer holds."""
+        queue_id = self.renamed[queue]
+        mine = sorted(position for q, position in self.books.now_entries if q == queue_id)
+        held = [mine[number % len(mine)]] if mine else []
+        self.log.purge(queue_id, held)
+        for position in mine:
+            if position not in held:
+                del self.books.now_entries[(queue_id, position)]
+        self.books.changed()
+
+    @rule()
+    def sweep(self) -> None:
+        """Free what is settled, move what keeps a segment."""
+        self.log.sweep(NOW_MS + 1)
 
     @rule(key=KEYS, value=st.binary(max_size=40))
     def put(self, key: str, value: bytes) -> None:
@@ -222,14 +261,21 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def everything_can_be_read(self) -> None:
-        for _, position in self.books.now_entries:
-            assert self.log.read(position).body == self.books.bodies[position]
+        for queue_id in {q for q, _ in self.books.now_entries}:
+            mine = {p: self.books.bodies[p] for q, p in self.books.now_entries if q == queue_id}
+            found = waiting(self.log, queue_id)
+            assert {e.position: e.message.body for e in found if e.message is not None} == mine
+            assert self.log.extent(queue_id)[2:] == (len(mine), sum(map(len, mine.values())))
         assert dict(self.log.scan("")) == self.books.now_keys
 
 
 @pytest.fixture(autouse=True)
-def many_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "CHECKPOINT_BYTES", 300)
+def many_checkpoints_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 300)
+    monkeypatch.setattr(checkpoints, "SIZE_FACTOR", 0)
+    for name, value in {"BLOCK_ENTRIES": 3, "BLOCK_WORDS": 6, "TAIL_WORDS_MAX": 12}.items():
+        monkeypatch.setattr(entries, name, value)
+    monkeypatch.setattr(space, "MOVE_SHARE_MAX", 2)
 
 
 LogMachine.TestCase.settings = settings(

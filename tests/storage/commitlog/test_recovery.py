@@ -11,13 +11,10 @@ import pytest
 
 from gateway.core.engine import Recovery
 from gateway.core.errors import NotFound, NotStored, StorageError
-from gateway.core.message import Message, Origin
+from gateway.core.message import Message
 from gateway.storage.commitlog import CommitLog
 from gateway.storage.commitlog.files import Files
-
-ORIGIN = Origin("test", "", "client", "")
-
-NOW_MS = 1_700_000_000_000
+from tests.storage.commitlog.logs import NOW_MS, ORIGIN, bodies, waiting
 
 
 def message(body: bytes) -> Message:
@@ -40,10 +37,6 @@ def synced(log: CommitLog) -> bool:
     return said[0]
 
 
-def bodies(log: CommitLog, recovery: Recovery, queue_id: int = 2) -> list[bytes]:
-    return [log.read(entry.position).body for entry in recovery.entries.get(queue_id, [])]
-
-
 def crash(log: CommitLog, source: Path, target: Path) -> None:
     """Copy the files as they are now, as a kill -9 would leave them."""
     shutil.copytree(source, target)
@@ -53,18 +46,18 @@ def test_a_clean_restart_keeps_messages_keys_cursors_and_attempts(tmp_path: Path
     log, _ = opened(tmp_path, segment_bytes=500)
     positions = [log.append(message(b"%d" % n), (2, 3), NOW_MS) for n in range(50)]
     for position in positions[:20]:
-        log.settle(2, position, 1)
-    log.delivered(2, positions[30], 77)
-    log.delivered(2, positions[30], 78)
-    log.cursor(3, "group", 12)
+        log.settle(2, [position], 1, NOW_MS)
+    log.delivered(2, [positions[30]], [77], ORIGIN, "", NOW_MS)
+    log.delivered(2, [positions[30]], [78], ORIGIN, "", NOW_MS)
+    log.cursor(3, "group", 12, NOW_MS)
     log.put("key", b"value")
     log.put("gone", b"")
     log.delete("gone")
     log.close()
     log, recovery = opened(tmp_path, segment_bytes=500)
-    assert bodies(log, recovery) == [b"%d" % n for n in range(20, 50)]
-    assert bodies(log, recovery, 3) == [b"%d" % n for n in range(50)]
-    entry = recovery.entries[2][10]
+    assert bodies(log) == [b"%d" % n for n in range(20, 50)]
+    assert bodies(log, 3) == [b"%d" % n for n in range(50)]
+    entry = waiting(log)[10]
     assert (entry.attempts, entry.tag, entry.size) == (2, 78, 2)
     assert recovery.cursors == {(3, "group"): 12}
     assert log.get("key") == b"value"
@@ -80,14 +73,14 @@ def test_a_torn_tail_is_cut_off_and_reported(tmp_path: Path, cut: int) -> None:
         log.append(message(b"%d" % n), (2,), NOW_MS)
     log.flush()
     crash(log, tmp_path / "a", tmp_path / "b")
-    end = log._segments[-1].end
+    end = log._segments.last.end
     log.close()
     shutil.rmtree(tmp_path / "b" / "index", ignore_errors=True)
     segment = next((tmp_path / "b" / "log").iterdir())
     with segment.open("r+b") as file:
         file.truncate(end - cut)
     log, recovery = opened(tmp_path / "b")
-    assert bodies(log, recovery) == [b"%d" % n for n in range(9)]
+    assert bodies(log) == [b"%d" % n for n in range(9)]
     assert len(recovery.remarks) == 1
     assert "torn tail" in recovery.remarks[0]
     position = log.append(message(b"after"), (2,), NOW_MS)
@@ -110,7 +103,7 @@ def test_damage_in_the_middle_costs_one_record_and_is_reported(tmp_path: Path) -
         file.seek(-1, 1)
         file.write(bytes((byte[0] ^ 0x40,)))
     log, recovery = opened(tmp_path / "b")
-    assert bodies(log, recovery) == [b"message %d" % n for n in range(10) if n != 4]
+    assert bodies(log) == [b"message %d" % n for n in range(10) if n != 4]
     assert len(recovery.remarks) == 1
     assert segment.name in recovery.remarks[0]
     assert f"offset {positions[4] - 1}" in recovery.remarks[0]
@@ -127,7 +120,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
         data[-1] ^= 1
         path.write_bytes(bytes(data))
     log, recovery = opened(tmp_path)
-    assert bodies(log, recovery) == [b"x"]
+    assert bodies(log) == [b"x"]
     assert log.get("k") == b"v"
     assert "checkpoint" in recovery.remarks[0]
     log.close()
@@ -154,16 +147,17 @@ def test_two_processes_cannot_share_a_directory(tmp_path: Path) -> None:
 
 
 def test_settled_segments_are_deleted(tmp_path: Path) -> None:
-    log, _ = opened(tmp_path, segment_bytes=1000)
+    log, _ = opened(tmp_path, segment_bytes=1000, kept_ms=0)
     positions = [log.append(message(b"x" * 100), (2,), NOW_MS) for _ in range(100)]
     log.flush()
     before = len(list((tmp_path / "log").iterdir()))
     for position in positions:
-        log.settle(2, position, 1)
+        log.settle(2, [position], 1, NOW_MS)
     for _ in range(3):  # two checkpoints are kept: segments go once both are past them
         log.close()
-        log, _ = opened(tmp_path, segment_bytes=1000)
+        log, _ = opened(tmp_path, segment_bytes=1000, kept_ms=0)
         log.put("k", b"v")
+        log.sweep(NOW_MS)
     after = len(list((tmp_path / "log").iterdir()))
     assert before > 10
     assert after <= 2
@@ -194,8 +188,8 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path, short: int) -> None:
     files.full, files.short = True, short
     said: list[bool] = []
     lost = log.append(message(b"lost"), (2,), NOW_MS)
-    log.settle(2, kept, 1)
-    log.settle(2, lost, 1)  # of a message that will not be written: must settle nothing later
+    log.settle(2, [kept], 1, NOW_MS)
+    log.settle(2, [lost], 1, NOW_MS)  # of a message that will not be written: must settle nothing later
     log.put("key", b"survives the failure")
     log.when_durable(lost, said.append)
     with pytest.raises(NotStored, match=r"No space|nothing more"):
@@ -209,7 +203,7 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path, short: int) -> None:
     assert log.read(after).body == b"after"
     log.close()
     log, recovery = opened(tmp_path)
-    assert bodies(log, recovery) == [b"after"]
+    assert bodies(log) == [b"after"]
     assert log.get("key") == b"survives the failure"
     assert recovery.remarks == []
     log.close()
@@ -258,7 +252,7 @@ def test_random_crashes_lose_nothing_that_was_durable(tmp_path: Path) -> None:
             fresh[log.append(message(body), (2,), NOW_MS)] = body
             if durable and chance.random() < 0.3:
                 position = chance.choice(list(durable))
-                log.settle(2, position, 1)
+                log.settle(2, [position], 1, NOW_MS)
                 settled.add(position)
             if chance.random() < 0.4:
                 log.flush()
@@ -268,14 +262,14 @@ def test_random_crashes_lose_nothing_that_was_durable(tmp_path: Path) -> None:
                 fresh = {}
         log.flush()
         crash(log, here, tmp_path / f"c{seed}")
-        tail = log._segments[-1]
+        tail = log._segments.last
         end, synced_end = tail.end, log._syncer.synced - tail.base
         log.close()
         copy = tmp_path / f"c{seed}" / "log" / tail.path.name
         with copy.open("r+b") as file:
             file.truncate(chance.randrange(max(24, min(synced_end, end)), end + 1))
-        log, recovery = opened(tmp_path / f"c{seed}")
-        found = {entry.position: log.read(entry.position).body for entry in recovery.entries.get(2, [])}
+        log, _ = opened(tmp_path / f"c{seed}")
+        found = {entry.position: entry.message.body for entry in waiting(log) if entry.message}
         for position, body in durable.items():
             assert position in settled or found.get(position) == body, f"seed {seed}: lost {body!r}"
         assert set(found.values()) <= set(durable.values()) | set(fresh.values()), f"seed {seed}"

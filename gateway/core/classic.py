@@ -1,0 +1,278 @@
+"""Classic queues: settled is gone. One group, without a name.
+
+`waiting` is the head of the queue, in memory; behind it come `behind` messages that only the
+engine's index knows. A durable queue without consumers has everything behind: it costs a few
+hundred bytes however much waits in it. The head is loaded when consumers ask for it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .delivery import Delivery, Group
+from .engine import Extent, StorageEngine
+from .message import Message
+from .metrics import DropCause
+from .policy import QueuePolicy
+from .queue import Lost, Queue
+
+if TYPE_CHECKING:
+    from .router import Binding
+
+LOAD_MIN = 100  # messages: what one look into the index brings in at least
+NEVER_MS = 1 << 62
+
+_UNREADABLE = Message("", b"")
+_NOTHING: deque[Delivery] = deque()  # nobody's: a queue gets a deque of its own with its first message
+
+
+class ClassicQueue(Queue):
+    """An ordered list with competing consumers."""
+
+    kind = "classic"
+
+    __slots__ = ("_loaded", "_quiet_until_ms", "_retained", "behind", "group", "waiting")
+
+    def __init__(
+        self,
+        name: str,
+        queue_id: int,
+        policy: QueuePolicy,
+        engine: StorageEngine,
+        auto_delete: bool = False,
+    ) -> None:
+        super().__init__(name, queue_id, policy, engine, auto_delete)
+        self.group = Group(self)
+        self.waiting: deque[Delivery] = _NOTHING
+        self.behind = 0
+        self._loaded = 0  # what is behind lies above this position
+        self._quiet_until_ms = 0  # without consumers: when its head expires
+        self._retained: dict[int, Binding] | None = None  # of what is behind, if sent as retained
+
+    def groups(self) -> list[Group]:
+        return [self.group]
+
+    def depth(self, group: Group) -> int:
+        return len(self.waiting) + self.behind
+
+    def length(self) -> int:
+        return len(self.waiting) + self.behind
+
+    def full(self, size: int) -> bool:
+        policy = self.policy
+        if policy.max_length and len(self.waiting) + self.behind >= policy.max_length:
+            return True
+        return policy.max_bytes > 0 and self.bytes_waiting + size > policy.max_bytes
+
+    def set_policy(self, policy: QueuePolicy) -> None:
+        super().set_policy(policy)
+        self._quiet_until_ms = 0
+
+    # -- in and out ---------------------------------------------------------------------------
+
+    def put(self, message: Message, position: int, binding: Binding | None, now_ms: int) -> None:
+        size = len(message.body)
+        self.bytes_waiting += size
+        waiting = self.waiting
+        if position and (self.behind or not self.active or len(waiting) >= self.memory_messages_max):
+            if not self.behind:
+                self._quiet_until_ms = 0
+            self.behind += 1
+            self.next_offset += 1
+            if binding is not None and binding.retained:
+                self._note_retained(position, binding)
+            return
+        if waiting is _NOTHING:
+            waiting = self.waiting = deque()
+        offset = self.next_offset
+        self.next_offset = offset + 1
+        ttl_ms = self.policy.ttl_ms
+        expires_at_ms = now_ms + ttl_ms if ttl_ms else 0
+        if position:
+            self._loaded = position
+        waiting.append(Delivery(self.group, offset, position, message, size, 0, binding, 0, expires_at_ms))
+
+    def make_room(self, size: int) -> list[Lost]:
+        lost: list[Lost] = []
+        while self.full(size) and (self.waiting or self._load(LOAD_MIN)):
+            lost.append(self._drop_head(DropCause.QUEUE_FULL))
+        return lost + self._take_lost()
+
+    def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
+        batch: list[Delivery] = []
+        waiting = self.waiting
+        taken_bytes = 0
+        while count:
+            if not waiting:
+                if not self.behind or not self._load(count):
+                    break
+                waiting = self.waiting
+            delivery = waiting.popleft()
+            taken_bytes += delivery.size
+            expires_at_ms = delivery.message.expires_at_ms
+            if expires_at_ms or delivery.expires_at_ms:
+                if 0 < expires_at_ms <= now_ms or 0 < delivery.expires_at_ms <= now_ms:
+                    self.lost.append((delivery, DropCause.EXPIRED))
+                    continue
+            batch.append(delivery)
+            count -= 1
+        self.bytes_waiting -= taken_bytes
+        self._quiet_until_ms = 0
+        return batch
+
+    def put_back(self, delivery: Delivery) -> None:
+        waiting = self.waiting
+        if waiting is _NOTHING:
+            waiting = self.waiting = deque()
+        self.bytes_waiting += delivery.size
+        self._quiet_until_ms = 0
+        if not waiting or delivery.offset < waiting[0].offset:
+            waiting.appendleft(delivery)
+            return
+        # Rare (several consumers, out of order): find the place from the head.
+        index = 0
+        for other in waiting:
+            if other.offset > delivery.offset:
+                break
+            index += 1
+        waiting.insert(index, delivery)
+
+    def clear(self) -> int:
+        count = self.length()
+        self.waiting = _NOTHING
+        self.behind = 0
+        self.bytes_waiting = 0
+        self._retained = None
+        if self.queue_id:
+            self._loaded = self.engine.position()
+        return count
+
+    def _drop_head(self, cause: DropCause) -> Lost:
+        head = self.waiting.popleft()
+        self.bytes_waiting -= head.size
+        self._quiet_until_ms = 0
+        return (head, cause)
+
+    def _take_lost(self) -> list[Lost]:
+        lost, self.lost = self.lost, []
+        return lost
+
+    # -- between memory and index -------------------------------------------------------------
+
+    def _load(self, count: int) -> bool:
+        """Bring the next part of what is behind into memory; False if none of it could be read."""
+        count = min(max(count, LOAD_MIN), self.memory_messages_max)
+        found = self.engine.after(self.queue_id, self._loaded, count)
+        assert found, f"the index has not got the {self.behind} messages of queue {self.name!r}"
+        ttl_ms = self.policy.ttl_ms
+        waiting = self.waiting
+        if waiting is _NOTHING:
+            waiting = self.waiting = deque()
+        retained = self._retained
+        for entry in found:
+            position = entry.position
+            binding = retained.pop(position, None) if retained else None
+            delivery = Delivery(
+                self.group,
+                self.next_offset - self.behind,
+                position,
+                entry.message or _UNREADABLE,
+                entry.size,
+                entry.attempts,
+                binding,
+                entry.tag,
+                entry.stored_at_ms + ttl_ms if ttl_ms else 0,
+            )
+            self.behind -= 1
+            if entry.message is not None:
+                waiting.append(delivery)
+            else:
+                self.bytes_waiting -= entry.size
+                self.lost.append((delivery, DropCause.UNREADABLE))
+        self._loaded = found[-1].position
+        return bool(waiting)
+
+    def unload(self) -> None:
+        """Leave to the index what nobody has touched yet: nobody is there to consume it."""
+        waiting = self.waiting
+        if not waiting:
+            self.waiting = _NOTHING
+            return
+        held = max((delivery.position for delivery in self.held()), default=0)
+        while waiting:
+            last = waiting[-1]
+            if last.position <= held or last.attempt:
+                return  # of these the index does not know all
+            waiting.pop()
+            self.behind += 1
+            self._loaded = last.position - 1
+            if last.binding is not None and last.binding.retained:
+                self._note_retained(last.position, last.binding)
+        self.waiting = _NOTHING
+
+    def _note_retained(self, position: int, binding: Binding) -> None:
+        """Remember that it goes out as a retained message [MQTT-3.3.1-8]; the index does not."""
+        if self._retained is None:
+            self._retained = {}
+        self._retained[position] = binding
+
+    def restore(self, extent: Extent) -> None:
+        self.behind = extent.messages
+        self.bytes_waiting = extent.size
+        self.next_offset = extent.next
+
+    def forget_from(self, position: int) -> int:
+        before = self.length()
+        kept = [delivery for delivery in self.waiting if delivery.position < position]
+        self.waiting = deque(kept) if kept else _NOTHING
+        self._loaded = min(self._loaded, position - 1)
+        extent = self.engine.extent(self.queue_id, self._loaded)
+        self.behind = extent.messages
+        self.bytes_waiting = extent.size + sum(delivery.size for delivery in kept)
+        return before - self.length()
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def sweep(self, now_ms: int) -> list[Lost]:
+        idle = self.queue_id != 0 and not self.active
+        if idle and now_ms < self._quiet_until_ms and self.waiting is _NOTHING:
+            return []
+        lost: list[Lost] = []
+        quiet_until_ms = NEVER_MS
+        while self.waiting or (self.behind and self._load(1)):
+            head = self.waiting[0]
+            due = [at for at in (head.message.expires_at_ms, head.expires_at_ms) if at]
+            if not due or min(due) > now_ms:
+                quiet_until_ms = min(due, default=NEVER_MS)
+                break
+            lost.append(self._drop_head(DropCause.EXPIRED))
+        if idle:
+            self.unload()
+            self._quiet_until_ms = quiet_until_ms
+        return lost + self._take_lost()
+
+    def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
+        found: list[tuple[int, Message, int]] = []
+        for delivery in self.waiting:
+            if len(found) >= count:
+                return found
+            if delivery.offset >= start:
+                found.append((delivery.offset, delivery.message, delivery.attempt))
+        if self.behind:
+            self._browse_behind(max(start, self.next_offset - self.behind), count, found)
+        return found
+
+    def _browse_behind(self, start: int, count: int, found: list[tuple[int, Message, int]]) -> None:
+        """Look at what is behind, where offsets are the index's but for a constant."""
+        entries = self.engine.after(self.queue_id, self._loaded, 1)
+        difference = self.next_offset - self.behind - entries[0].offset
+        at = start - difference
+        while len(found) < count and start < self.next_offset:
+            entries = self.engine.at(self.queue_id, at, count - len(found))
+            if not entries:
+                return
+            found += [
+                (e.offset + difference, e.message, e.attempts) for e in entries if e.message is not None
+            ]
+            at = entries[-1].offset + 1

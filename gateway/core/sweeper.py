@@ -1,0 +1,74 @@
+"""Housekeeping: what happens to messages, and to memory, although nobody asks.
+
+Once a second every queue gives up what has expired at its head and leaves to the engine what
+nobody consumes. A hundred thousand queues are looked at in parts, so that nobody waits.
+"""
+
+from __future__ import annotations
+
+from .catalog import Catalog
+from .clock import Clock
+from .engine import StorageEngine
+from .metrics import DropCause
+from .queue import Queue
+from .ready import Ready
+from .retained import RETAINED_QUEUE_ID, Retained
+from .scheduler import Scheduler
+from .settlement import SETTLED_BY_DROP, Settlement
+
+SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
+QUEUES_PER_PART = 2000  # a millisecond or two
+PART_INTERVAL_MS = 5  # between the parts: others have their turns
+
+
+class Sweeper:
+    """Runs by itself once started."""
+
+    __slots__ = ("_catalog", "_clock", "_engine", "_left", "_ready", "_retained", "_scheduler", "_settlement")
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        retained: Retained,
+        engine: StorageEngine,
+        clock: Clock,
+        scheduler: Scheduler,
+        settlement: Settlement,
+        ready: Ready,
+    ) -> None:
+        self._catalog = catalog
+        self._retained = retained
+        self._engine = engine
+        self._clock = clock
+        self._scheduler = scheduler
+        self._settlement = settlement
+        self._ready = ready
+        self._left: list[Queue] = []  # not looked at yet in this round
+
+    def start(self) -> None:
+        """Begin the first round after the usual pause."""
+        self._scheduler.after(SWEEP_INTERVAL_MS, self._begin)
+
+    def _begin(self) -> None:
+        self._scheduler.after(SWEEP_INTERVAL_MS, self._begin)
+        now_ms = self._clock.now_ms
+        for topic in self._retained.expired(now_ms):
+            _, position = self._retained.clear(topic)
+            outcome = SETTLED_BY_DROP + DropCause.EXPIRED
+            self._engine.settle(RETAINED_QUEUE_ID, (position,), outcome, now_ms)
+        self._engine.sweep(now_ms)
+        running = bool(self._left)  # the last round is not over: it goes on instead
+        if not running:
+            self._left = list(self._catalog.queues.values())
+            self._part()
+        self._ready.wake()
+
+    def _part(self) -> None:
+        now_ms = self._clock.now_ms
+        part, self._left = self._left[:QUEUES_PER_PART], self._left[QUEUES_PER_PART:]
+        for queue in part:
+            for lost in queue.sweep(now_ms):
+                self._settlement.give_up(queue, lost)
+        if self._left:
+            self._scheduler.after(PART_INTERVAL_MS, self._part)
+        self._ready.wake()

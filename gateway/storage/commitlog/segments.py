@@ -1,0 +1,176 @@
+"""The segments of a log in order: which one holds a position, and how many entries refer to each.
+
+`next` is the one that the next write will make. A message that was moved (its old segment held
+little else) keeps its position, by which queues and journal know it; `moved` says where its
+record is now.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+from gateway.storage.block import Block
+
+from . import record
+from .reader import Reader
+from .segment import Damage, Segment
+
+
+class Segments:
+    """Implements `gateway.storage.block.Live`."""
+
+    __slots__ = ("_all", "_bases", "moved", "next")
+
+    def __init__(self) -> None:
+        self._all: list[Segment] = []
+        self._bases: list[int] = []
+        self.next: Segment | None = None
+        self.moved: dict[int, int] = {}  # position -> position of the copy
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def last(self) -> Segment:
+        """The newest segment that exists."""
+        return self._all[-1]
+
+    @property
+    def tail(self) -> Segment:
+        """Where the next write goes."""
+        return self.next or self._all[-1]
+
+    def replace(self, segments: list[Segment]) -> None:
+        """Take these instead, oldest first."""
+        self._all = segments
+        self._bases = [segment.base for segment in segments]
+
+    def created(self) -> None:
+        """`next` exists now."""
+        assert self.next is not None
+        self._all.append(self.next)
+        self._bases.append(self.next.base)
+        self.next = None
+
+    def remove(self, segment: Segment) -> None:
+        """A segment was deleted, and with it what was moved there."""
+        self.replace([other for other in self._all if other is not segment])
+        if self.moved:
+            first, end = segment.base, segment.base + segment.end
+            self.moved = {p: copy for p, copy in self.moved.items() if not first <= copy < end}
+
+    def holding(self, position: int) -> Segment | None:
+        """Return the segment that a position lies in, or None."""
+        if self.next is not None and position >= self.next.base:
+            return self.next
+        number = bisect_right(self._bases, position) - 1
+        if number < 0:
+            return None
+        segment = self._all[number]
+        if position >= segment.base + segment.end and segment is not self._all[-1]:
+            return None  # between two that exist
+        return segment
+
+    def payload(self, position: int, reader: Reader | None = None) -> bytes:
+        """Return a message's payload, read with its neighbours if there is a reader.
+
+        Raise Damage or OSError.
+        """
+        segment = self.holding(position)
+        if segment is not None:
+            return segment.read(position) if reader is None else reader.payload(segment, position)
+        # Only now: as long as the original is there, the copy may not have been written yet.
+        copy = self.moved.get(position, -1)
+        segment = self.holding(copy)
+        if segment is None:
+            raise Damage(f"position {position}: its segment is missing")
+        return record.decode_moved(segment.read(copy))[1]
+
+    def scan(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (position, payload) of the records from a position to another; damage is passed over."""
+        for segment in self._all:
+            if segment.base > last or segment.base + segment.end <= first:
+                continue
+            base = segment.base
+            for offset, payload in segment.records(first - base, last + 1 - base):
+                yield base + offset, payload
+
+    def words_of(self, block: Block) -> array[int]:
+        """Find the entries of a block in the log, because its file cannot be read."""
+        found: dict[int, int] = {}
+        for position, payload in self.scan(block.first, block.last):
+            _note(found, block.queue_id, position, payload)
+        for position, copy in self.moved.items():
+            if block.first <= position <= block.last and (segment := self.holding(copy)) is not None:
+                _note(found, block.queue_id, position, record.decode_moved(segment.read(copy))[1])
+        words: array[int] = array("Q")
+        for pair in sorted(found.items()):
+            words.extend(pair)
+        if block.gone is not None and len(block.gone) != len(found):
+            block.gone = None  # its marks count entries that are not there any more
+        return words
+
+    def forget_moved(self, first: int) -> None:
+        """Copies at or after a position were not written: what they are of is where it was."""
+        for position in [position for position, copy in self.moved.items() if copy >= first]:
+            del self.moved[position]
+
+    # -- what is referred to --------------------------------------------------------------------
+
+    def add(self, positions: Sequence[int]) -> None:
+        self._change(positions, 1)
+
+    def release(self, positions: Sequence[int]) -> None:
+        self._change(positions, -1)
+
+    def span(self, first: int, last: int, change: int) -> bool:
+        segment = self.holding(first)
+        if segment is None or segment.has_moved or segment is not self.holding(last):
+            return False
+        segment.live += change
+        return True
+
+    def recount(self) -> None:
+        """Begin counting again."""
+        for segment in self._all:
+            segment.live = 0
+        if self.next is not None:
+            self.next.live = 0
+
+    def _change(self, positions: Sequence[int], change: int) -> None:
+        moved = self.moved
+        if moved and any(position in moved for position in positions):
+            for position in positions:
+                segment = self.holding(moved.get(position, position))
+                if segment is not None:
+                    segment.live += change
+            return
+        if not positions or self.span(positions[0], positions[-1], change * len(positions)):
+            return
+        done = 0
+        while done < len(positions):
+            position = positions[done]
+            segment = self.holding(position)
+            if segment is None:
+                done += 1
+                continue
+            number = bisect_right(self._bases, position)
+            following = self._bases[number] if number < len(self._bases) else 1 << 63
+            if self.next is not None and segment is not self.next:
+                following = min(following, self.next.base)
+            end = min(following, segment.base + segment.end) if number < len(self._bases) else following
+            until = max(bisect_left(positions, end, done), done + 1)
+            segment.live += change * (until - done)
+            done = until
+
+
+def _note(found: dict[int, int], queue_id: int, position: int, payload: bytes) -> None:
+    if payload[0] == record.MESSAGE:
+        ids, size, _ = record.message_facts(payload)
+        if queue_id in ids:
+            found[position] = size
