@@ -64,6 +64,8 @@ class CommitLog:
         self._kept = (kept_ms, kept_bytes_max)
         self._lock = -1
         self._end = FIRST_POSITION + SEGMENT_HEADER_BYTES  # where the next record goes
+        self._begun = self._room_end = 0  # of the segment that is written to
+        self._references = 0  # of queues to the batch's messages, not counted yet
         self._written = 0  # up to where the log has been written
         self._batch: list[bytes] = []
         self._pending: dict[int, Message] = {}  # of the batch, by position
@@ -109,6 +111,7 @@ class CommitLog:
         if not len(self._segments) or self._end > self._tail_end():
             # New, or cut off before the checkpoint: a position is never used for another record.
             self._begin_segment(max(FIRST_POSITION, self._end), self._segment_bytes)
+        self._tail_is(self._segments.tail)
         self._written = self._end
         self._notify = notify
         self._syncer = Syncer(notify, self._end)
@@ -167,14 +170,15 @@ class CommitLog:
         batch.append(payload)
         self._pending[position] = message
         self._now_ms = now_ms
-        self._segments.tail.live += len(queue_ids)
-        self._index.add(queue_ids, position, len(message.body))
+        self._references += len(queue_ids)
+        size, index = len(message.body), self._index
+        for queue_id in queue_ids:
+            (index.queues.get(queue_id) or index.make(queue_id)).append(position, size)
         return position
 
     def _place(self, size: int) -> int:
         """Return where a record of that size goes; begin a new segment if it does not fit."""
-        tail = self._segments.tail
-        if self._end - tail.base + size > tail.room and self._end - tail.base > SEGMENT_HEADER_BYTES:
+        if self._end + size > self._room_end and self._end > self._begun + SEGMENT_HEADER_BYTES:
             self._roll(size)
         position = self._end
         self._end = position + size
@@ -196,6 +200,11 @@ class CommitLog:
         """Have the next write make a segment; the old one is left as it is."""
         self._segments.next = Segment(self._files, self._log_directory, base, room, self._mark)
         self._end = base + SEGMENT_HEADER_BYTES
+        self._tail_is(self._segments.next)
+
+    def _tail_is(self, segment: Segment) -> None:
+        """Remember where the segment that is written to begins, and where it must end."""
+        self._begun, self._room_end = segment.base, segment.base + segment.room
 
     def _tail_end(self) -> int:
         """Return where the next write goes."""
@@ -350,6 +359,7 @@ class CommitLog:
     def _write_out(self) -> None:
         batch, self._batch = self._batch, []
         segments = self._segments
+        self._count_references()
         try:
             if segments.next is not None:
                 segments.next.create()
@@ -364,6 +374,10 @@ class CommitLog:
         self._carried.clear()
         self._syncer.wrote(segments.last, self._written, bool(self._waiting))
 
+    def _count_references(self) -> None:
+        self._segments.tail.live += self._references
+        self._references = 0
+
     def _fail(self, error: OSError) -> None:
         self._failed_from = self._tail_end()
         self._forget_batch(self._failed_from)
@@ -371,6 +385,7 @@ class CommitLog:
 
     def _forget_batch(self, first: int) -> None:
         """Forget the batch's messages, keep its journal and keys for the next one, tell who waits."""
+        self._count_references()
         self._index.forget_from(first)
         self._segments.forget_moved(first)
         self._pending.clear()
