@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 
 from .classic import ClassicQueue
 from .engine import Recovery, StorageEngine
 from .errors import Conflict, InvalidTopic, NotFound
 from .message import NOWHERE
-from .policy import QueuePolicy
+from .policy import DEFAULT, QueuePolicy
 from .queue import MEMORY_MESSAGES_MAX, Queue
 from .receiver import Item, Receiver
 from .retained import RETAINED_QUEUE_ID
@@ -25,6 +26,7 @@ from .topic import QUEUE_PREFIX, SESSION_PREFIX, check_filter, check_topic
 QUEUE_KEY = "queue/"
 BINDING_KEY = "binding/"
 NEXT_ID_KEY = "meta/next-queue-id"
+POLICIES_SHARED_MAX = 1000  # different ones, as most queues have one of few
 QUEUE_NAME_MAX = 1024  # characters; shared subscriptions carry a filter in theirs
 
 KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
@@ -61,7 +63,7 @@ class Catalog:
         auto_delete: bool = False,
     ) -> tuple[Queue, bool]:
         """Return (queue, created). Raise Conflict if it exists and is of another make."""
-        policy = policy or QueuePolicy()
+        policy = policy or DEFAULT
         queue = self.queues.get(name)
         if queue is not None:
             _check_same(queue, kind, policy, durable)
@@ -133,10 +135,9 @@ class Catalog:
             self._next_id = int(saved)
         for key, value in list(self._engine.scan(QUEUE_KEY)):
             fields = json.loads(value)
-            policy = QueuePolicy.from_mapping(fields["policy"])
-            queue = self._make(
-                key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], fields["auto_delete"]
-            )
+            policy = _policy(json.dumps(fields.get("policy", {})))
+            auto_delete = fields.get("auto_delete", False)
+            queue = self._make(key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], auto_delete)
             queue.restore(self._engine.extent(queue.queue_id))
             yield queue
         self._restore_groups(recovery)
@@ -196,12 +197,12 @@ class Catalog:
         return queue_id
 
     def _save(self, queue: Queue) -> None:
-        fields = {
-            "id": queue.queue_id,
-            "kind": queue.kind,
-            "policy": queue.policy.to_mapping(),
-            "auto_delete": queue.auto_delete,
-        }
+        # What is usual is left out: a hundred thousand sessions have a value like this each.
+        fields: dict[str, object] = {"id": queue.queue_id, "kind": queue.kind}
+        if policy := queue.policy.changes():
+            fields["policy"] = policy
+        if queue.auto_delete:
+            fields["auto_delete"] = True
         self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields).encode())
 
     def _save_binding(self, queue: Queue, binding: Binding) -> None:
@@ -216,6 +217,13 @@ class Catalog:
 
 def _nobody(batch: list[Item]) -> None:
     raise AssertionError("a closed receiver is never pumped")
+
+
+@lru_cache(POLICIES_SHARED_MAX)
+def _policy(stored: str) -> QueuePolicy:
+    """Return a policy from JSON; queues with the same share one object, which nobody changes."""
+    policy = QueuePolicy.from_mapping(json.loads(stored))
+    return policy if policy.changes() else DEFAULT
 
 
 def _check_same(queue: Queue, kind: str, policy: QueuePolicy, durable: bool) -> None:

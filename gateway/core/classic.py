@@ -32,7 +32,7 @@ class ClassicQueue(Queue):
 
     kind = "classic"
 
-    __slots__ = ("_loaded", "_quiet_until_ms", "_retained", "behind", "group", "waiting")
+    __slots__ = ("_group", "_loaded", "_quiet_until_ms", "_retained", "behind", "waiting")
 
     def __init__(
         self,
@@ -43,12 +43,20 @@ class ClassicQueue(Queue):
         auto_delete: bool = False,
     ) -> None:
         super().__init__(name, queue_id, policy, engine, auto_delete)
-        self.group = Group(self)
+        self._group: Group | None = None  # made when there is something for it to do
         self.waiting: deque[Delivery] = _NOTHING
         self.behind = 0
         self._loaded = 0  # what is behind lies above this position
         self._quiet_until_ms = 0  # without consumers: when its head expires
         self._retained: dict[int, Binding] | None = None  # of what is behind, if sent as retained
+
+    @property
+    def group(self) -> Group:
+        """The one group. Keep it only while it has a consumer or deliveries: then it stays the same."""
+        group = self._group
+        if group is None:
+            group = self._group = Group(self)
+        return group
 
     def groups(self) -> list[Group]:
         return [self.group]
@@ -91,7 +99,8 @@ class ClassicQueue(Queue):
         expires_at_ms = now_ms + ttl_ms if ttl_ms else 0
         if position:
             self._loaded = position
-        waiting.append(Delivery(self.group, offset, position, message, size, 0, binding, 0, expires_at_ms))
+        group = self._group or self.group
+        waiting.append(Delivery(group, offset, position, message, size, 0, binding, 0, expires_at_ms))
 
     def make_room(self, size: int) -> list[Lost]:
         lost: list[Lost] = []
@@ -113,7 +122,7 @@ class ClassicQueue(Queue):
             expires_at_ms = delivery.message.expires_at_ms
             if expires_at_ms or delivery.expires_at_ms:
                 if 0 < expires_at_ms <= now_ms or 0 < delivery.expires_at_ms <= now_ms:
-                    self.lost.append((delivery, DropCause.EXPIRED))
+                    self._lose(delivery, DropCause.EXPIRED)
                     continue
             batch.append(delivery)
             count -= 1
@@ -154,9 +163,13 @@ class ClassicQueue(Queue):
         self._quiet_until_ms = 0
         return (head, cause)
 
+    def _lose(self, delivery: Delivery, cause: DropCause) -> None:
+        """Leave something to be collected."""
+        self.lost = [*self.lost, (delivery, cause)]
+
     def _take_lost(self) -> list[Lost]:
-        lost, self.lost = self.lost, []
-        return lost
+        lost, self.lost = self.lost, ()
+        return list(lost)
 
     # -- between memory and index -------------------------------------------------------------
 
@@ -169,12 +182,12 @@ class ClassicQueue(Queue):
         waiting = self.waiting
         if waiting is _NOTHING:
             waiting = self.waiting = deque()
-        retained = self._retained
+        retained, group = self._retained, self.group
         for entry in found:
             position = entry.position
             binding = retained.pop(position, None) if retained else None
             delivery = Delivery(
-                self.group,
+                group,
                 self.next_offset - self.behind,
                 position,
                 entry.message or _UNREADABLE,
@@ -189,17 +202,14 @@ class ClassicQueue(Queue):
                 waiting.append(delivery)
             else:
                 self.bytes_waiting -= entry.size
-                self.lost.append((delivery, DropCause.UNREADABLE))
+                self._lose(delivery, DropCause.UNREADABLE)
         self._loaded = found[-1].position
         return bool(waiting)
 
     def unload(self) -> None:
         """Leave to the index what nobody has touched yet: nobody is there to consume it."""
         waiting = self.waiting
-        if not waiting:
-            self.waiting = _NOTHING
-            return
-        held = max((delivery.position for delivery in self.held()), default=0)
+        held = max((delivery.position for delivery in self.held()), default=0) if self._group else 0
         while waiting:
             last = waiting[-1]
             if last.position <= held or last.attempt:
@@ -210,6 +220,9 @@ class ClassicQueue(Queue):
             if last.binding is not None and last.binding.retained:
                 self._note_retained(last.position, last.binding)
         self.waiting = _NOTHING
+        if not held:
+            self._loaded = 0  # all there is lies behind
+            self._group = None
 
     def _note_retained(self, position: int, binding: Binding) -> None:
         """Remember that it goes out as a retained message [MQTT-3.3.1-8]; the index does not."""

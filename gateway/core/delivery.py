@@ -146,11 +146,12 @@ class Group:
     def attach(self, consumer: Consumer) -> None:
         """Let a consumer take part."""
         assert not consumer.attached
+        assert self in self.queue.groups(), "a group that had nothing to do, kept for too long"
         consumer.attached = True
         consumer.group = self
         self.consumers.append(consumer)
         if self not in self.queue.active:
-            self.queue.active.append(self)
+            self.queue.active = (*self.queue.active, self)
 
     def detach(self, consumer: Consumer) -> list[Delivery]:
         """Remove a consumer; return what it held, oldest first. The caller gives that back."""
@@ -159,7 +160,7 @@ class Group:
         consumer.attached = False
         self.consumers.remove(consumer)
         if not self.consumers:
-            self.queue.active.remove(self)
+            self.queue.active = tuple(group for group in self.queue.active if group is not self)
         held = [d for d in self.unsettled.values() if d.consumer is consumer]
         held.sort(key=_by_offset)
         return held

@@ -73,8 +73,12 @@ class QueuePolicy:
                 raise Conflict(f"policy.{name}: no such policy; known: {', '.join(POLICIES)}")
         return cls(**values)  # type: ignore[arg-type]  # checked above, key by key
 
+    def changes(self) -> dict[str, int | str]:
+        """Return the values that are not the default, by name: for storing."""
+        return {name: value for name, value in self.to_mapping().items() if value != getattr(DEFAULT, name)}
+
     def to_mapping(self) -> dict[str, int | str]:
-        """Return all values by name, for storing and showing."""
+        """Return all values by name, for showing."""
         return {name: getattr(self, name) for name in POLICIES}
 
     def difference(self, other: QueuePolicy) -> str:
@@ -84,3 +88,6 @@ class QueuePolicy:
             if mine != theirs:
                 return f"{name} is {mine!r}, not {theirs!r}"
         return ""
+
+
+DEFAULT: Final = QueuePolicy()  # most queues share it

@@ -11,6 +11,7 @@ will be handed next.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .delivery import Delivery, Group
@@ -62,14 +63,14 @@ class Queue:
     ) -> None:
         self.name = name
         self.queue_id = queue_id
-        self.active: list[Group] = []  # groups that have consumers
+        self.active: Sequence[Group] = ()  # groups that have consumers
         self.set_policy(policy)
         self.engine = engine
         self.auto_delete = auto_delete  # goes when its last consumer goes
         self.next_offset = 0
         self.bytes_waiting = 0
         self.memory_messages_max = MEMORY_MESSAGES_MAX
-        self.lost: list[Lost] = []  # what take() found expired, or could not read
+        self.lost: Sequence[Lost] = ()  # what take() found expired, or could not read
 
     def set_policy(self, policy: QueuePolicy) -> None:
         """Change the policy; it holds from the next message on."""

@@ -17,7 +17,7 @@ from .delivery import Consumer, Delivery, Group
 from .errors import Conflict, GatewayError, NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
-from .policy import QueuePolicy
+from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
 from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
 from .router import Binding
@@ -156,7 +156,7 @@ class Session:
     def own_queue(self, name: str, durable: bool, policy: QueuePolicy | None = None) -> bool:
         """Give the session a queue of its own; return True if it was there, subscriptions and all."""
         assert self.receiver is not None, "call receive first: subscriptions bind both"
-        policy = policy or QueuePolicy()
+        policy = policy or DEFAULT
         full_name = SESSION_PREFIX + name
         catalog = self.broker.catalog
         found = catalog.queues.get(full_name)

@@ -129,7 +129,7 @@ class Settlement:
 
     def give_up_lost(self, queue: Queue) -> None:
         """Give up what a queue found expired while it was handing out."""
-        lost, queue.lost = queue.lost, []
+        lost, queue.lost = queue.lost, ()
         for item in lost:
             self.give_up(queue, item)
 

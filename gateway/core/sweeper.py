@@ -17,8 +17,8 @@ from .scheduler import Scheduler
 from .settlement import SETTLED_BY_DROP, Settlement
 
 SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
-QUEUES_PER_PART = 2000  # a millisecond or two
-PART_INTERVAL_MS = 5  # between the parts: others have their turns
+QUEUES_PER_PART = 500  # less than a millisecond, unless all of them have to be looked up in the log
+PART_INTERVAL_MS = 2  # between the parts: others have their turns
 
 
 class Sweeper:

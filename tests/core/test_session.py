@@ -349,7 +349,7 @@ def test_a_refused_consumer_leaves_nothing(
     with pytest.raises(refusal):
         client.eat(queue, group=group)
     assert client.consumers == []
-    assert [found.active for found in broker.catalog.queues.values()] == [[], [], []]
+    assert [found.active for found in broker.catalog.queues.values()] == [(), (), ()]
 
 
 def test_a_cancelled_consumer_gives_back_unless_it_holds_leases(broker: Broker) -> None:

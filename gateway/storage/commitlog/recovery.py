@@ -113,6 +113,7 @@ def _replay_all(recovered: Recovered) -> None:
     lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments], state.moved)
     if lost:
         recovered.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
+    state.as_of = {}  # all is as of the end now
     recovered.segments.recount()
     state.index.recount()
 
