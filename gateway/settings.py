@@ -92,6 +92,8 @@ class Storage(msgspec.Struct, frozen=True):
 
     engine: str = "commitlog"
     segment_bytes: int = 64 << 20
+    trace_seconds: float = 3600.0
+    trace_bytes_max: int = 4 << 30
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -160,6 +162,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 #: (section, key) -> least and greatest value
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("storage", "segment_bytes"): (4096, 1 << 32),
+    ("storage", "trace_seconds"): (0, 10 * 365 * 86400),
+    ("storage", "trace_bytes_max"): (0, 1 << 60),
     ("limits", "connections_max"): (1, 10_000_000),
     ("limits", "handshake_seconds_max"): (0.1, 3600),
     ("limits", "connection_buffer_bytes_max"): (1024, 1 << 32),

@@ -193,6 +193,22 @@ def queues_delete(name: str, url: Url = DEFAULT_URL, user: User = None, json: Js
     raise typer.Exit(run(url, user, name, json))
 
 
+@app.command("trace")
+def trace_command(
+    wanted: Annotated[
+        str, typer.Argument(metavar="ID|KEY", help="A message id, a key, or @ and a position.")
+    ],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Of how many messages, newest first.")] = 10,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Tell what became of a message: who sent it, who got it, and how it ended."""
+    from .trace import trace as run
+
+    raise typer.Exit(run(url, user, wanted, limit, json))
+
+
 @queues_app.command("purge")
 def queues_purge(name: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
     """Drop what waits in a queue."""

@@ -39,6 +39,32 @@ class Extent(NamedTuple):
     size: int  # of the bodies, bytes
 
 
+class Event(NamedTuple):
+    """What the journal says about a message and one of its queues.
+
+    `kind` is delivered, returned, settled, passed (a stream's group has come by it), trimmed
+    (by retention), purged or queue deleted. `time_ms` is 0 where it was not written down.
+    """
+
+    position: int  # of the record: events are in this order
+    kind: str
+    queue_id: int
+    time_ms: int
+    consumer: Origin | None = None
+    group: str = ""
+    outcome: int = 0  # `Outcome`, or 16 + `DropCause`
+
+
+class Trace(NamedTuple):
+    """A message that was stored, and what became of it."""
+
+    position: int
+    message: Message
+    stored_at_ms: int
+    queue_ids: tuple[int, ...]
+    events: list[Event]
+
+
 class Recovery(NamedTuple):
     """What `open` found besides messages and keys: the cursors of streams' groups, and remarks.
 
@@ -110,6 +136,22 @@ class StorageEngine(Protocol):
 
     def offset_at(self, queue_id: int, time_ms: int) -> int:
         """Return the offset of the first unsettled message stored at a time or later."""
+
+    def prepare_search(self) -> Callable[[], None] | None:
+        """Return work that makes the next three calls quick, to be done in a thread; None if they are."""
+
+    def find(self, term: str, limit: int) -> list[int]:
+        """Return positions of messages whose id, or one of whose keys, this is, newest first.
+
+        `@<position>` finds the dead letters made of the message at that position.
+        """
+
+    def stored_between(self, from_ms: int, to_ms: int, after: int, limit: int) -> tuple[list[int], int]:
+        """Return positions of messages stored from a time on, up to another (Unix ms), oldest first,
+        above the position `after`; and where to go on (0: there are no more)."""
+
+    def history(self, position: int) -> Trace:
+        """Return a message, settled or not, and what became of it. Raise NotFound if it is gone."""
 
     # -- keys
 

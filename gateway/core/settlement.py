@@ -118,7 +118,8 @@ class Settlement:
         now_ms = self._clock.now_ms
         if address and cause != DropCause.UNREADABLE and not would_cycle(delivery.message, queue.name, cause):
             self._metrics.dead_lettered += 1
-            letter = dead_letter(delivery.message, address, queue.name, cause, delivery.attempt, now_ms)
+            attempts, position = delivery.attempt, delivery.position
+            letter = dead_letter(delivery.message, address, queue.name, cause, attempts, now_ms, position)
             try:
                 self._publish(letter)
             except GatewayError:

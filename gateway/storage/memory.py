@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from gateway.core.engine import Extent, Recovery, StorageEngine, Stored
+from gateway.core.engine import Extent, Recovery, StorageEngine, Stored, Trace
 from gateway.core.errors import NotFound
-from gateway.core.message import Message, Origin
+from gateway.core.message import Message, Origin, Properties
 from gateway.hookspecs import hookimpl
 
 from .block import Place
@@ -130,6 +130,25 @@ class MemoryEngine:
                 return offset
         return entries.extent().next
 
+    def prepare_search(self) -> Callable[[], None] | None:
+        return None
+
+    def find(self, term: str, limit: int) -> list[int]:
+        found = [p for p, held in self._messages.held.items() if term in _terms(held.message.properties)]
+        return found[: -limit - 1 : -1]
+
+    def stored_between(self, from_ms: int, to_ms: int, after: int, limit: int) -> tuple[list[int], int]:
+        held = self._messages.held.items()
+        found = [p for p, one in held if p > after and from_ms <= one.stored_at_ms < to_ms]
+        return found[:limit], found[limit - 1] if len(found) > limit else 0
+
+    def history(self, position: int) -> Trace:
+        held = self._messages.held.get(position)
+        if held is None:
+            raise NotFound(f"no message at position {position}: in memory only what waits is kept")
+        waiting = [q for q, entries in self._index.queues.items() if entries.between(position, position + 1)]
+        return Trace(position, held.message, held.stored_at_ms, tuple(waiting), [])
+
     def put(self, key: str, value: bytes) -> None:
         self._position += 1
         self._keys[key] = value
@@ -168,6 +187,10 @@ class MemoryEngine:
 
     def close(self) -> None:
         pass
+
+
+def _terms(properties: Properties) -> tuple[str | None, ...]:
+    return (properties.message_id, properties.key, *properties.keys)
 
 
 @hookimpl

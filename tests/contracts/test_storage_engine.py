@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.engine import StorageEngine
 from gateway.core.errors import NotFound
-from gateway.core.message import Message, Origin, Properties
+from gateway.core.message import Message, Origin, Outcome, Properties
 from gateway.storage.commitlog import CommitLog
 from gateway.storage.memory import MemoryEngine
 
@@ -136,3 +136,91 @@ def test_close_is_idempotent(engine: StorageEngine) -> None:
     engine.append(message(), (2,), NOW_MS)
     engine.close()
     engine.close()
+
+
+# -- queues ---------------------------------------------------------------------------------
+
+
+def offsets(engine: StorageEngine, queue_id: int = 2) -> list[int]:
+    return [entry.offset for entry in engine.after(queue_id, 0, 1000)]
+
+
+def test_a_queue_has_what_was_appended_for_it_and_is_not_settled(engine: StorageEngine) -> None:
+    positions = [engine.append(message(b"%d" % n), (2, 3) if n % 2 else (2,), NOW_MS + n) for n in range(20)]
+    engine.settle(2, [positions[1], positions[0], positions[5]], 1, NOW_MS)
+    for _ in range(2):
+        found = engine.after(2, 0, 1000)
+        assert [entry.position for entry in found] == [
+            p for p in positions if positions.index(p) not in (0, 1, 5)
+        ]
+        assert [entry.message.body for entry in found if entry.message][:2] == [b"2", b"3"]
+        assert [entry.offset for entry in engine.after(3, 0, 1000)] == list(range(10))
+        assert engine.extent(2) == (2, 20, 17, 7 + 10 * 2)
+        assert [entry.offset for entry in engine.after(2, positions[3], 3)] == [4, 6, 7]
+        assert [entry.offset for entry in engine.at(2, 5, 2)] == [6, 7]
+        assert engine.extent(2, positions[17]) == (18, 20, 2, 4)
+        assert engine.after(2, positions[-1], 5) == engine.at(2, 20, 5) == engine.after(9, 0, 5) == []
+        engine.flush()
+
+
+def test_attempts_and_tags_are_counted_and_some_cost_nothing(engine: StorageEngine) -> None:
+    position = engine.append(message(), (2, 3), NOW_MS)
+    for tag in (7, 8):
+        engine.delivered(2, [position], [tag], ORIGIN, "", NOW_MS)
+    engine.returned(2, position, Outcome.REQUEUE, NOW_MS)
+    engine.flush()
+    assert [(e.attempts, e.tag, e.stored_at_ms) for e in engine.after(2, 0, 1)] == [(2, 8, NOW_MS)]
+    engine.returned(2, position, Outcome.RETRY, NOW_MS)
+    engine.delivered(3, [position], [1], ORIGIN, "a group of a stream", NOW_MS)
+    engine.flush()
+    assert [e.attempts for e in (*engine.after(2, 0, 1), *engine.after(3, 0, 1))] == [1, 0]
+
+
+def test_trimmed_from_the_head_the_rest_keeps_its_offsets(engine: StorageEngine) -> None:
+    for n in range(10):
+        engine.append(message(b"x"), (2,), NOW_MS + 10 * n)
+    engine.trim(2, 4)
+    assert offsets(engine) == [4, 5, 6, 7, 8, 9]
+    engine.flush()
+    assert [engine.offset_at(2, NOW_MS + ms) for ms in (0, 40, 41, 90, 91)] == [4, 4, 5, 9, 10]
+    engine.trim(2, 10)
+    assert engine.extent(2) == (10, 10, 0, 0)
+    engine.append(message(b"x"), (2,), NOW_MS)
+    assert offsets(engine) == [10]
+
+
+def test_purged_of_all_but_what_is_held(engine: StorageEngine) -> None:
+    positions = [engine.append(message(b"x"), (2, 3), NOW_MS) for _ in range(10)]
+    engine.purge(2, positions[3:5])
+    later = engine.append(message(b"x"), (2,), NOW_MS)
+    for _ in range(2):
+        assert [entry.position for entry in engine.after(2, 0, 99)] == [*positions[3:5], later]
+        assert len(engine.after(3, 0, 99)) == 10
+        engine.flush()
+
+
+def test_a_dropped_queue_has_nothing(engine: StorageEngine) -> None:
+    engine.append(message(), (2, 3), NOW_MS)
+    engine.drop_queue(2)
+    assert (engine.extent(2).messages, engine.extent(3).messages) == (0, 1)
+
+
+def test_a_message_is_found_by_id_key_time_and_position(engine: StorageEngine) -> None:
+    named = message(properties=Properties(message_id="m", keys=("k1", "k2"), key="order"))
+    first = engine.append(named, (2,), NOW_MS)
+    second = engine.append(message(properties=Properties(keys=("k2",))), (2,), NOW_MS + 1)
+    engine.flush()
+    assert engine.find("m", 9) == engine.find("k1", 9) == engine.find("order", 9) == [first]
+    assert (engine.find("k2", 9), engine.find("k2", 1), engine.find("k", 9)) == (
+        [second, first],
+        [second],
+        [],
+    )
+    assert engine.stored_between(NOW_MS + 1, NOW_MS + 2, 0, 9)[0] == [second]
+    assert engine.stored_between(0, NOW_MS + 9, 0, 1) == ([first], first)
+    assert engine.stored_between(0, NOW_MS + 9, first, 9) == ([second], 0)
+    trace = engine.history(first)
+    assert (trace.position, trace.stored_at_ms, trace.queue_ids) == (first, NOW_MS, (2,))
+    assert trace.message.properties.message_id == "m"
+    with pytest.raises(NotFound):
+        engine.history(10_000_000)

@@ -294,6 +294,7 @@ def test_a_dead_letter_carries_its_story() -> None:
         "dead-letter-topic": "t",
         "dead-letter-attempts": 1,
         "dead-letter-time-ms": START_MS,
+        "dead-letter-position": held[0].position,
     }
     assert world.metrics.dead_lettered == 1
     world.check()

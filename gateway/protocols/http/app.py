@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from ...api import GatewayError
 from ...version import __version__
-from . import admin, deliveries, events, queues, topics
+from . import admin, deliveries, events, messages, queues, topics
 from .answers import Event, Receive
 from .context import Context
 from .limits import JSON_BYTES_MAX
@@ -34,6 +34,7 @@ TAGS = (
     ("/v1/queues/{queue}/receive", "receive"),
     ("/v1/deliveries", "receive"),
     ("/v1/queues", "queues"),
+    ("/v1/messages", "messages"),
     ("", "operations"),
 )
 _REF = "#/components/schemas/{model}"
@@ -61,6 +62,7 @@ def build_app(context: Context, subscriptions: Subscriptions, door: Callable[[],
     events.add_routes(app.router, context, subscriptions)
     queues.add_routes(app.router, context)
     deliveries.add_routes(app.router, context)
+    messages.add_routes(app.router, context)
     admin.add_routes(app.router, context, app, door)
     _complete_document(app)
     return app

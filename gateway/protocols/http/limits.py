@@ -33,6 +33,8 @@ BATCH_CHUNK_BYTES = 64 << 10  # parsed and published between two turns: about 2 
 REJECTED_SHOWN_MAX = 1000  # an answer is read by people or retried: nobody reads more
 
 PAGE_MAX = 1000  # entries of one page of a listing
+JOURNEYS_DEFAULT = 10
+JOURNEYS_MAX = 100  # of one answer: each reads from the log what became of a message
 PAGE_DEFAULT = 100
 LISTING_CHECKS_MAX = 10_000  # authorizations asked for one page, then the client asks for the next
 

@@ -118,6 +118,80 @@ class Browsed(BaseModel):
     next: int | None = Field(None, description="`start` of the next page; null: there is none")
 
 
+class Whence(BaseModel):
+    """A client, as the log knows it."""
+
+    protocol: str
+    principal: str
+    client_id: str
+    address: str
+
+
+class StoredMessage(BaseModel):
+    """A message of the log, without its body."""
+
+    position: int = Field(description="In the log; `@` and this is an id, too")
+    id: str | None
+    keys: list[str]
+    topic: str
+    size: int = Field(description="Of the body, in bytes")
+    qos: int
+    stored_at: int = Field(description="Unix milliseconds, as all times here")
+    published_at: int
+    expires_at: int | None
+    from_: Whence = Field(alias="from", description="Who published it")
+
+
+class MessageList(BaseModel):
+    """Messages that were found."""
+
+    messages: list[StoredMessage]
+    next: int | None = Field(description="`after` of the next page; null: there is none")
+
+
+class JourneyEvent(BaseModel):
+    """Something that happened to a message in a queue."""
+
+    event: Literal["delivered", "returned", "settled", "passed", "trimmed", "purged", "queue deleted"]
+    at: int | None
+    group: str | None = Field(None, description="Of a stream")
+    consumer: Whence | None = None
+    outcome: str | None = Field(None, description="ack, retry, requeue, reject, or why it was dropped")
+
+
+class JourneyQueue(BaseModel):
+    """A message's stay in a queue."""
+
+    queue: str = Field(description="`#` and a number if it has been deleted since")
+    kind: str
+    subscriptions: list[str] = Field(description="Those of the queue that match the topic now")
+    state: str = Field(description="waiting, delivered, acknowledged, dropped: <cause>, kept, trimmed, ...")
+    attempts: int
+    events: list[JourneyEvent]
+
+
+class DeadLetter(BaseModel):
+    """A dead letter that was made of a message."""
+
+    position: int
+    topic: str
+    queue: str
+    cause: str
+
+
+class MessageJourney(StoredMessage):
+    """What became of a message."""
+
+    queues: list[JourneyQueue]
+    dead_letters: list[DeadLetter]
+
+
+class Journeys(BaseModel):
+    """Of all messages with an id or key, newest first."""
+
+    journeys: list[MessageJourney]
+
+
 class Policy(Strict):
     """Limits of a queue; 0 means unlimited."""
 

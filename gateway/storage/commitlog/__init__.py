@@ -1,11 +1,13 @@
-"""The commit log engine: segments, records, index, checkpoints, recovery, group commit.
+"""The commit log engine.
 
-    files       every call to the operating system
-    record      what is in the log; segment: the files it is in
-    index       what is not settled; checkpoint: the index on disk
-    recovery    files to state; sync: the thread that makes writes durable
-    engine      all of it together
-    examine     a look at a log without touching it
+    files        every call to the operating system; directory: where they are
+    record       what is in the log; segment, segments: the files it is in; reader, loading: reading it back
+    journal      a turn's deliveries and settlements; blocks: queue indexes on file
+    checkpoint   the index on disk; checkpoints: when; space: what may go
+    trail        finding a message in a segment; finder: in the log, with its history
+    recovery     files to state; sync: the thread that makes writes durable
+    engine       all of it together
+    examine      a look at a log without touching it
 
 The format is written down in docs/storage-format.md.
 """
@@ -26,4 +28,14 @@ __all__ = ["CommitLog"]
 @hookimpl
 def gateway_storage_engines() -> Mapping[str, Callable[[Any], StorageEngine]]:
     """Offer the engine as `commitlog`."""
-    return {"commitlog": lambda config: CommitLog(config.data_directory, config.storage.segment_bytes)}
+    return {"commitlog": _make}
+
+
+def _make(config: Any) -> StorageEngine:
+    storage = config.storage
+    return CommitLog(
+        config.data_directory,
+        storage.segment_bytes,
+        kept_ms=int(storage.trace_seconds * 1000),
+        kept_bytes_max=storage.trace_bytes_max,
+    )

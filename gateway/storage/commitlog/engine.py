@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Final
 from zlib import crc32
 
-from gateway.core.engine import Extent, Recovery, Stored
+from gateway.core.engine import Extent, Recovery, Stored, Trace
 from gateway.core.errors import NotFound, NotStored, StorageError
-from gateway.core.message import Message, Origin
+from gateway.core.message import NO_PROPERTIES, Message, Origin
 from gateway.storage.block import Place
 from gateway.storage.entries import Entries
 from gateway.storage.index import QueueIndex
 
 from . import record
 from .checkpoints import Checkpoints
+from .directory import DataDirectory
 from .files import Files
+from .finder import Finder
 from .journal import Journal
+from .loading import load
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
 from .recovery import recover
@@ -38,7 +41,6 @@ SEGMENT_BYTES: Final = 64 << 20  # half a second of the fastest writer; small en
 FIRST_POSITION: Final = 1  # positions are positive
 KEPT_MS: Final = 3_600_000  # what is settled can be asked about for an hour
 KEPT_BYTES_MAX: Final = 4 << 30  # or as much as fits in this
-LOAD_BYTES: Final = 1 << 20  # bodies that one look into a queue brings into memory
 
 Callback = Callable[[bool], None]
 
@@ -56,13 +58,10 @@ class CommitLog:
         kept_ms: int = KEPT_MS,
         kept_bytes_max: int = KEPT_BYTES_MAX,
     ) -> None:
-        self._directory = directory
-        self._log_directory = directory / "log"
-        self._index_directory = directory / "index"
         self._segment_bytes = segment_bytes
         self._files = files or Files()
+        self._directory = DataDirectory(self._files, directory)
         self._kept = (kept_ms, kept_bytes_max)
-        self._lock = -1
         self._end = FIRST_POSITION + SEGMENT_HEADER_BYTES  # where the next record goes
         self._begun = self._room_end = 0  # of the segment that is written to
         self._references = 0  # of queues to the batch's messages, not counted yet
@@ -83,6 +82,7 @@ class CommitLog:
         self._keys: dict[str, bytes] = {}
         self._journal = Journal(self._index)
         self._checkpoints: Checkpoints
+        self._finder: Finder
         self._space: Space
         self._syncer: Syncer
         self._notify: Callable[[], None]
@@ -90,14 +90,14 @@ class CommitLog:
     # -- open and close -----------------------------------------------------------------------
 
     def open(self, notify: Callable[[], None]) -> Recovery:
-        self._make_directories()
+        self._directory.take()
         try:
-            found = recover(self._files, self._log_directory, self._index_directory, self._segment_bytes)
+            found = recover(self._files, self._directory.log, self._directory.index, self._segment_bytes)
         except OSError as error:
-            self._unlock()
-            raise StorageError(f"{error.filename or self._directory}: {error.strerror}") from error
+            self._directory.leave()
+            raise StorageError(f"{error.filename or self._directory.path}: {error.strerror}") from error
         except StorageError:
-            self._unlock()
+            self._directory.leave()
             raise
         state = found.state
         self._index, self._keys, self._mark, self._segments = (
@@ -110,39 +110,20 @@ class CommitLog:
         self._end = state.position
         if not len(self._segments) or self._end > self._tail_end():
             # New, or cut off before the checkpoint: a position is never used for another record.
-            self._begin_segment(max(FIRST_POSITION, self._end), self._segment_bytes)
+            self._segment_at(max(FIRST_POSITION, self._end), self._segment_bytes)
         self._tail_is(self._segments.tail)
+        self._finder = Finder(self._files, self._directory.index, self._segments, self._end)
         self._written = self._end
         self._notify = notify
         self._syncer = Syncer(notify, self._end)
-        self._space = Space(self._segments, self._index, self._add, *self._kept)
+        self._space = Space(self._segments, self._index, self._add, self._finder.forget, *self._kept)
         self._checkpoints = Checkpoints(
-            self._files, self._index_directory, state, self._segments, found.blocks, self._syncer, self._end
+            self._files, self._directory.index, state, self._segments, found.blocks, self._syncer, self._end
         )
         return Recovery(dict(self._index.cursors), found.remarks)
 
-    def _make_directories(self) -> None:
-        """Make what is missing, durably, and lock it. Raise StorageError."""
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = self._files.lock(self._directory / "lock")
-            self._log_directory.mkdir(exist_ok=True)
-            self._index_directory.mkdir(exist_ok=True)
-            self._files.sync_directory(self._directory)
-        except BlockingIOError:
-            raise StorageError(f"{self._directory}: another gateway is using this data directory") from None
-        except OSError as error:
-            self._unlock()
-            where = error.filename or self._directory
-            raise StorageError(f"{where}: cannot be used as data directory: {error.strerror}") from error
-
-    def _unlock(self) -> None:
-        if self._lock >= 0:
-            self._files.close(self._lock)
-            self._lock = -1
-
     def close(self) -> None:
-        if self._lock < 0:
+        if not self._directory.locked:
             return
         try:
             self.flush()
@@ -155,10 +136,11 @@ class CommitLog:
                 self._checkpoints.take_now(self._written)
             except OSError as error:
                 log.warning("no checkpoint at the end, so the next start reads more log: %s", error)
+            self._finder.finish()
         self._checkpoints.blocks.close()
         for segment in self._segments:
             segment.close()
-        self._unlock()
+        self._directory.leave()
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -171,6 +153,8 @@ class CommitLog:
         self._pending[position] = message
         self._now_ms = now_ms
         self._references += len(queue_ids)
+        if message.properties is not NO_PROPERTIES:
+            self._finder.current.message(message.properties, position)
         size, index = len(message.body), self._index
         for queue_id in queue_ids:
             (index.queues.get(queue_id) or index.make(queue_id)).append(position, size)
@@ -198,9 +182,13 @@ class CommitLog:
 
     def _begin_segment(self, base: int, room: int) -> None:
         """Have the next write make a segment; the old one is left as it is."""
-        self._segments.next = Segment(self._files, self._log_directory, base, room, self._mark)
+        self._segment_at(base, room)
+        self._tail_is(self._segments.tail)
+        self._finder.begin(base)
+
+    def _segment_at(self, base: int, room: int) -> None:
+        self._segments.next = Segment(self._files, self._directory.log, base, room, self._mark)
         self._end = base + SEGMENT_HEADER_BYTES
-        self._tail_is(self._segments.next)
 
     def _tail_is(self, segment: Segment) -> None:
         """Remember where the segment that is written to begins, and where it must end."""
@@ -279,25 +267,7 @@ class CommitLog:
 
     def _load(self, queue_id: int, places: list[Place]) -> list[Stored]:
         tried = self._index.of(queue_id).tried or {}
-        pending, segments, reader = self._pending, self._segments, self._reader
-        found: list[Stored] = []
-        left = LOAD_BYTES
-        for offset, position, size in places:
-            message = pending.get(position)
-            stored_at_ms = self._now_ms
-            if message is None:
-                try:
-                    payload = segments.payload(position, reader)
-                    message, stored_at_ms = record.decode_message(payload), record.stored_at_ms(payload)
-                except (Damage, OSError) as error:
-                    log.error("a waiting message cannot be read and is given up: %s", error)
-            attempt = tried.get(position, 0)
-            tag = attempt & 0xFFFFFFFF
-            found.append(Stored(offset, position, message, size, attempt >> 32, tag, stored_at_ms))
-            left -= size
-            if left < 0:
-                break
-        return found
+        return load(places, tried, self._pending, self._now_ms, self._segments, self._reader)
 
     def extent(self, queue_id: int, after: int = 0) -> Extent:
         return self._entries(queue_id).extent(after)
@@ -313,6 +283,22 @@ class CommitLog:
             else:
                 high = middle
         return low
+
+    def prepare_search(self) -> Callable[[], None] | None:
+        return self._finder.preparation()
+
+    def find(self, term: str, limit: int) -> list[int]:
+        return self._finder.find(term, limit)
+
+    def stored_between(self, from_ms: int, to_ms: int, after: int, limit: int) -> tuple[list[int], int]:
+        return self._finder.stored_between(from_ms, to_ms, after, limit)
+
+    def history(self, position: int) -> Trace:
+        def offset_in(queue_id: int) -> int:
+            found = self._entries(queue_id).after(position - 1, 1)
+            return found[0][0] if found and found[0][1] == position else -1
+
+        return self._finder.history(position, offset_in)
 
     # -- keys -------------------------------------------------------------------------------------
 
@@ -334,6 +320,7 @@ class CommitLog:
         """Add a record that must not be lost should this batch fail; return its position."""
         position = self._place(HEADER_BYTES + len(payload))
         self._keep(payload)
+        self._finder.current.journal(payload, position)
         return position
 
     def _keep(self, payload: bytes) -> None:
@@ -366,6 +353,7 @@ class CommitLog:
                 if len(segments):
                     segments.last.closed_ms = self._now_ms
                 segments.created()
+            self._finder.current.time(self._now_ms, segments.last.base + segments.last.end)
             segments.last.write(b"".join(batch))
         except OSError as error:
             self._fail(error)
@@ -404,6 +392,7 @@ class CommitLog:
             kept = record.without_positions_from(payload, first)
             if kept:
                 # Without rolling, which would write to the disk that has just refused.
+                self._finder.current.journal(kept, self._end)
                 self._end += HEADER_BYTES + len(kept)
                 self._keep(kept)
         self._notify()

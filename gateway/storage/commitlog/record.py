@@ -148,6 +148,13 @@ def decode_message(payload: bytes) -> Message:
     )
 
 
+def raw_properties(payload: bytes) -> bytes:
+    """Return a message's properties as they are encoded; b"" if it has none."""
+    _, _, count, _, _, _, topic, origin, properties = _MESSAGE.unpack_from(payload)
+    start = _MESSAGE.size + 4 * count + topic + origin
+    return payload[start : start + properties]
+
+
 def stored_at_ms(payload: bytes) -> int:
     """Return when a message was stored (Unix ms)."""
     found: int = _STORED_AT.unpack_from(payload, _STORED_AT_OFFSET)[0]

@@ -28,19 +28,21 @@ Pins = dict[int, list[int]]  # position -> queues that need it
 
 
 class Space:
-    """Frees segments. `write` adds a record to the batch and returns its position."""
+    """Frees segments. `write` adds a record to the batch and returns its position; `gone` is told of each."""
 
     def __init__(
         self,
         segments: Segments,
         index: QueueIndex,
         write: Callable[[bytes], int],
+        gone: Callable[[int], None],
         kept_ms: int,
         kept_bytes_max: int,
     ) -> None:
         self._segments = segments
         self._index = index
         self._write = write
+        self._gone = gone
         self._kept_ms = kept_ms
         self._kept_bytes_max = kept_bytes_max
         self._work: Iterator[None] | None = None
@@ -61,6 +63,7 @@ class Space:
                 log.warning("%s cannot be deleted: %s", segment.path, error)
                 continue
             self._segments.remove(segment)
+            self._gone(segment.base)
 
     def _young(self, segment: Segment, now_ms: int) -> bool:
         return max(0, now_ms - segment.closed_ms) < self._kept_ms

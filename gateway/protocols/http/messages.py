@@ -1,0 +1,172 @@
+"""`/v1/messages`: find a message again, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from ...api import NotFound, Session
+from ...core.access import Action
+from ...core.engine import Event, Trace
+from ...core.journey import Journey, Stay, journey, outcome_name
+from ...core.message import Origin
+from .context import Context, decode_segment
+from .limits import JOURNEYS_DEFAULT, JOURNEYS_MAX, PAGE_DEFAULT, PAGE_MAX
+from .models import COUNT_MAX, Journeys, MessageList
+from .problems import Refused
+from .requests import Json, problems, session_of
+
+RESOURCE = "$sys/messages"  # who may manage this may look: it shows who got what, and from where
+
+_encode = msgspec.json.Encoder().encode
+
+
+def add_routes(routes: APIRouter, context: Context) -> None:
+    """Add the routes."""
+
+    @routes.get(
+        "/v1/messages/{id}/journey",
+        summary="What became of a message",
+        response_model=Journeys,
+        responses=problems(404),
+    )
+    async def journeys(
+        request: Request,
+        id: str,
+        limit: Annotated[int, Query(ge=1, le=JOURNEYS_MAX)] = JOURNEYS_DEFAULT,
+    ) -> Response:
+        """By message id, search key, ordering key, or `@` and a position in the log; newest first.
+
+        Accepted when and from whom, routed to which queues by which subscriptions, every attempt
+        to deliver it with consumer, time and outcome, and where that leaves it. Settled messages
+        are known for as long as the log keeps them (`storage.trace_seconds`).
+        """
+        wanted = decode_segment(request.path_params["id"], "id")
+        await _authorized(context, request)
+        broker = context.gateway.broker
+        found = [journey(broker.engine, broker.catalog, at) for at in _positions(context, wanted, limit)]
+        if not found:
+            raise NotFound(f"no message with id or key {wanted!r}: never stored, or let go by the log since")
+        return Json(_encode({"journeys": [_journey(each) for each in found]}))
+
+    @routes.get("/v1/messages", summary="Find messages", response_model=MessageList, responses=problems())
+    async def listing(
+        request: Request,
+        key: Annotated[str, Query(description="A message id, search key or ordering key")] = "",
+        from_: Annotated[
+            str, Query(alias="from", description="Stored at this time (RFC 3339) or later")
+        ] = "",
+        to: Annotated[str, Query(description="Stored before this time")] = "",
+        after: Annotated[int, Query(ge=0, le=COUNT_MAX, description="`next` of the page before")] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
+    ) -> Response:
+        """With a key newest first, without one oldest first. Changes nothing."""
+        from_ms, to_ms = _time(from_, "from", 0), _time(to, "to", COUNT_MAX)
+        await _authorized(context, request)
+        engine = context.gateway.broker.engine
+        if not key:
+            positions, following = engine.stored_between(from_ms, to_ms, after, limit)
+            traces = [engine.history(position) for position in positions]
+        else:
+            traces, following = _with_key(context, key, from_ms, to_ms, limit), 0
+        return Json(_encode({"messages": [_about(trace) for trace in traces], "next": following or None}))
+
+
+async def _authorized(context: Context, request: Request) -> Session:
+    """Return the caller's session, and have the log prepared for a search."""
+    session = await session_of(context, request)
+    session.access.check(Action.MANAGE, RESOURCE)
+    prepare = context.gateway.broker.engine.prepare_search()
+    if prepare is not None:
+        await asyncio.to_thread(prepare)
+        session = await session_of(context, request)
+    return session
+
+
+def _positions(context: Context, wanted: str, limit: int) -> list[int]:
+    if wanted.startswith("@") and wanted[1:].isascii() and wanted[1:].isdigit() and len(wanted) <= 19:
+        return [int(wanted[1:])]
+    return context.gateway.broker.engine.find(wanted, limit)
+
+
+def _with_key(context: Context, key: str, from_ms: int, to_ms: int, limit: int) -> list[Trace]:
+    engine = context.gateway.broker.engine
+    traces = [engine.history(position) for position in engine.find(key, PAGE_MAX)]
+    return [trace for trace in traces if from_ms <= trace.stored_at_ms < to_ms][:limit]
+
+
+def _time(text: str, name: str, default_ms: int) -> int:
+    """Read a time: RFC 3339, or Unix milliseconds."""
+    if not text:
+        return default_ms
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        expected = "a time such as 2026-11-21T05:00:00Z, or Unix milliseconds, is expected"
+        raise Refused("invalid-parameter", f"{name} is {text[:40]!r}; {expected}")
+    return math.ceil(time.timestamp() * 1000)
+
+
+def _about(trace: Trace) -> dict[str, Any]:
+    message, properties = trace.message, trace.message.properties
+    return {
+        "position": trace.position,
+        "id": properties.message_id,
+        "keys": [*properties.keys, *([properties.key] if properties.key else [])],
+        "topic": message.topic,
+        "size": len(message.body),
+        "qos": int(message.qos),
+        "stored_at": trace.stored_at_ms,
+        "published_at": message.timestamp_ms,
+        "expires_at": message.expires_at_ms or None,
+        "from": _origin(message.origin),
+    }
+
+
+def _origin(origin: Origin) -> dict[str, str]:
+    return {
+        "protocol": origin.protocol,
+        "principal": origin.principal,
+        "client_id": origin.client_id,
+        "address": origin.peer,
+    }
+
+
+def _journey(found: Journey) -> dict[str, Any]:
+    letters = [
+        {"position": each.position, "topic": each.topic, "queue": each.queue, "cause": each.cause}
+        for each in found.letters
+    ]
+    return _about(found.trace) | {"queues": [_stay(stay) for stay in found.stays], "dead_letters": letters}
+
+
+def _stay(stay: Stay) -> dict[str, Any]:
+    return {
+        "queue": stay.name or f"#{stay.queue_id}",
+        "kind": stay.kind,
+        "subscriptions": stay.subscriptions,
+        "state": stay.state,
+        "attempts": stay.attempts,
+        "events": [_event(event) for event in stay.events],
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    shown: dict[str, Any] = {"event": event.kind, "at": event.time_ms or None}
+    if event.group:
+        shown["group"] = event.group
+    if event.consumer is not None:
+        shown["consumer"] = _origin(event.consumer)
+    if event.outcome:
+        shown["outcome"] = outcome_name(event.outcome)
+    return shown

@@ -1,0 +1,53 @@
+"""From places in a queue to messages: what is still in the batch, and what is on file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.core.engine import Stored
+from gateway.core.message import Message
+from gateway.storage.block import Place
+
+from . import record
+from .reader import Reader
+from .segment import Damage
+from .segments import Segments
+
+LOAD_BYTES: Final = 1 << 20  # bodies that one look into a queue brings into memory
+
+log = logging.getLogger("gateway.storage")
+
+
+def load(
+    places: list[Place],
+    tried: Mapping[int, int],
+    pending: Mapping[int, Message],
+    now_ms: int,
+    segments: Segments,
+    reader: Reader,
+) -> list[Stored]:
+    """Return the messages at some places, the first of them at least.
+
+    `tried` knows attempts and tags, `pending` what this turn has stored. What cannot be read is
+    there without its message, and reported.
+    """
+    found: list[Stored] = []
+    left = LOAD_BYTES
+    for offset, position, size in places:
+        message = pending.get(position)
+        stored_at_ms = now_ms
+        if message is None:
+            try:
+                payload = segments.payload(position, reader)
+                message, stored_at_ms = record.decode_message(payload), record.stored_at_ms(payload)
+            except (Damage, OSError) as error:
+                log.error("a waiting message cannot be read and is given up: %s", error)
+        attempt = tried.get(position, 0)
+        tag = attempt & 0xFFFFFFFF
+        found.append(Stored(offset, position, message, size, attempt >> 32, tag, stored_at_ms))
+        left -= size
+        if left < 0:
+            break
+    return found
