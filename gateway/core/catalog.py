@@ -29,6 +29,7 @@ NEXT_ID_KEY = "meta/next-queue-id"
 POLICIES_SHARED_MAX = 1000  # different ones, as most queues have one of few
 QUEUE_NAME_MAX = 1024  # characters; shared subscriptions carry a filter in theirs
 
+USUAL_KIND = ClassicQueue.kind
 KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
 
 
@@ -137,7 +138,8 @@ class Catalog:
             fields = json.loads(value)
             policy = _policy(json.dumps(fields.get("policy", {})))
             auto_delete = fields.get("auto_delete", False)
-            queue = self._make(key[len(QUEUE_KEY) :], fields["kind"], policy, fields["id"], auto_delete)
+            kind = fields.get("kind", USUAL_KIND)
+            queue = self._make(key[len(QUEUE_KEY) :], kind, policy, fields["id"], auto_delete)
             queue.restore(self._engine.extent(queue.queue_id))
             yield queue
         self._restore_groups(recovery)
@@ -198,12 +200,14 @@ class Catalog:
 
     def _save(self, queue: Queue) -> None:
         # What is usual is left out: a hundred thousand sessions have a value like this each.
-        fields: dict[str, object] = {"id": queue.queue_id, "kind": queue.kind}
+        fields: dict[str, object] = {"id": queue.queue_id}
+        if queue.kind != USUAL_KIND:
+            fields["kind"] = queue.kind
         if policy := queue.policy.changes():
             fields["policy"] = policy
         if queue.auto_delete:
             fields["auto_delete"] = True
-        self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields).encode())
+        self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields, separators=(",", ":")).encode())
 
     def _save_binding(self, queue: Queue, binding: Binding) -> None:
         options = {
