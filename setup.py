@@ -30,7 +30,7 @@ COMPILED = [
     *(f"gateway/storage/{name}.py" for name in ("block", "entries", "index")),
     *(
         f"gateway/storage/commitlog/{name}.py"
-        for name in ("record", "journal", "reader", "segments", "engine")
+        for name in ("record", "journal", "reader", "segments", "waiters", "loading", "engine")
     ),
 ]
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from .core.errors import InvalidTopic
+from .core.policy import DURABILITIES
 from .core.topic import check_filter
 from .settings import (
     DOORS,
@@ -204,6 +205,7 @@ class _Reader:
         users = self._users(tables["users"])
         listeners = self._listeners(tables["listeners"])
         self._check_values(sections["server"], sections["network"])
+        self._check_durability(sections["storage"])
         self._check_safety(sections["auth"], listeners)
         if self.faults:
             raise ConfigError(self.faults)
@@ -279,6 +281,13 @@ class _Reader:
         for text in network.proxy_from:
             self._try("network.proxy_from", lambda text: ipaddress.ip_network(text, strict=False), text)
 
+    def _check_durability(self, storage: Storage) -> None:
+        for topic_filter, mode in storage.durability.items():
+            key = f"storage.durability.{_toml_key(topic_filter)}"
+            self._try(key, check_filter, topic_filter)
+            if mode not in DURABILITIES:
+                self.fault(key, f"{mode!r}: one of {', '.join(DURABILITIES)} is expected")
+
     def _check_safety(self, auth: Auth, listeners: Mapping[str, Address | str]) -> None:
         """Refuse what lets nobody in, and what lets other machines in without a login."""
         if not (self.dev or self._tables.get("users") or auth.anonymous):
@@ -341,6 +350,8 @@ def _split_key(name: str) -> list[str]:
 def _fits(value: Any, wanted: Any) -> bool:
     if wanted == list[str]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if wanted == dict[str, str]:
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     return type(value) in ((int, float) if wanted is float else (wanted,))  # True is no integer
 
 
@@ -348,6 +359,9 @@ def _type_name(value: Any) -> str:
     if isinstance(value, list):
         names = sorted({TYPE_NAMES.get(type(item), "date") for item in value} - {"string"})
         return f"array with {', '.join(names)}" if names else "array"
+    if isinstance(value, dict):
+        names = sorted({TYPE_NAMES.get(type(item), "date") for item in value.values()} - {"string"})
+        return f"table with {', '.join(names)}" if names else "table"
     return TYPE_NAMES.get(type(value), "date")
 
 

@@ -94,6 +94,7 @@ class Storage(msgspec.Struct, frozen=True):
     segment_bytes: int = 64 << 20
     trace_seconds: float = 3600.0
     trace_bytes_max: int = 4 << 30
+    durability: dict[str, str] = {}
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -189,4 +190,5 @@ TYPE_NAMES: dict[Any, str] = {
     list: "array",
     dict: "table",
     list[str]: "array of strings",
+    dict[str, str]: "table of strings",
 }

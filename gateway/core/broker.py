@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .books import copies_waiting
 from .catalog import Catalog
 from .classic import ClassicQueue
 from .clock import Clock
@@ -21,7 +22,7 @@ from .errors import Conflict, QueueFull
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
-from .policy import REJECT
+from .policy import NONE, REJECT, SYNC
 from .queue import Queue
 from .ready import Ready
 from .receiver import Receiver
@@ -91,6 +92,8 @@ class Broker:
         for queue in self.catalog.restore(recovery):
             if isinstance(queue, ClassicQueue):
                 self.metrics.copies += queue.length()
+            elif queue.policy.compact and isinstance(queue, StreamQueue):
+                self.settlement.compacted(queue)
         self.dedup.restore()
         self.sweeper.start()
         return recovery.remarks
@@ -133,7 +136,7 @@ class Broker:
         if ids:
             if not ready.receivers and not ready.groups:
                 ready.wake()
-            position = self.engine.append(message, ids, self.clock.now_ms)
+            position = self.engine.append(message, ids, self.clock.now_ms, route.durability == SYNC)
         if queues:
             now_ms = self.clock.now_ms
             for binding in queues:
@@ -161,7 +164,7 @@ class Broker:
                 ready.add_receiver(receiver)
             inbox.append((message, binding))
         metrics.copies += len(receivers)
-        return position
+        return position if route.durability is not NONE else 0
 
     def _offer(self, receiver: Receiver, message: Message, binding: Binding) -> None:
         """Give a message to a receiver that is away, congested, or may not want its own."""
@@ -195,7 +198,10 @@ class Broker:
     def enqueue(self, queue: Queue, message: Message, binding: Binding | None) -> int:
         """Put one message into one queue, whatever the routes say; return its position."""
         now_ms = self.clock.now_ms
-        position = self.engine.append(message, (queue.queue_id,), now_ms) if queue.durable else 0
+        position = 0
+        if queue.durable:
+            sync = queue.policy.durability == SYNC
+            position = self.engine.append(message, (queue.queue_id,), now_ms, sync)
         self._make_room(queue, message)
         self._enqueue(queue, message, position, binding, now_ms)
         self.ready.wake()
@@ -219,6 +225,8 @@ class Broker:
         self.metrics.streamed += 1
         if queue.retained:
             self.ready.trim(queue)
+        if queue.policy.compact:
+            self.settlement.compacted(queue)
 
     def _publish_special(self, message: Message, route: Route) -> int:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
@@ -240,7 +248,8 @@ class Broker:
         if keep:
             ids.add(RETAINED_QUEUE_ID)
         self.ready.wake()
-        position = self.engine.append(message, tuple(sorted(ids)), self.clock.now_ms) if ids else 0
+        now_ms, sync = self.clock.now_ms, route.durability == SYNC or message.retain
+        position = self.engine.append(message, tuple(sorted(ids)), now_ms, sync) if ids else 0
         if message.retain:
             position = max(position, self._retain(message, position))
         for binding in queues:
@@ -258,12 +267,16 @@ class Broker:
             else:
                 self.metrics.drop(DropCause.NO_SUBSCRIBER)
             return position or NO_SUBSCRIBERS
-        return position
+        return position if route.durability is not NONE or message.retain else 0
 
     def _retain(self, message: Message, position: int) -> int:
         """Keep or clear a topic's retained message; return the position to wait for."""
         replaced, old = self.retained.replace(message, position)
         if replaced is None:
+            return position
+        if message.body:
+            # Only once the new one is in the log: should it not get there, the old one stays.
+            self.settlement.supersede(RETAINED_QUEUE_ID, old)
             return position
         self._settle_retained(old, Outcome.ACK)
         return self.engine.position()
@@ -409,26 +422,16 @@ class Broker:
                 if count and queue.kind == "classic":
                     self.metrics.drop(DropCause.NOT_STORED, count)
         self.retained.undo()
+        self.settlement.rolled_back()
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""
         self.retained.keep()
+        self.settlement.flushed()
 
     def waiting(self) -> int:
         """Return how many copies are on their way: the books' last term (see metrics)."""
-        count = sum(len(receiver.inbox) for receiver in self._open_receivers())
-        for queue in self.catalog.queues.values():
-            if isinstance(queue, ClassicQueue):
-                count += queue.length() + len(queue.group.unsettled) + len(queue.group.parked)
-        return count
-
-    def _open_receivers(self) -> list[Receiver]:
-        found = {id(receiver): receiver for receiver in self.ready.receivers}
-        for route in self.router.routes.values():
-            for binding in route.receivers_lossy:
-                if binding.receiver is not None and binding.receiver.inbox:
-                    found[id(binding.receiver)] = binding.receiver
-        return list(found.values())
+        return copies_waiting(self.catalog, self.router, self.ready)
 
 
 def _own(binding: Binding, message: Message) -> bool:

@@ -78,7 +78,9 @@ class Catalog:
         return queue, True
 
     def set_policy(self, queue: Queue, policy: QueuePolicy) -> None:
-        """Change a queue's policy, also on disk."""
+        """Change a queue's policy, also on disk. Raise Conflict for what cannot be changed."""
+        if policy.compact != queue.policy.compact:
+            raise Conflict("policy.compact: a stream is compacted from its beginning, or never")
         queue.set_policy(policy)
         self._router.version += 1  # routes remember whether their queues have limits
         if queue.durable:

@@ -214,6 +214,8 @@ class ClassicQueue(Queue):
             last = waiting[-1]
             if last.position <= held or last.attempt:
                 return  # of these the index does not know all
+            if last.offset != self.next_offset - self.behind - 1:
+                return  # it came back after a later one was settled: behind, offsets have no gaps
             waiting.pop()
             self.behind += 1
             self._loaded = last.position - 1

@@ -52,7 +52,7 @@ class Event(NamedTuple):
     time_ms: int
     consumer: Origin | None = None
     group: str = ""
-    outcome: int = 0  # `Outcome`, or 16 + `DropCause`
+    outcome: int = 0  # as in `StorageEngine.settle`
 
 
 class Trace(NamedTuple):
@@ -87,8 +87,11 @@ class StorageEngine(Protocol):
 
     # -- messages and journal
 
-    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
-        """Add a message for these queues, stored now (Unix ms); return its position."""
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int, sync: bool = True) -> int:
+        """Add a message for these queues, stored now (Unix ms); return its position.
+
+        Without `sync`, whoever waits for it waits until it is written, not until the disk has it.
+        """
 
     def delivered(
         self,
@@ -102,7 +105,10 @@ class StorageEngine(Protocol):
         """Journal that messages were handed to a consumer; `group` names a stream's group."""
 
     def settle(self, queue_id: int, positions: Sequence[int], outcome: int, now_ms: int) -> None:
-        """Journal that a queue is done with messages (`Outcome` or 16 + `DropCause`)."""
+        """Journal that a queue is done with messages.
+
+        `outcome` is an `Outcome`, 8 for replaced by a newer one, or 16 + `DropCause`.
+        """
 
     def returned(self, queue_id: int, position: int, outcome: int, now_ms: int) -> None:
         """Journal that a message came back unsettled (`Outcome.RETRY` or `REQUEUE`)."""
@@ -182,7 +188,8 @@ class StorageEngine(Protocol):
         waits for everything so far."""
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
-        """Call with True once `position` is on disk, with False if it never will be. May call at once."""
+        """Call with True once everything up to `position` is on disk (or written, if nothing of it was
+        to be synced), with False if it never will be. May call at once."""
 
     def completed(self) -> None:
         """Run the callbacks that have become due. Called on the loop after `notify`."""

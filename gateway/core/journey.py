@@ -15,7 +15,7 @@ from .message import Message, Outcome
 from .metrics import DropCause
 from .queue import Queue
 from .retained import RETAINED_QUEUE_ID
-from .settlement import SETTLED_BY_DROP
+from .settlement import SETTLED_BY_DROP, SUPERSEDED
 from .topic import QUEUE_PREFIX, matches
 
 RETAINED_NAME = "$retained"
@@ -68,6 +68,8 @@ def outcome_name(outcome: int) -> str:
     """Return an event's outcome as people read it: ack, retry, requeue, reject, or why it was dropped."""
     if outcome >= SETTLED_BY_DROP:
         return DropCause(outcome - SETTLED_BY_DROP).name.lower()
+    if outcome == SUPERSEDED:
+        return "superseded"
     return Outcome(outcome).name.lower() if outcome else ""
 
 
@@ -99,6 +101,8 @@ def _state(events: list[Event]) -> str:
 
 def _state_in_stream(events: list[Event]) -> str:
     kinds = {event.kind for event in events}
+    if any(event.outcome == SUPERSEDED for event in events):
+        return "superseded"
     return "trimmed" if "trimmed" in kinds else "purged" if "purged" in kinds else "kept"
 
 

@@ -10,10 +10,16 @@ from .errors import Conflict
 DROP_HEAD = "drop-head"  # the oldest makes room
 REJECT = "reject"  # the publisher is refused
 
+SYNC = "sync"  # a publisher is told "stored" when the disk has it
+ASYNC = "async"  # when the operating system has it: a power loss may take the last tenth of a second
+NONE = "none"  # at once: what a crash or a full disk takes is gone
+#: strictest first: a message for several queues is treated as the strictest wants it
+DURABILITIES: Final = (SYNC, ASYNC, NONE)
+
 _INTEGERS = ("ttl_ms", "max_length", "max_bytes", "delivery_limit", "max_age_ms", "retry_delay_ms")
 
 
-POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter")
+POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter", "durability", "compact")
 
 
 class QueuePolicy:
@@ -23,11 +29,16 @@ class QueuePolicy:
     is in consumers' hands. `delivery_limit` is the number of attempts before a message is
     given up on. `dead_letter` is the topic (or `$queue/<name>`) given-up messages go to.
     `max_age_ms` is a stream's retention. `retry_delay_ms` is the pause after RETRY.
+    `durability` says when a publisher is told that a message is stored. A stream with `compact`
+    keeps of each ordering key (or topic, where there is none) only the last message; an empty one
+    takes the key away, a day later.
     """
 
     __slots__ = (
+        "compact",
         "dead_letter",
         "delivery_limit",
+        "durability",
         "max_age_ms",
         "max_bytes",
         "max_length",
@@ -46,6 +57,8 @@ class QueuePolicy:
         dead_letter: str = "",
         max_age_ms: int = 0,
         retry_delay_ms: int = 1000,
+        durability: str = SYNC,
+        compact: bool = False,
     ) -> None:
         self.ttl_ms = ttl_ms
         self.max_length = max_length
@@ -55,6 +68,8 @@ class QueuePolicy:
         self.dead_letter = dead_letter
         self.max_age_ms = max_age_ms
         self.retry_delay_ms = retry_delay_ms
+        self.durability = durability
+        self.compact = compact
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> QueuePolicy:
@@ -66,6 +81,13 @@ class QueuePolicy:
             elif name == "overflow":
                 if value not in (DROP_HEAD, REJECT):
                     raise Conflict(f"policy.overflow: {DROP_HEAD!r} or {REJECT!r} is expected, not {value!r}")
+            elif name == "durability":
+                if value not in DURABILITIES:
+                    expected = ", ".join(DURABILITIES)
+                    raise Conflict(f"policy.durability: one of {expected} is expected, not {value!r}")
+            elif name == "compact":
+                if not isinstance(value, bool):
+                    raise Conflict(f"policy.compact: true or false is expected, not {value!r}")
             elif name == "dead_letter":
                 if not isinstance(value, str):
                     raise Conflict(f"policy.dead_letter: a topic is expected, not {value!r}")
@@ -73,11 +95,11 @@ class QueuePolicy:
                 raise Conflict(f"policy.{name}: no such policy; known: {', '.join(POLICIES)}")
         return cls(**values)  # type: ignore[arg-type]  # checked above, key by key
 
-    def changes(self) -> dict[str, int | str]:
+    def changes(self) -> dict[str, int | str | bool]:
         """Return the values that are not the default, by name: for storing."""
         return {name: value for name, value in self.to_mapping().items() if value != getattr(DEFAULT, name)}
 
-    def to_mapping(self) -> dict[str, int | str]:
+    def to_mapping(self) -> dict[str, int | str | bool]:
         """Return all values by name, for showing."""
         return {name: getattr(self, name) for name in POLICIES}
 

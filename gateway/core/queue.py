@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine
+from .errors import Conflict
 from .message import Message, Outcome
 from .metrics import DropCause
 from .policy import REJECT, QueuePolicy
@@ -73,7 +74,9 @@ class Queue:
         self.lost: Sequence[Lost] = ()  # what take() found expired, or could not read
 
     def set_policy(self, policy: QueuePolicy) -> None:
-        """Change the policy; it holds from the next message on."""
+        """Change the policy; it holds from the next message on. Raise Conflict if it does not fit."""
+        if policy.compact and (self.kind != "stream" or not self.queue_id):
+            raise Conflict("policy.compact: only a durable stream can be compacted")
         self.policy = policy
         self.limited = bool(policy.max_length or policy.max_bytes)  # else publish need not ask `full`
         self.unusual = self.kind == "stream" or (self.limited and policy.overflow == REJECT)

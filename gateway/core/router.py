@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .message import Message, Origin
+from .policy import DURABILITIES, SYNC
 from .receiver import Receiver
-from .topic import is_wildcard
+from .topic import is_wildcard, matches
 
 if TYPE_CHECKING:
     from .queue import Queue
@@ -98,6 +99,7 @@ class Route:
     """Where messages to one topic go, valid while `version` is the router's."""
 
     __slots__ = (
+        "durability",
         "ids_lossy",
         "ids_safe",
         "last",
@@ -117,6 +119,7 @@ class Route:
         self.queues_safe: tuple[Binding, ...] = ()
         self.ids_lossy: tuple[int, ...] = ()  # ids of durable queues among them
         self.ids_safe: tuple[int, ...] = ()
+        self.durability = SYNC  # what the strictest of the durable queues wants, or a rule for the topic
         self.special = False  # publish must look closer: a stream, a queue that rejects, or no-local
         self.last: Message | None = None  # the last message published to the topic
 
@@ -132,12 +135,13 @@ class _Node:
 class Router:
     """The trie and its cache."""
 
-    __slots__ = ("_root", "bindings", "routes", "topics_max", "version")
+    __slots__ = ("_root", "bindings", "routes", "rules", "topics_max", "version")
 
     def __init__(self, topics_max: int = TOPICS_CACHED_MAX) -> None:
         self._root = _Node()
         self.routes: dict[str, Route] = {}
         self.topics_max = topics_max
+        self.rules: list[tuple[str, str]] = []  # filter, durability of what matches: the first that does
         self.version = 0
         self.bindings = 0
 
@@ -194,8 +198,12 @@ class Router:
             route = self.routes[topic] = Route(-1)
         if route.version != self.version:
             _resolve(route, self._subscribers(topic))
+            route.durability = self._rule(topic) or route.durability
             route.version = self.version
         return route
+
+    def _rule(self, topic: str) -> str | None:
+        return next((mode for topic_filter, mode in self.rules if matches(topic_filter, topic)), None)
 
     def _subscribers(self, topic: str) -> list[Binding]:
         """Return one binding per subscriber, overlapping ones merged."""
@@ -263,6 +271,8 @@ def _resolve(route: Route, bindings: list[Binding]) -> None:
     route.special = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
     route.ids_lossy = _durable_ids(queues_lossy)
     route.ids_safe = _durable_ids(queues_safe)
+    modes = {b.queue.policy.durability for b in bindings if b.queue is not None and b.queue.durable}
+    route.durability = next((mode for mode in DURABILITIES if mode in modes), SYNC)
 
 
 def _durable_ids(bindings: list[Binding]) -> tuple[int, ...]:

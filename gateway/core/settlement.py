@@ -20,6 +20,7 @@ from .ready import Ready
 from .scheduler import Scheduler
 from .stream import StreamQueue
 
+SUPERSEDED = 8  # journal outcome of a message that a later one of its key, or topic, has replaced
 SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
 
 _ACK = Outcome.ACK  # a global is looked up faster than a member
@@ -28,7 +29,16 @@ _ACK = Outcome.ACK  # a global is looked up faster than a member
 class Settlement:
     """`publish` takes dead letters."""
 
-    __slots__ = ("_clock", "_engine", "_metrics", "_publish", "_ready", "_scheduler")
+    __slots__ = (
+        "_clock",
+        "_compacted",
+        "_engine",
+        "_metrics",
+        "_publish",
+        "_ready",
+        "_scheduler",
+        "_superseded",
+    )
 
     def __init__(
         self,
@@ -45,6 +55,8 @@ class Settlement:
         self._ready = ready
         self._scheduler = scheduler
         self._publish = publish
+        self._superseded: list[tuple[int, int]] = []  # queue, position: settled once this turn is written
+        self._compacted: set[StreamQueue] = set()  # that have got something in this turn
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
         """Settle a delivery; False if somebody already did, or its queue is gone."""
@@ -127,6 +139,32 @@ class Settlement:
         # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
         if queue.queue_id and delivery.position and queue.kind == "classic":
             self._engine.settle(queue.queue_id, (delivery.position,), SETTLED_BY_DROP + cause, now_ms)
+
+    def supersede(self, queue_id: int, position: int) -> None:
+        """A message of this turn replaces another, if it is written."""
+        self._superseded.append((queue_id, position))
+
+    def compacted(self, stream: StreamQueue) -> None:
+        """The same in a stream, which knows what is replaced."""
+        self._compacted.add(stream)
+
+    def flushed(self) -> None:
+        """The turn's messages are in the log: what they replace can go."""
+        if not self._superseded and not self._compacted:
+            return
+        replaced, self._superseded = self._superseded, []
+        streams, self._compacted = self._compacted, set()
+        for stream in streams:
+            if stream.compaction is not None:
+                replaced += [(stream.queue_id, place.position) for place in stream.compaction.written()]
+        for queue_id, position in replaced:
+            self._engine.settle(queue_id, (position,), SUPERSEDED, self._clock.now_ms)
+        self._ready.wake()
+
+    def rolled_back(self) -> None:
+        """They are not: what they were to replace stays."""
+        self._superseded = []
+        self._compacted = set()
 
     def give_up_lost(self, queue: Queue) -> None:
         """Give up what a queue found expired while it was handing out."""

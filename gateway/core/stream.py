@@ -15,6 +15,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from .compaction import Compaction, Place
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine, Stored
 from .message import Message
@@ -32,7 +33,15 @@ class StreamQueue(Queue):
 
     kind = "stream"
 
-    __slots__ = ("_groups", "_heads", "count", "first_offset", "recent", "retained")
+    __slots__ = (
+        "_groups",
+        "_heads",
+        "compaction",
+        "count",
+        "first_offset",
+        "recent",
+        "retained",
+    )
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class StreamQueue(Queue):
         self._heads: deque[Stored] = deque()  # the oldest, as far as retention has looked
         self.first_offset = 0
         self.count = 0
+        self.compaction = Compaction() if policy.compact else None
 
     def set_policy(self, policy: QueuePolicy) -> None:
         super().set_policy(policy)
@@ -108,9 +118,25 @@ class StreamQueue(Queue):
                 recent.popleft()
         elif recent:
             recent.clear()  # it must reach up to the newest
+        if self.compaction is not None:
+            self._replace(self.compaction, message, Place(self.next_offset, position, size), now_ms)
         self.next_offset += 1
         self.count += 1
         self.bytes_waiting += size
+
+    def _replace(self, compaction: Compaction, message: Message, place: Place, now_ms: int) -> None:
+        """The message before it of its key counts no more, though it goes only once this is written."""
+        old = compaction.put(message, place, now_ms)
+        if old is not None:
+            self._uncount(old)
+
+    def _uncount(self, place: Place) -> None:
+        self.count -= 1
+        self.bytes_waiting -= place.size
+        recent = self.recent
+        if recent and place.offset >= recent[0].offset:
+            at = place.offset - recent[0].offset
+            recent[at] = recent[at]._replace(message=None)
 
     def make_room(self, size: int) -> list[Lost]:
         # Trimming is what retention promised, not a loss.
@@ -162,6 +188,11 @@ class StreamQueue(Queue):
             self.engine.trim(self.queue_id, first)
             extent = self.engine.extent(self.queue_id)
             self.count, self.bytes_waiting = extent.messages, extent.size
+            if self.compaction is not None:
+                self.compaction.cut(first)
+                replaced = self.compaction.pending(first)
+                self.count -= len(replaced)
+                self.bytes_waiting -= sum(place.size for place in replaced)
 
     def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
         batch: list[Delivery] = []
@@ -207,6 +238,18 @@ class StreamQueue(Queue):
     def restore(self, extent: Extent) -> None:
         self.first_offset, self.next_offset = extent.first, extent.next
         self.count, self.bytes_waiting = extent.messages, extent.size
+        if self.compaction is not None:
+            self._find_last(self.compaction)
+
+    def _find_last(self, compaction: Compaction) -> None:
+        """Read what there is for its keys; of a key that is there twice, the first has been replaced."""
+        position = 0
+        while found := self.engine.after(self.queue_id, position, HEADS_LOADED):
+            position = found[-1].position
+            for entry in found:
+                if entry.message is not None:
+                    place = Place(entry.offset, entry.position, entry.size)
+                    self._replace(compaction, entry.message, place, entry.stored_at_ms)
 
     def sweep(self, now_ms: int) -> list[Lost]:
         if self.queue_id and not self.active and self.recent:
@@ -215,12 +258,21 @@ class StreamQueue(Queue):
             self.trim(now_ms)
         return []
 
+    def bury(self, now_ms: int) -> bool:
+        """In a compacted stream, let keys go that are said to be gone; tell whether there were any."""
+        places = self.compaction.bury(now_ms) if self.compaction is not None else []
+        for place in places:
+            self._uncount(place)
+        return bool(places)
+
     def clear(self) -> int:
         count = self.count
         self.first_offset = self.next_offset
         self.recent.clear()
         self._heads.clear()
         self.count = self.bytes_waiting = 0
+        if self.compaction is not None:
+            self.compaction.clear()
         for group in self._groups.values():
             group.redeliver.clear()
             group.cursor = self.next_offset
@@ -235,6 +287,9 @@ class StreamQueue(Queue):
         extent = self.engine.extent(self.queue_id)
         self.next_offset, self.count, self.bytes_waiting = extent.next, extent.messages, extent.size
         self.first_offset = min(self.first_offset, extent.next)
+        if self.compaction is not None:
+            self.compaction.rolled_back()
+            self.recent.clear()  # some of it was taken for replaced
         for group in self._groups.values():
             self._forget_beyond(group)
         return before - self.next_offset

@@ -15,6 +15,7 @@ from .ready import Ready
 from .retained import RETAINED_QUEUE_ID, Retained
 from .scheduler import Scheduler
 from .settlement import SETTLED_BY_DROP, Settlement
+from .stream import StreamQueue
 
 SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads
 QUEUES_PER_PART = 500  # less than a millisecond, unless all of them have to be looked up in the log
@@ -69,6 +70,8 @@ class Sweeper:
         for queue in part:
             for lost in queue.sweep(now_ms):
                 self._settlement.give_up(queue, lost)
+            if isinstance(queue, StreamQueue) and queue.bury(now_ms):
+                self._settlement.compacted(queue)
         if self._left:
             self._scheduler.after(PART_INTERVAL_MS, self._part)
         self._ready.wake()

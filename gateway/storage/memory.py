@@ -61,7 +61,7 @@ class MemoryEngine:
     def open(self, notify: Callable[[], None]) -> Recovery:
         return Recovery({}, [])
 
-    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int, sync: bool = True) -> int:
         self._position += 1
         self._messages.held[self._position] = _Held(message, len(queue_ids), now_ms)
         self._index.add(queue_ids, self._position, len(message.body))

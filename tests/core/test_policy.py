@@ -8,7 +8,7 @@ from gateway.core.errors import Conflict
 from gateway.core.policy import DROP_HEAD, POLICIES, REJECT, QueuePolicy
 
 #: A value for every policy, none of them the default.
-VALUES: dict[str, int | str] = {
+VALUES: dict[str, int | str | bool] = {
     "ttl_ms": 1,
     "max_length": 2,
     "max_bytes": 3,
@@ -17,8 +17,10 @@ VALUES: dict[str, int | str] = {
     "retry_delay_ms": 6,
     "overflow": REJECT,
     "dead_letter": "$dead/q",
+    "durability": "async",
+    "compact": True,
 }
-INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int)]
+INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int) and not isinstance(value, bool)]
 
 
 def test_the_table_of_values_names_every_policy() -> None:
@@ -27,7 +29,7 @@ def test_the_table_of_values_names_every_policy() -> None:
 
 def test_without_values_nothing_is_limited_and_the_oldest_makes_room() -> None:
     expected = {name: "" if name == "dead_letter" else 0 for name in POLICIES}
-    expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000}
+    expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000, "durability": "sync", "compact": False}
     assert QueuePolicy().to_mapping() == expected
     assert QueuePolicy.from_mapping({}).to_mapping() == expected
 
@@ -55,6 +57,9 @@ def test_0_is_no_limit(name: str) -> None:
         ({"overflow": "drop-tail"}, "policy.overflow: 'drop-head' or 'reject' is expected, not 'drop-tail'"),
         ({"overflow": None}, "policy.overflow: 'drop-head' or 'reject' is expected, not None"),
         ({"overflow": []}, "policy.overflow: 'drop-head' or 'reject' is expected, not []"),
+        ({"durability": "fsync"}, "policy.durability: one of sync, async, none is expected, not 'fsync'"),
+        ({"durability": []}, "policy.durability: one of sync, async, none is expected, not []"),
+        ({"compact": 1}, "policy.compact: true or false is expected, not 1"),
         ({"dead_letter": 3}, "policy.dead_letter: a topic is expected, not 3"),
         ({"max_lenght": 3}, "policy.max_lenght: no such policy; known: ttl_ms, max_length, "),
         ({"": 0}, "policy.: no such policy; known: "),

@@ -82,6 +82,19 @@ def test_without_consumers_nothing_is_in_memory() -> None:
     assert bench.queue.bytes_waiting == 0
 
 
+def test_what_comes_back_late_keeps_its_offset() -> None:
+    bench = Bench(retry_delay_ms=1)
+    bench.publish(2)
+    consumer, held = bench.consume(2)
+    bench.broker.dispatch()
+    bench.broker.settlement.settle(held[0], Outcome.RETRY)
+    bench.broker.settlement.settle(held[1], Outcome.ACK)
+    bench.broker.detach(consumer)
+    bench.sweep()
+    bench.sweep()
+    assert [(offset, message.body) for offset, message, _ in bench.queue.browse(0, 10)] == [(0, b"0")]
+
+
 def test_what_nobody_has_touched_is_left_to_the_index_when_the_last_consumer_goes() -> None:
     bench = Bench()
     bench.publish(30)

@@ -203,6 +203,10 @@ class Policy(Strict):
     dead_letter: str = Field("", description="Topic, or $queue/<name>, for what is given up on")
     max_age_ms: int = Field(0, ge=0, le=COUNT_MAX, description="A stream's retention")
     retry_delay_ms: int = Field(1000, ge=0, le=int(DELAY_SECONDS_MAX * 1000))
+    durability: Literal["sync", "async", "none"] = Field(
+        "sync", description="Publishers are told when the disk, or the operating system, has it, or at once"
+    )
+    compact: bool = Field(False, description="A stream keeps of each key, or topic, only the last message")
 
 
 class QueueWanted(Strict):

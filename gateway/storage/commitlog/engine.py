@@ -9,7 +9,6 @@ to the next batch, so that service resumes by itself when there is room again.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -36,13 +35,13 @@ from .segment import SEGMENT_HEADER_BYTES, Damage, Segment
 from .segments import Segments
 from .space import Space
 from .sync import Syncer
+from .waiters import Callback, Waiters
 
 SEGMENT_BYTES: Final = 64 << 20  # half a second of the fastest writer; small enough to free soon
 FIRST_POSITION: Final = 1  # positions are positive
+METADATA: Final = frozenset((record.PUT, record.DELETE, record.DROP_QUEUE))
 KEPT_MS: Final = 3_600_000  # what is settled can be asked about for an hour
 KEPT_BYTES_MAX: Final = 4 << 30  # or as much as fits in this
-
-Callback = Callable[[bool], None]
 
 log = logging.getLogger("gateway.storage")
 
@@ -72,7 +71,7 @@ class CommitLog:
         self._now_ms = 0
         self._mark = b""  # before every record
         self._failed_from = 0
-        self._waiting: deque[tuple[int, Callback]] = deque()
+        self._waiters = Waiters()
         self._error: NotStored | None = None  # a failure in the middle of a turn
         self._failures = 0  # failed syncs known so far
         self._unsynced: Segment | None = None  # the last segment whose sync failed
@@ -144,7 +143,7 @@ class CommitLog:
 
     # -- messages -------------------------------------------------------------------------------
 
-    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int) -> int:
+    def append(self, message: Message, queue_ids: Sequence[int], now_ms: int, sync: bool = True) -> int:
         payload = record.encode_message(message, queue_ids, now_ms)
         position = self._place(HEADER_BYTES + len(payload))
         batch = self._batch  # only now: placing may have begun another
@@ -153,6 +152,8 @@ class CommitLog:
         self._pending[position] = message
         self._now_ms = now_ms
         self._references += len(queue_ids)
+        if sync:
+            self._waiters.must_sync = position
         if message.properties is not NO_PROPERTIES:
             self._finder.current.message(message.properties, position)
         size, index = len(message.body), self._index
@@ -321,6 +322,8 @@ class CommitLog:
         position = self._place(HEADER_BYTES + len(payload))
         self._keep(payload)
         self._finder.current.journal(payload, position)
+        if payload[0] in METADATA:
+            self._waiters.must_sync = position
         return position
 
     def _keep(self, payload: bytes) -> None:
@@ -342,6 +345,7 @@ class CommitLog:
         if self._batch:
             self._write_out()
             self._checkpoints.written(self._written)
+        self._waiters.written(self._written)
 
     def _write_out(self) -> None:
         batch, self._batch = self._batch, []
@@ -360,7 +364,7 @@ class CommitLog:
         self._written = self._end
         self._pending.clear()
         self._carried.clear()
-        self._syncer.wrote(segments.last, self._written, bool(self._waiting))
+        self._syncer.wrote(segments.last, self._written, bool(self._waiters))
 
     def _count_references(self) -> None:
         self._segments.tail.live += self._references
@@ -381,10 +385,7 @@ class CommitLog:
         self._end = self._tail_end()
         if self._segments.next is None and self._segments.last.spoilt:
             self._begin_segment(self._end, self._segment_bytes)
-        # A negative position: it will not be durable, and is said so in its turn. What was written before
-        # the failure will be, even if the rest of its turn was to begin a new segment.
-        written = self._written
-        self._waiting = deque((p, call) if p < written else (-1, call) for p, call in self._waiting)
+        self._waiters.failed(self._written)
         carried, self._carried = self._carried, []
         for payload in carried:
             if payload[0] == record.MOVED:
@@ -413,24 +414,17 @@ class CommitLog:
     def position(self) -> int:
         if self._journal:
             self._journal.pack(self._add)  # they too get positions now, so that they can be waited for
+        self._waiters.must_sync = self._end - 1
         return self._end - 1
 
     # -- durability -------------------------------------------------------------------------------
 
     def when_durable(self, position: int, call: Callback) -> None:
-        if position < self._syncer.synced and not self._waiting:
-            call(not self._syncer.lost(position))
-            return
-        self._waiting.append((position, call))
-        if position < self._written:
-            self._syncer.hurry()
+        self._waiters.add(position, call, self._written, self._syncer)
 
     def completed(self) -> None:
         syncer = self._syncer
-        synced = syncer.synced
-        while self._waiting and self._waiting[0][0] < synced:
-            position, call = self._waiting.popleft()
-            call(position >= 0 and not syncer.lost(position))
+        self._waiters.synced(syncer)
         for failure in syncer.failures[self._failures :]:
             self._failures += 1
             self._unsynced = failure.segment
