@@ -87,6 +87,7 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn | None = None
         self._recovered = False
+        self._clock_offset_ms = 0
         self.limits.elsewhere = self._connections_elsewhere
         self.sysinfo = SysInfo(self.broker, self.connections)
 
@@ -224,7 +225,16 @@ class Server:
 
     def _check_handshakes(self) -> None:
         self.limits.expire(self.clock.monotonic_ms)
+        self._note_clock()
         self.scheduler.after(HANDSHAKE_CHECK_MS, self._check_handshakes)
+
+    def _note_clock(self) -> None:
+        """Say that the wall clock has jumped."""
+        offset_ms = self.clock.offset_ms
+        if offset_ms != self._clock_offset_ms:
+            jump = (offset_ms - self._clock_offset_ms) / 1000
+            self._clock_offset_ms = offset_ms
+            log.warning("the wall clock has jumped; messages go by the time as it was", seconds=round(jump))
 
     async def stop(self) -> None:
         """Close the doors, say goodbye, end every session, close the log."""

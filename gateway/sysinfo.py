@@ -54,7 +54,7 @@ class SysInfo:
 
     def _publish(self) -> None:
         broker = self._broker
-        now_ms = broker.clock.now_ms
+        now_ms = broker.clock.wall_ms
         for name, value in self.values().items():
             broker.announce(Message(SYS_PREFIX + name, value.encode(), 0, True, timestamp_ms=now_ms))
         broker.scheduler.after(INTERVAL_MS, self._publish)

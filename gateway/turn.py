@@ -22,6 +22,15 @@ TURN_BYTES_MAX = 512 * 1024  # two full reads: the loop may offer thirty-two of 
 NOT_STORED_LOG_INTERVAL_MS = 5000  # a full disk fails every turn; one line in five seconds is enough
 
 
+def _uptime() -> float:
+    """Return the seconds this machine has been up; what it slept through counts, where the system tells."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+if not hasattr(time, "CLOCK_BOOTTIME"):  # not Linux
+    _uptime = time.monotonic
+
+
 class Flushable(Protocol):
     """A socket with bytes waiting for the end of the turn."""
 
@@ -59,7 +68,7 @@ class Turn:
         if self._begun:
             return
         self._begun = True
-        self._broker.clock.set(int(time.time() * 1000), int(time.monotonic() * 1000))
+        self._broker.clock.set(int(time.time() * 1000), int(_uptime() * 1000))
         self._loop.call_soon(self._end)
 
     def took(self, size: int) -> None:

@@ -78,9 +78,7 @@ class Broker:
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
-        self.sweeper = Sweeper(
-            self.catalog, self.retained, engine, clock, self.scheduler, self.settlement, self.ready
-        )
+        self.sweeper = Sweeper(self.catalog, self.retained, engine, clock, self.settlement, self.metrics)
         self.leases = Leases(self.scheduler, self.settlement.settle)
 
     # -- start ----------------------------------------------------------------------------
@@ -88,6 +86,7 @@ class Broker:
     def restore(self, notify: Callable[[], None]) -> list[str]:
         """Open the engine and take over what it recovered; return remarks for people."""
         recovery = self.engine.open(notify)
+        remark = self.clock.resume(self.engine)
         self._restore_retained()
         for queue in self.catalog.restore(recovery):
             if isinstance(queue, ClassicQueue):
@@ -96,7 +95,7 @@ class Broker:
                 self.settlement.compacted(queue)
         self.dedup.restore()
         self.sweeper.start()
-        return recovery.remarks
+        return [*recovery.remarks, remark] if remark else recovery.remarks
 
     def _restore_retained(self) -> None:
         position = 0

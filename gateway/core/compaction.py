@@ -39,6 +39,11 @@ class Compaction:
     def __len__(self) -> int:
         return len(self._latest)
 
+    @property
+    def replacing(self) -> bool:
+        """Whether something has been replaced by what is not in the log yet."""
+        return bool(self._fresh)
+
     def put(self, message: Message, place: Place, now_ms: int) -> Place | None:
         """A key has another message; return the one it replaces."""
         key = key_of(message)
@@ -54,10 +59,6 @@ class Compaction:
         replaced = [old for _, old in self._fresh if old is not None]
         self._fresh = []
         return replaced
-
-    def pending(self, first: int) -> list[Place]:
-        """Return what has been replaced in this turn, as far as it is at an offset or after it."""
-        return [old for _, old in self._fresh if old is not None and old.offset >= first]
 
     def rolled_back(self) -> None:
         """The turn is not in the log: what it replaced is the last again."""

@@ -28,6 +28,10 @@ class InvalidTopic(GatewayError):
     """A topic name or topic filter breaks the rules of `gateway.core.topic`."""
 
 
+class InvalidValue(GatewayError):
+    """A value that was given for something makes no sense; `detail` names it."""
+
+
 class NotFound(GatewayError):
     """The queue, group, delivery or topic does not exist (any more)."""
 

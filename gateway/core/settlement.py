@@ -35,9 +35,9 @@ class Settlement:
         "_engine",
         "_metrics",
         "_publish",
-        "_ready",
-        "_scheduler",
         "_superseded",
+        "ready",
+        "scheduler",
     )
 
     def __init__(
@@ -52,8 +52,8 @@ class Settlement:
         self._clock = clock
         self._engine = engine
         self._metrics = metrics
-        self._ready = ready
-        self._scheduler = scheduler
+        self.ready = ready
+        self.scheduler = scheduler
         self._publish = publish
         self._superseded: list[tuple[int, int]] = []  # queue, position: settled once this turn is written
         self._compacted: set[StreamQueue] = set()  # that have got something in this turn
@@ -70,14 +70,14 @@ class Settlement:
                 if queue.queue_id:
                     self._engine.settle(queue.queue_id, (delivery.position,), _ACK, self._clock.now_ms)
             else:
-                self._ready.moved.append(group)
+                self.ready.moved.append(group)
         elif outcome == Outcome.RETRY:
             self._park(delivery, delay_ms or queue.policy.retry_delay_ms)
         elif outcome == Outcome.REQUEUE and delay_ms:
             self._park(delivery, delay_ms)
         else:
             self._give_back(delivery, outcome)
-        self._ready.look(group)
+        self.ready.look(group)
         return True
 
     def acknowledge(self, batch: list[Delivery]) -> None:
@@ -103,12 +103,12 @@ class Settlement:
     def _acknowledged(self, group: Group, positions: list[int]) -> None:
         queue = group.queue
         if queue.kind != "classic":
-            self._ready.moved.append(group)
+            self.ready.moved.append(group)
         elif positions:
             self._metrics.delivered += len(positions)
             if queue.queue_id:
                 self._engine.settle(queue.queue_id, positions, _ACK, self._clock.now_ms)
-        self._ready.look(group)
+        self.ready.look(group)
 
     def discard(self, delivery: Delivery, cause: DropCause) -> bool:
         """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
@@ -116,9 +116,9 @@ class Settlement:
         if not _take(delivery):
             return False
         if group.queue.kind == "stream":
-            self._ready.moved.append(group)
+            self.ready.moved.append(group)
         self.give_up(group.queue, (delivery, cause))
-        self._ready.look(group)
+        self.ready.look(group)
         return True
 
     def give_up(self, queue: Queue, lost: Lost) -> None:
@@ -159,7 +159,10 @@ class Settlement:
                 replaced += [(stream.queue_id, place.position) for place in stream.compaction.written()]
         for queue_id, position in replaced:
             self._engine.settle(queue_id, (position,), SUPERSEDED, self._clock.now_ms)
-        self._ready.wake()
+        for stream in streams:
+            if stream.retained:
+                self.ready.trim(stream)
+        self.ready.wake()
 
     def rolled_back(self) -> None:
         """They are not: what they were to replace stays."""
@@ -174,7 +177,7 @@ class Settlement:
 
     def journal_cursors(self) -> None:
         """Journal how far the groups of streams have come in this turn."""
-        for group in self._ready.take_moved():
+        for group in self.ready.take_moved():
             queue = group.queue
             assert isinstance(queue, StreamQueue)
             if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
@@ -188,9 +191,9 @@ class Settlement:
         def unpark() -> None:
             if group.parked.pop(delivery.offset, None) is delivery:
                 self._give_back(delivery, Outcome.RETRY)
-                self._ready.look(group)
+                self.ready.look(group)
 
-        self._scheduler.after(delay_ms, unpark)
+        self.scheduler.after(delay_ms, unpark)
 
     def _give_back(self, delivery: Delivery, outcome: Outcome) -> None:
         """Give a delivery back to its queue, or give it up."""
@@ -201,7 +204,7 @@ class Settlement:
         lost = queue.give_back(delivery, outcome)
         if lost is not None:
             if queue.kind == "stream":
-                self._ready.moved.append(delivery.group)
+                self.ready.moved.append(delivery.group)
             self.give_up(queue, lost)
 
 

@@ -133,6 +133,7 @@ class StreamQueue(Queue):
     def _uncount(self, place: Place) -> None:
         self.count -= 1
         self.bytes_waiting -= place.size
+        self._heads.clear()
         recent = self.recent
         if recent and place.offset >= recent[0].offset:
             at = place.offset - recent[0].offset
@@ -146,6 +147,8 @@ class StreamQueue(Queue):
         """Apply retention; return how many messages are kept no longer."""
         policy = self.policy
         before = self.count
+        if self.compaction is not None and self.compaction.replacing:
+            return 0  # the index has got them still: once they are gone
         if policy.max_length and self.next_offset - self.first_offset == self.count > policy.max_length:
             self._cut(self.next_offset - policy.max_length)  # all are there: no need to look
         if not (policy.max_bytes or policy.max_age_ms or self.count > policy.max_length > 0):
@@ -190,9 +193,6 @@ class StreamQueue(Queue):
             self.count, self.bytes_waiting = extent.messages, extent.size
             if self.compaction is not None:
                 self.compaction.cut(first)
-                replaced = self.compaction.pending(first)
-                self.count -= len(replaced)
-                self.bytes_waiting -= sum(place.size for place in replaced)
 
     def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
         batch: list[Delivery] = []

@@ -9,11 +9,9 @@ from __future__ import annotations
 from .catalog import Catalog
 from .clock import Clock
 from .engine import StorageEngine
-from .metrics import DropCause
+from .metrics import DropCause, Metrics
 from .queue import Queue
-from .ready import Ready
 from .retained import RETAINED_QUEUE_ID, Retained
-from .scheduler import Scheduler
 from .settlement import SETTLED_BY_DROP, Settlement
 from .stream import StreamQueue
 
@@ -25,7 +23,17 @@ PART_INTERVAL_MS = 2  # between the parts: others have their turns
 class Sweeper:
     """Runs by itself once started."""
 
-    __slots__ = ("_catalog", "_clock", "_engine", "_left", "_ready", "_retained", "_scheduler", "_settlement")
+    __slots__ = (
+        "_catalog",
+        "_clock",
+        "_engine",
+        "_left",
+        "_metrics",
+        "_ready",
+        "_retained",
+        "_scheduler",
+        "_settlement",
+    )
 
     def __init__(
         self,
@@ -33,17 +41,17 @@ class Sweeper:
         retained: Retained,
         engine: StorageEngine,
         clock: Clock,
-        scheduler: Scheduler,
         settlement: Settlement,
-        ready: Ready,
+        metrics: Metrics,
     ) -> None:
         self._catalog = catalog
         self._retained = retained
         self._engine = engine
         self._clock = clock
-        self._scheduler = scheduler
         self._settlement = settlement
-        self._ready = ready
+        self._scheduler = settlement.scheduler
+        self._ready = settlement.ready
+        self._metrics = metrics
         self._left: list[Queue] = []  # not looked at yet in this round
 
     def start(self) -> None:
@@ -58,6 +66,7 @@ class Sweeper:
             outcome = SETTLED_BY_DROP + DropCause.EXPIRED
             self._engine.settle(RETAINED_QUEUE_ID, (position,), outcome, now_ms)
         self._engine.sweep(now_ms)
+        self._clock.keep(self._engine, self._metrics.published)
         running = bool(self._left)  # the last round is not over: it goes on instead
         if not running:
             self._left = list(self._catalog.queues.values())

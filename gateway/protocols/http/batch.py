@@ -86,7 +86,7 @@ class _Batch:
         message_id = line.message_id
         if message_id is None:
             message_id = context.new_id()
-        message = to_message(line, self.topic, message_id, session.origin, context.gateway.clock.now_ms)
+        message = to_message(line, self.topic, message_id, session.origin, context.gateway.clock)
         if line.idempotency_key is not None:
             position = publish_once(session, message, line.idempotency_key, message_id)[0]
             self.keys.append(line.idempotency_key)

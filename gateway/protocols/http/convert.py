@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from ...core.clock import Clock
 from ...core.message import Message, Origin, Properties
 from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, TTL_SECONDS_MAX
 from .problems import Refused
@@ -55,7 +56,7 @@ class JsonMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 # -- JSON to message ----------------------------------------------------------------------
 
 
-def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, now_ms: int) -> Message:
+def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, clock: Clock) -> Message:
     """Return the message. Raise Refused naming the field that does not fit."""
     if line.topic is not None:
         topic = line.topic
@@ -73,8 +74,8 @@ def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, n
     properties = Properties(message_id=message_id, key=line.key, tag=line.tag, text=text)
     if line.headers or _has_rare(line):
         _set_rare(properties, line)
-    expires_at_ms = 0 if line.ttl is None else now_ms + check_ttl(line.ttl)
-    return Message(topic, body, line.qos, line.retain, properties, origin, now_ms, expires_at_ms)
+    expires_at_ms = 0 if line.ttl is None else clock.now_ms + check_ttl(line.ttl)
+    return Message(topic, body, line.qos, line.retain, properties, origin, clock.wall_ms, expires_at_ms)
 
 
 def _has_rare(line: JsonMessage) -> bool:

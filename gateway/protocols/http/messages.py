@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import math
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...api import NotFound, Session
+from ...api import InvalidValue, NotFound, Session
 from ...core.access import Action
+from ...core.clock import Clock
 from ...core.engine import Event, Trace
 from ...core.journey import Journey, Stay, journey, outcome_name
 from ...core.message import Origin
+from ...core.replay import parse_time
 from .context import Context, decode_segment
 from .limits import JOURNEYS_DEFAULT, JOURNEYS_MAX, PAGE_DEFAULT, PAGE_MAX
 from .models import COUNT_MAX, Journeys, MessageList
-from .problems import Refused
 from .requests import Json, problems, session_of
 
 RESOURCE = "$sys/messages"  # who may manage this may look: it shows who got what, and from where
@@ -53,7 +52,7 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         found = [journey(broker.engine, broker.catalog, at) for at in _positions(context, wanted, limit)]
         if not found:
             raise NotFound(f"no message with id or key {wanted!r}: never stored, or let go by the log since")
-        return Json(_encode({"journeys": [_journey(each) for each in found]}))
+        return Json(_encode({"journeys": [_journey(each, context.gateway.clock) for each in found]}))
 
     @routes.get("/v1/messages", summary="Find messages", response_model=MessageList, responses=problems())
     async def listing(
@@ -67,7 +66,8 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
         """With a key newest first, without one oldest first. Changes nothing."""
-        from_ms, to_ms = _time(from_, "from", 0), _time(to, "to", COUNT_MAX)
+        clock = context.gateway.clock
+        from_ms, to_ms = _time(clock, from_, "from", 0), _time(clock, to, "to", COUNT_MAX)
         await _authorized(context, request)
         engine = context.gateway.broker.engine
         if not key:
@@ -75,7 +75,9 @@ def add_routes(routes: APIRouter, context: Context) -> None:
             traces = [engine.history(position) for position in positions]
         else:
             traces, following = _with_key(context, key, from_ms, to_ms, limit), 0
-        return Json(_encode({"messages": [_about(trace) for trace in traces], "next": following or None}))
+        return Json(
+            _encode({"messages": [_about(trace, clock) for trace in traces], "next": following or None})
+        )
 
 
 async def _authorized(context: Context, request: Request) -> Session:
@@ -101,23 +103,19 @@ def _with_key(context: Context, key: str, from_ms: int, to_ms: int, limit: int) 
     return [trace for trace in traces if from_ms <= trace.stored_at_ms < to_ms][:limit]
 
 
-def _time(text: str, name: str, default_ms: int) -> int:
-    """Read a time: RFC 3339, or Unix milliseconds."""
+def _time(clock: Clock, text: str, name: str, default_ms: int) -> int:
+    """Read a time, RFC 3339 or Unix milliseconds; return it in the gateway's own."""
     if not text:
         return default_ms
-    if text.isascii() and text.isdigit() and len(text) <= 18:
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+    is_number = text.isascii() and text.isdigit() and len(text) <= 18
+    time_ms = int(text) if is_number else parse_time(text)
+    if time_ms is None:
         expected = "a time such as 2026-11-21T05:00:00Z, or Unix milliseconds, is expected"
-        raise Refused("invalid-parameter", f"{name} is {text[:40]!r}; {expected}")
-    return math.ceil(time.timestamp() * 1000)
+        raise InvalidValue(f"{name} is {text[:40]!r}; {expected}")
+    return clock.own(time_ms)
 
 
-def _about(trace: Trace) -> dict[str, Any]:
+def _about(trace: Trace, clock: Clock) -> dict[str, Any]:
     message, properties = trace.message, trace.message.properties
     return {
         "position": trace.position,
@@ -126,9 +124,9 @@ def _about(trace: Trace) -> dict[str, Any]:
         "topic": message.topic,
         "size": len(message.body),
         "qos": int(message.qos),
-        "stored_at": trace.stored_at_ms,
+        "stored_at": clock.shown(trace.stored_at_ms),
         "published_at": message.timestamp_ms,
-        "expires_at": message.expires_at_ms or None,
+        "expires_at": clock.shown(message.expires_at_ms) or None,
         "from": _origin(message.origin),
     }
 
@@ -142,27 +140,30 @@ def _origin(origin: Origin) -> dict[str, str]:
     }
 
 
-def _journey(found: Journey) -> dict[str, Any]:
+def _journey(found: Journey, clock: Clock) -> dict[str, Any]:
     letters = [
         {"position": each.position, "topic": each.topic, "queue": each.queue, "cause": each.cause}
         for each in found.letters
     ]
-    return _about(found.trace) | {"queues": [_stay(stay) for stay in found.stays], "dead_letters": letters}
+    return _about(found.trace, clock) | {
+        "queues": [_stay(stay, clock) for stay in found.stays],
+        "dead_letters": letters,
+    }
 
 
-def _stay(stay: Stay) -> dict[str, Any]:
+def _stay(stay: Stay, clock: Clock) -> dict[str, Any]:
     return {
         "queue": stay.name or f"#{stay.queue_id}",
         "kind": stay.kind,
         "subscriptions": stay.subscriptions,
         "state": stay.state,
         "attempts": stay.attempts,
-        "events": [_event(event) for event in stay.events],
+        "events": [_event(event, clock) for event in stay.events],
     }
 
 
-def _event(event: Event) -> dict[str, Any]:
-    shown: dict[str, Any] = {"event": event.kind, "at": event.time_ms or None}
+def _event(event: Event, clock: Clock) -> dict[str, Any]:
+    shown: dict[str, Any] = {"event": event.kind, "at": clock.shown(event.time_ms) or None}
     if event.group:
         shown["group"] = event.group
     if event.consumer is not None:

@@ -66,6 +66,11 @@ class BrokerCollector(Collector):
         yield GaugeMetricFamily("gateway_retained_messages", "Retained messages", value=broker.retained.count)
         yield GaugeMetricFamily("gateway_subscriptions", "Filters bound", value=broker.router.bindings)
         yield GaugeMetricFamily(
+            "gateway_clock_offset_seconds",
+            "How far the wall clock has jumped ahead of the gateway's own time",
+            value=broker.clock.offset_ms / 1000,
+        )
+        yield GaugeMetricFamily(
             "gateway_topics_cached", "Topics with a route", value=len(broker.router.routes)
         )
         yield GaugeMetricFamily("gateway_queues", "Queues", value=len(broker.catalog.queues))

@@ -15,6 +15,7 @@ from ...api import (
     Conflict,
     GatewayError,
     InvalidTopic,
+    InvalidValue,
     NotAuthorized,
     NotFound,
     NotStored,
@@ -62,6 +63,7 @@ ERRORS: tuple[tuple[type[GatewayError], str], ...] = (
     (QueueFull, "queue-full"),
     (NotStored, "not-stored"),
     (TooLarge, "too-large"),
+    (InvalidValue, "invalid-parameter"),
     (QuotaExceeded, "quota-exceeded"),
 )
 

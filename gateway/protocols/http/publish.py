@@ -169,10 +169,10 @@ class Publishing:
             properties.tag = options.tag
         if properties.text:
             _check_text(body)
-        now_ms = self._context.gateway.clock.now_ms
-        expires_at_ms = now_ms + options.ttl_ms if options.ttl_ms else 0
+        clock = self._context.gateway.clock
+        expires_at_ms = clock.now_ms + options.ttl_ms if options.ttl_ms else 0
         message = Message(
-            topic, body, options.qos, options.retain, properties, session.origin, now_ms, expires_at_ms
+            topic, body, options.qos, options.retain, properties, session.origin, clock.wall_ms, expires_at_ms
         )
         return (message, message_id)
 

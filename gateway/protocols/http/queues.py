@@ -14,6 +14,7 @@ from ...core.access import Action
 from ...core.delivery import Group
 from ...core.policy import QueuePolicy
 from ...core.queue import Queue
+from ...core.replay import start_offset
 from ...core.router import Binding
 from ...core.stream import StreamQueue
 from ...core.topic import check_filter
@@ -35,7 +36,7 @@ from .models import (
 from .problems import Refused
 from .publish import Publishing
 from .requests import Forward, Json, problems, queue_name, session_of
-from .sse import EPHEMERAL_PREFIX, read_offset
+from .sse import EPHEMERAL_PREFIX
 from .topics import BODY, header_parameters, publish_parameters
 
 _encode = msgspec.json.Encoder().encode
@@ -180,7 +181,7 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
             raise Conflict(f"queue {name!r} is {found.kind}; only a stream has groups with positions")
         if group.startswith("$"):
             raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
-        offset = read_offset(found, str(wanted.offset), "offset")
+        offset = start_offset(found, context.gateway.clock, str(wanted.offset), "offset")
         return Json(_encode(_describe_group(found, context.gateway.broker.seek(found, group, offset))))
 
 

@@ -7,9 +7,7 @@ queue's carry their offset, so that `Last-Event-ID` resumes exactly, also after 
 from __future__ import annotations
 
 import asyncio
-import math
 import secrets
-from datetime import datetime
 from typing import Protocol as Interface
 
 import msgspec
@@ -17,7 +15,7 @@ import msgspec
 from ...api import Consumer, Delivery, Session
 from ...core.access import Action
 from ...core.message import Outcome
-from ...core.queue import Queue
+from ...core.replay import start_offset
 from ...core.stream import StreamQueue
 from .answers import Receive, Send
 from .context import Context
@@ -245,30 +243,11 @@ def open_stream(
         )
     if group.startswith("$"):
         raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
-    start = None
+    start, clock = None, context.gateway.clock
     if last_id:
-        start = read_offset(queue, last_id, "Last-Event-ID") + 1
+        start = start_offset(queue, clock, last_id, "Last-Event-ID") + 1
         if group and any(g.name == group and g.consumers for g in queue.groups()):
             start = None  # others read in this group: moving its position would disturb them
     elif offset is not None:
-        start = read_offset(queue, offset, "offset")
+        start = start_offset(queue, clock, offset, "offset")
     return StreamSource(context, session, queue, group, start)
-
-
-def read_offset(queue: Queue, text: str, what: str) -> int:
-    """Read an offset: a number, `earliest`, `latest`, or a time (RFC 3339)."""
-    assert isinstance(queue, StreamQueue)
-    if text == "earliest":
-        return queue.first_offset
-    if text == "latest":
-        return queue.next_offset
-    if text.isascii() and text.isdigit() and len(text) <= 18:
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
-        expected = "a number, earliest, latest, or a time such as 2026-11-21T05:00:00Z is expected"
-        raise Refused("invalid-parameter", f"{what} is {text[:40]!r}; {expected}")
-    return queue.offset_at(math.ceil(time.timestamp() * 1000))

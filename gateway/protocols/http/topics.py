@@ -225,7 +225,7 @@ async def _clear(context: Context, request: Request) -> Response:
     if broker.retained.get(topic) is None:
         raise NotFound(f"topic {topic!r} has no retained value; there is nothing to clear")
     position = session.publish(
-        Message(topic, b"", 1, True, origin=session.origin, timestamp_ms=broker.clock.now_ms)
+        Message(topic, b"", 1, True, origin=session.origin, timestamp_ms=broker.clock.wall_ms)
     )
     if not await context.stored(position):
         raise not_stored()

@@ -225,7 +225,7 @@ class Socket:
         topic = _required(request.topic, "topic")
         context, session = self._context, self._session
         message_id = request.message_id if request.message_id is not None else context.new_id()
-        message = to_message(request, topic, message_id, session.origin, context.gateway.clock.now_ms)
+        message = to_message(request, topic, message_id, session.origin, context.gateway.clock)
         key, duplicate = request.idempotency_key, False
         if key is not None:
             position, message_id, duplicate, taken = publish_once(session, message, key, message_id)

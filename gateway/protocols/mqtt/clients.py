@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.api import Gateway
+from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
 from gateway.core.message import Message, Origin
 from gateway.core.metrics import DropCause
@@ -227,7 +228,7 @@ class Clients:
     def _publisher(self, will: Will, origin: Origin, publish: Callable[[Message], int]) -> Callable[[], None]:
         def send() -> None:
             try:
-                publish(will_message(will, origin, self._gateway.clock.now_ms))
+                publish(will_message(will, origin, self._gateway.clock))
             except GatewayError:
                 pass  # counted; nobody is left to be told
 
@@ -240,11 +241,12 @@ def will_delay(will: Will | None) -> int:
     return value if isinstance(value, int) else 0
 
 
-def will_message(will: Will, origin: Origin, now_ms: int) -> Message:
+def will_message(will: Will, origin: Origin, clock: Clock) -> Message:
     """Return the message a will stands for, as published now."""
     expiry = will.properties.get("message_expiry_interval")
-    expires_at_ms = now_ms + expiry * 1000 if isinstance(expiry, int) else 0
+    expires_at_ms = clock.now_ms + expiry * 1000 if isinstance(expiry, int) else 0
     properties = to_properties(dict(will.properties))
+    now_ms = clock.wall_ms
     return Message(will.topic, will.payload, will.qos, will.retain, properties, origin, now_ms, expires_at_ms)
 
 

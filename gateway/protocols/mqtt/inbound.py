@@ -120,7 +120,7 @@ class Inbound:
                 packet.retain,
                 NO_PROPERTIES,
                 self._session.origin,
-                self._gateway.clock.now_ms,
+                self._gateway.clock.wall_ms,
                 0,
                 packet.frame,
                 self._format if packet.frame is not None else "",
@@ -286,9 +286,9 @@ class Inbound:
             raise MalformedPacket(
                 Reason.PAYLOAD_FORMAT_INVALID, "the payload is not the UTF-8 it claims to be"
             )
-        now_ms = self._gateway.clock.now_ms
+        clock = self._gateway.clock
         expiry = properties.get("message_expiry_interval")
-        expires_at_ms = now_ms + expiry * 1000 if isinstance(expiry, int) else 0
+        expires_at_ms = clock.now_ms + expiry * 1000 if isinstance(expiry, int) else 0
         frame = packet.frame
         return Message(
             topic,
@@ -297,7 +297,7 @@ class Inbound:
             packet.retain,
             made,
             self._session.origin,
-            now_ms,
+            clock.wall_ms,
             expires_at_ms,
             frame,
             self._format if frame is not None else "",

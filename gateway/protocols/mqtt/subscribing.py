@@ -11,7 +11,14 @@ from typing import Any, Protocol, cast
 
 from gateway.core.access import Action
 from gateway.core.delivery import Consumer, Delivery
-from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotFound, QuotaExceeded
+from gateway.core.errors import (
+    GatewayError,
+    InvalidTopic,
+    InvalidValue,
+    NotAuthorized,
+    NotFound,
+    QuotaExceeded,
+)
 from gateway.core.message import Message
 from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
@@ -26,6 +33,7 @@ from .reasons import Reason
 REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (NotAuthorized, Reason.NOT_AUTHORIZED),
     (InvalidTopic, Reason.TOPIC_FILTER_INVALID),
+    (InvalidValue, Reason.IMPLEMENTATION_SPECIFIC_ERROR),
     (QuotaExceeded, Reason.QUOTA_EXCEEDED),
     (NotFound, Reason.TOPIC_FILTER_INVALID),
 )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.clock import Clock
 from gateway.core.message import NOWHERE, Message, Properties
 from gateway.protocols.http.convert import (
     HEADER_DEPTH_MAX,
@@ -40,7 +41,7 @@ def test_nan_survives() -> None:
 def test_headers_keep_order_and_duplicates(headers: list[tuple[str, Any]]) -> None:
     encoded = msgspec.json.encode({"headers": headers_to_json(tuple(headers)), "body": ""})
     line = msgspec.json.decode(encoded, type=JsonMessage)
-    message = to_message(line, "t", "id", NOWHERE, 0)
+    message = to_message(line, "t", "id", NOWHERE, Clock())
     assert list(message.properties.headers) == headers
 
 
@@ -51,7 +52,7 @@ def test_every_field_of_a_line_arrives() -> None:
         b'"reply_to":"r","correlation":"c","priority":7,"timestamp":99,"traceparent":"00-1-2-3"}',
         type=JsonMessage,
     )
-    message = to_message(line, "other", "the-id", NOWHERE, 1000)
+    message = to_message(line, "other", "the-id", NOWHERE, Clock(1000))
     assert (message.topic, message.body, message.qos, message.retain) == ("a/b", b"\0\xff", 2, True)
     assert (message.timestamp_ms, message.expires_at_ms) == (1000, 2500)
     assert message.properties == Properties(
@@ -118,7 +119,7 @@ def test_what_is_read_has_every_property() -> None:
 def test_what_does_not_fit_is_named(line: bytes, named: str) -> None:
     decoded = msgspec.json.decode(line, type=JsonMessage)
     with pytest.raises(Refused, match=named):
-        to_message(decoded, "t", "id", NOWHERE, 0)
+        to_message(decoded, "t", "id", NOWHERE, Clock())
 
 
 def test_nesting_has_a_limit() -> None:

@@ -19,6 +19,7 @@ STATUSES = {
     errors.QueueFull: 429,
     errors.NotStored: 507,
     errors.TooLarge: 413,
+    errors.InvalidValue: 422,
     errors.QuotaExceeded: 429,
 }
 
