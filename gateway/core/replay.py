@@ -30,9 +30,12 @@ def start_offset(queue: StreamQueue, clock: Clock, text: str, what: str) -> int:
 
 
 def parse_time(text: str) -> int | None:
-    """Return Unix milliseconds of an RFC 3339 time, None if it is none, or without a time zone."""
+    """Return Unix milliseconds of an RFC 3339 time, None if it is none, or without a time zone.
+
+    Rounded down, as the times of messages are: rather a message too many than one too few.
+    """
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return math.ceil(time.timestamp() * 1000) if time.tzinfo is not None else None
+    return math.floor(time.timestamp() * 1000) if time.tzinfo is not None else None

@@ -268,10 +268,10 @@ class Session:
         self.access.check(Action.CONSUME, queue_name)
 
     def consume_shared(
-        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int
+        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
     ) -> Consumer:
         """Compete for a queue this session was authorized for by the subscription that made it."""
-        return self._consume(queue, deliver, window, "")
+        return self._consume(queue, deliver, window, group)
 
     def consume_own(self, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
         """Consume the session's own queue."""

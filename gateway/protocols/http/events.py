@@ -36,7 +36,9 @@ def add_routes(routes: APIRouter, context: Context, subscriptions: Subscriptions
         retained: Annotated[bool, Query(description="Begin with the retained values")] = True,
         stream: Annotated[str, Query(description="Read this stream queue instead of subscribing")] = "",
         group: Annotated[str, Query(description="With stream: share its position with others, keep it")] = "",
-        offset: Annotated[str | None, Query(description="With stream: a number, earliest or latest")] = None,
+        offset: Annotated[
+            str | None, Query(description="With stream: a number, earliest, latest, or a time (RFC 3339)")
+        ] = None,
         last_event_id: Annotated[str, Header(description="The last event seen: go on after it")] = "",
     ) -> Response:
         """Stay connected; heartbeats are comments, every 15 s.

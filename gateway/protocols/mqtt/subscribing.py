@@ -2,12 +2,14 @@
 
 An ordinary filter is a subscription of the session. A shared one is a queue of that name
 that its members compete for; it is durable as soon as one member's session is. A queue
-filter competes for a queue that somebody declared.
+filter competes for a queue that somebody declared; if it is a stream, user properties of the
+SUBSCRIBE say in which group, and from where (see `Replay`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from gateway.core.access import Action
 from gateway.core.delivery import Consumer, Delivery
@@ -22,8 +24,10 @@ from gateway.core.errors import (
 from gateway.core.message import Message
 from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
+from gateway.core.replay import start_offset
 from gateway.core.router import Binding
 from gateway.core.session import Session
+from gateway.core.stream import StreamQueue
 from gateway.core.topic import QUEUE_PREFIX, SHARE_PREFIX, check_filter, matches, split_share
 
 from .packets import Subscribe, SubscribeOption
@@ -37,6 +41,36 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (QuotaExceeded, Reason.QUOTA_EXCEEDED),
     (NotFound, Reason.TOPIC_FILTER_INVALID),
 )
+
+
+class Replay(NamedTuple):
+    """How to read streams, from the user properties of a SUBSCRIBE.
+
+    `group` shares a position among clients (default: the client id). `start` is where a new group
+    begins (default: the next message to come); `seek` moves it, new or not. Both as in
+    `gateway.core.replay`.
+    """
+
+    group: str = ""
+    start: str = ""
+    seek: str = ""
+
+    @classmethod
+    def of(cls, properties: Mapping[str, object]) -> Replay:
+        """Read it; other user properties are nobody's business."""
+        pairs = cast("list[tuple[str, str]]", properties.get("user_property", []))
+        return cls(**{name: value for name, value in pairs if name in cls._fields})
+
+
+HERE: Final = Replay()
+
+
+class Shared(NamedTuple):
+    """A subscription to a queue that others consume as well."""
+
+    consumer: Consumer
+    options: Binding
+    group: str  # of a stream
 
 
 #: retained messages to send, for which subscription
@@ -70,16 +104,17 @@ class Subscriptions:
         self._session = session
         self._durable = durable
         self._consuming = consuming
-        self.shared: dict[str, tuple[Consumer, Binding]] = {}  # filter as subscribed -> consumer, options
+        self.shared: dict[str, Shared] = {}  # by filter as subscribed
 
     def take(self, packet: Subscribe) -> tuple[list[int], str, list[Retained]]:
         """Return (SUBACK's reasons, why some are refusals, what retained messages to send)."""
         ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
+        replay = Replay.of(packet.properties) if "user_property" in packet.properties else HERE
         reasons: list[int] = []
         why: list[str] = []
         retained: list[Retained] = []
         for option in packet.subscriptions:
-            reason, text, messages, binding = self._subscribe(option, ids)
+            reason, text, messages, binding = self._subscribe(option, ids, replay)
             reasons.append(reason)
             if text:
                 why.append(text)
@@ -88,12 +123,12 @@ class Subscriptions:
         return reasons, "; ".join(why), retained
 
     def _subscribe(
-        self, option: SubscribeOption, ids: tuple[int, ...]
+        self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay
     ) -> tuple[int, str, list[Message], Binding | None]:
         """Return (reason, why, retained messages to send, for which subscription)."""
         try:
             if option.filter.startswith((SHARE_PREFIX, QUEUE_PREFIX)):
-                self._share(option, ids)
+                self._share(option, ids, replay)
                 return option.qos, "", [], None
             if option.qos and self._session.queue is None:
                 self._consuming.need_queue()
@@ -110,7 +145,7 @@ class Subscriptions:
         """Return the UNSUBACK reason."""
         shared = self.shared.pop(topic_filter, None)
         if shared is not None:
-            self._session.cancel(shared[0])
+            self._session.cancel(shared.consumer)
             self._drop_idle_queue(topic_filter)
             self._consuming.set_windows()
             return Reason.SUCCESS
@@ -132,24 +167,24 @@ class Subscriptions:
     def options_for(self, queue: Queue) -> Binding | None:
         """Return what this client asked for when it joined a shared queue."""
         found = self.shared.get(queue.name) or self.shared.get(QUEUE_PREFIX + queue.name)
-        return found[1] if found is not None else None
+        return found.options if found is not None else None
 
     def shared_record(self) -> dict[str, list[object]]:
         """Return the shared subscriptions as a durable session's record keeps them."""
         return {
-            name: [options.qos, options.retain_as_published, list(options.ids)]
-            for name, (_, options) in self.shared.items()
+            name: [options.qos, options.retain_as_published, list(options.ids), group]
+            for name, (_, options, group) in self.shared.items()
         }
 
     def rejoin(self, record: dict[str, list[Any]]) -> None:
         """Join again what the session's record says; what may not be joined any more is left out."""
-        for name, (qos, retain_as_published, ids) in record.items():
+        for name, (qos, retain_as_published, ids, group) in record.items():
             try:
-                self._share(SubscribeOption(name, qos, False, retain_as_published), tuple(ids))
+                self._share(SubscribeOption(name, qos, False, retain_as_published), tuple(ids), Replay(group))
             except GatewayError:
                 continue
 
-    def _share(self, option: SubscribeOption, ids: tuple[int, ...]) -> None:
+    def _share(self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay) -> None:
         session = self._session
         share = split_share(option.filter)
         if share is None:
@@ -165,13 +200,27 @@ class Subscriptions:
             self._shared_queue(queue_name, share[1])
         queue = session.broker.catalog.get(queue_name)
         options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)
+        group = self._join(queue, replay) if isinstance(queue, StreamQueue) else ""
         earlier = self.shared.get(option.filter)
-        if earlier is not None:
-            self.shared[option.filter] = (earlier[0], options)
+        if earlier is not None and earlier.group == group:
+            self.shared[option.filter] = Shared(earlier.consumer, options, group)
             return
-        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1)
-        self.shared[option.filter] = (consumer, options)
+        if earlier is not None:
+            session.cancel(earlier.consumer)
+        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1, group)
+        self.shared[option.filter] = Shared(consumer, options, group)
         self._consuming.set_windows()
+
+    def _join(self, stream: StreamQueue, replay: Replay) -> str:
+        """Return the group to read a stream in, moved to where it is to go on."""
+        broker, name = self._session.broker, replay.group or self._session.origin.client_id
+        if name.startswith("$"):
+            raise InvalidValue(f"group {name!r}: names that begin with $ are the gateway's own; name another")
+        known = any(group.name == name for group in stream.groups())
+        what, text = ("seek", replay.seek) if replay.seek else ("start", replay.start)
+        if text and (replay.seek or not known):
+            broker.seek(stream, name, start_offset(stream, broker.clock, text, what))
+        return name
 
     def _shared_queue(self, name: str, topic_filter: str) -> None:
         """Make the group's queue, or make it durable because a durable session joins."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -134,10 +134,14 @@ class Client:
         """Subscribe; return the reasons. What comes behind SUBACK stays to be taken."""
         options = [SubscribeOption(one, qos) if isinstance(one, str) else one for one in filters]
         properties = {"subscription_identifier": [ids]} if ids else {}
+        return self.suback(options, properties).reasons
+
+    def suback(self, options: Sequence[SubscribeOption], properties: Mapping[str, Any]) -> Suback:
+        """Subscribe; return the answer. What comes behind it stays to be taken."""
         packets = self.send(encode_subscribe(self.version, self.id(), options, properties))
         suback = self.only(Suback, packets[:1])
         self._inbox = packets[1:]
-        return suback.reasons
+        return suback
 
     def unsubscribe(self, *filters: str) -> list[int]:
         """Unsubscribe; return the reasons."""
