@@ -284,6 +284,18 @@ def log_repair(data: LogData = DEFAULT_DATA) -> None:
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory.")],
+    url: Url = DEFAULT_URL,
+    user: User = None,
+) -> None:
+    """Copy what a running gateway has stored; the copy is a data directory itself."""
+    from .backup import backup as run
+
+    raise typer.Exit(run(url, user, target))
+
+
+@app.command()
 def bench(
     address: Annotated[str, typer.Argument(help="The MQTT door, HOST:PORT.")] = "127.0.0.1:1883",
     qos: Annotated[int, typer.Option(min=0, max=1)] = 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import httpx
 
 EXIT_REFUSED = 1  # the gateway said no, or is not there
 TIMEOUT_SECONDS = 10.0
+DOWNLOAD_BYTES = 1 << 20
 
 
 class Refused(Exception):
@@ -46,6 +48,19 @@ class Client:
                 if response.is_error:
                     raise Refused(problem_text(response.status_code, response.read()))
                 yield from _events(response.iter_lines())
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Give (size in bytes, parts) of an answer that does not fit into memory. Raise Refused."""
+        try:
+            with self._http.stream("GET", path, timeout=TIMEOUT_SECONDS) as response:
+                if response.is_error:
+                    raise Refused(problem_text(response.status_code, response.read()))
+                yield int(response.headers["content-length"]), response.iter_raw(DOWNLOAD_BYTES)
+        except httpx.RemoteProtocolError as error:
+            raise Refused(f"the gateway broke off: {error}") from error
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
 

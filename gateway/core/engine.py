@@ -76,6 +76,20 @@ class Recovery(NamedTuple):
     remarks: list[str]
 
 
+class Backup(Protocol):
+    """A consistent copy of everything, as files of a data directory, for whoever reads it in time."""
+
+    @property
+    def files(self) -> Sequence[tuple[str, int]]:
+        """Names, relative and with slashes, and sizes in bytes."""
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """Return bytes of a file, fewer only at its end; in any thread. Raise StorageError."""
+
+    def close(self) -> None:
+        """It was read, or nobody wants it any more. Idempotent."""
+
+
 class StorageEngine(Protocol):
     """A place to keep messages, journal and metadata."""
 
@@ -142,6 +156,12 @@ class StorageEngine(Protocol):
 
     def offset_at(self, queue_id: int, time_ms: int) -> int:
         """Return the offset of the first unsettled message stored at a time or later."""
+
+    def backup(self) -> Backup | None:
+        """Begin a copy of everything as of now; None if this engine has nothing to copy.
+
+        Raise Conflict if one is running, or StorageError.
+        """
 
     def prepare_search(self) -> Callable[[], None] | None:
         """Return work that makes the next three calls quick, to be done in a thread; None if they are."""

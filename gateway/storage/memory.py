@@ -130,6 +130,9 @@ class MemoryEngine:
                 return offset
         return entries.extent().next
 
+    def backup(self) -> None:
+        return None
+
     def prepare_search(self) -> Callable[[], None] | None:
         return None
 

@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from ...api import GatewayError
 from ...version import __version__
-from . import admin, deliveries, events, messages, queues, topics
+from . import admin, backup, deliveries, events, messages, queues, topics
 from .answers import Event, Receive
 from .context import Context
 from .limits import JSON_BYTES_MAX
@@ -64,6 +64,7 @@ def build_app(context: Context, subscriptions: Subscriptions, door: Callable[[],
     deliveries.add_routes(app.router, context)
     messages.add_routes(app.router, context)
     admin.add_routes(app.router, context, app, door)
+    backup.add_routes(app.router, context)
     _complete_document(app)
     return app
 

@@ -22,6 +22,7 @@ from gateway.storage.entries import Entries
 from gateway.storage.index import QueueIndex
 
 from . import record
+from .backup import Backups, LogBackup
 from .checkpoints import Checkpoints
 from .directory import DataDirectory
 from .files import Files
@@ -72,6 +73,7 @@ class CommitLog:
         self._mark = b""  # before every record
         self._failed_from = 0
         self._waiters = Waiters()
+        self._backups = Backups()
         self._error: NotStored | None = None  # a failure in the middle of a turn
         self._failures = 0  # failed syncs known so far
         self._unsynced: Segment | None = None  # the last segment whose sync failed
@@ -128,6 +130,7 @@ class CommitLog:
             self.flush()
         except NotStored:
             pass  # whoever waits for it is told below
+        self._backups.close()
         self._syncer.stop()
         self.completed()
         if not self._syncer.lost(self._written - 1):
@@ -285,6 +288,9 @@ class CommitLog:
                 high = middle
         return low
 
+    def backup(self) -> LogBackup:
+        return self._backups.begin(self._directory, self._segments)
+
     def prepare_search(self) -> Callable[[], None] | None:
         return self._finder.preparation()
 
@@ -431,9 +437,12 @@ class CommitLog:
             log.error("the log could not be synced, publishers are told so: %s", failure.reason)
         if self._unsynced is not None and not self._batch:
             self._abandon(self._unsynced)  # now, so that no turn is lost by it
-        self._checkpoints.completed(self._space, self._now_ms)
+        if not self._backups.running:
+            self._checkpoints.completed(self._space, self._now_ms)
 
     def sweep(self, now_ms: int) -> None:
         self._now_ms = now_ms
+        if self._backups.running:
+            return  # it reads what would go
         self._space.free(self._checkpoints.oldest, now_ms)
         self._space.step(now_ms)
