@@ -20,7 +20,7 @@ queues_app = typer.Typer(
 )
 app.add_typer(queues_app, name="queues")
 log_app = typer.Typer(
-    help="The commit log on disk: check, stats, dump, repair. No running gateway is needed.",
+    help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",
     no_args_is_help=True,
 )
 app.add_typer(log_app, name="log")
@@ -281,6 +281,30 @@ def log_repair(data: LogData = DEFAULT_DATA) -> None:
     from .log import repair as run
 
     raise typer.Exit(run(data))
+
+
+@log_app.command("export")
+def log_export(
+    target: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Goes on if it is there; -: standard output.")
+    ],
+    data: LogData = DEFAULT_DATA,
+) -> None:
+    """Write queues, sessions and the messages that wait as lines of JSON. Changes nothing."""
+    from .exporting import export as run
+
+    raise typer.Exit(run(data, target))
+
+
+@log_app.command("import")
+def log_import(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="An export; goes on where it was cut off.")],
+    data: LogData = DEFAULT_DATA,
+) -> None:
+    """Add an export to a log, which is made if need be."""
+    from .importing import import_ as run
+
+    raise typer.Exit(run(data, source))
 
 
 @app.command()

@@ -7,7 +7,8 @@
     trail        finding a message in a segment; finder: in the log, with its history
     recovery     files to state; sync: the thread that makes writes durable
     engine       all of it together
-    examine      a look at a log without touching it
+    backup       a copy while the gateway runs
+    examine      a look at a log without touching it; contents: at what is kept in it
 
 The format is written down in docs/storage-format.md.
 """

@@ -7,7 +7,6 @@ written anew, no lock taken. Beside a running gateway the last bytes may be in t
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +17,7 @@ from gateway.storage.index import QueueIndex
 
 from . import checkpoint, record
 from .checkpoint import State
-from .files import Files
+from .files import ReadOnly
 from .segment import SEGMENT_HEADER_BYTES, Segment, segment_paths
 from .segments import Segments
 
@@ -52,13 +51,6 @@ class Hole(NamedTuple):
     offset: int
     size: int
     what: str
-
-
-class ReadOnly(Files):
-    """Files that cannot be changed, also for whoever may only read them."""
-
-    def open(self, path: Path) -> int:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def walk(directory: Path) -> Iterator[Entry | Hole]:

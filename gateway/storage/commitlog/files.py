@@ -6,6 +6,7 @@ touches a file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -66,6 +67,38 @@ class Files:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+class ReadOnly(Files):
+    """Files that stay as they are, also for whoever may only read them.
+
+    What recovery would cut off or put away is left there and passed over.
+    """
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.EROFS, "this would have to be repaired first; see `gateway log repair`")
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        pass
+
+    def rename(self, source: Path, target: Path) -> None:
+        pass
+
+    def remove(self, path: Path) -> None:
+        pass
+
+    def lock(self, path: Path) -> int:
+        """Share a lock with other readers. Raise BlockingIOError if somebody writes."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             raise

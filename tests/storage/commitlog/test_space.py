@@ -9,6 +9,7 @@ import pytest
 from gateway.core.message import Message, Properties
 from gateway.storage import entries
 from gateway.storage.commitlog import CommitLog, blocks, checkpoints
+from gateway.storage.commitlog.contents import Contents
 from tests.process import wait_for
 from tests.storage.commitlog.logs import NOW_MS, ORIGIN, bodies, waiting
 
@@ -108,6 +109,22 @@ def test_few_messages_that_wait_do_not_keep_segments(tmp_path: Path) -> None:
     assert waiting(log) == []
     assert not log._segments.moved or len(log._segments.moved) <= 10
     log.close()
+
+
+def test_moved_messages_are_exported_in_their_places(tmp_path: Path) -> None:
+    log = _opened(tmp_path, kept_ms=1000)
+    kept = _work(log, 1000, keep=100)
+    _sweep_until(log, tmp_path, _segments(tmp_path) // 4, NOW_MS + 1001)
+    kept += _work(log, 20, keep=1)
+    assert log._segments.moved
+    expected = [entry.message.body for entry in waiting(log) if entry.message is not None]
+    log.close()
+    contents = Contents(tmp_path)
+    found = list(contents.messages())
+    assert [each.position for each in found] == kept
+    assert [each.message.body for each in found] == expected
+    assert [each.position for each in contents.messages(kept[3])] == kept[4:]
+    contents.close()
 
 
 def test_blocks_that_cannot_be_read_are_found_in_the_log(
