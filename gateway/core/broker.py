@@ -93,6 +93,7 @@ class Broker:
                 self.metrics.copies += queue.length()
             elif queue.policy.compact and isinstance(queue, StreamQueue):
                 self.settlement.compacted(queue)
+        self.settlement.flushed()  # what was replaced is: both are in the log
         self.dedup.restore()
         self.sweeper.start()
         return [*recovery.remarks, remark] if remark else recovery.remarks

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -29,6 +30,7 @@ from .files import Files
 from .finder import Finder
 from .journal import Journal
 from .loading import load
+from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
 from .recovery import recover
@@ -84,6 +86,7 @@ class CommitLog:
         self._journal = Journal(self._index)
         self._checkpoints: Checkpoints
         self._finder: Finder
+        self._proof: Proof
         self._space: Space
         self._syncer: Syncer
         self._notify: Callable[[], None]
@@ -101,12 +104,8 @@ class CommitLog:
             self._directory.leave()
             raise
         state = found.state
-        self._index, self._keys, self._mark, self._segments = (
-            state.index,
-            state.keys,
-            state.mark,
-            found.segments,
-        )
+        self._index, self._keys, self._mark = state.index, state.keys, state.mark
+        self._segments = found.segments
         self._journal = Journal(self._index)
         self._end = state.position
         if not len(self._segments) or self._end > self._tail_end():
@@ -116,6 +115,7 @@ class CommitLog:
         self._finder = Finder(self._files, self._directory.index, self._segments, self._end)
         self._written = self._end
         self._notify = notify
+        self._proof = Proof(self._end)
         self._syncer = Syncer(notify, self._end)
         self._space = Space(self._segments, self._index, self._add, self._finder.forget, *self._kept)
         self._checkpoints = Checkpoints(
@@ -126,14 +126,13 @@ class CommitLog:
     def close(self) -> None:
         if not self._directory.locked:
             return
-        try:
-            self.flush()
-        except NotStored:
-            pass  # whoever waits for it is told below
+        self._flush_anyway()
         self._backups.close()
         self._syncer.stop()
         self.completed()
         if not self._syncer.lost(self._written - 1):
+            self._proof.alone(self._syncer.synced, self._add)
+            self._flush_anyway()
             try:
                 self._checkpoints.take_now(self._written)
             except OSError as error:
@@ -143,6 +142,10 @@ class CommitLog:
         for segment in self._segments:
             segment.close()
         self._directory.leave()
+
+    def _flush_anyway(self) -> None:
+        with suppress(NotStored):  # whoever waits for it is told
+            self.flush()
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -342,6 +345,8 @@ class CommitLog:
     def flush(self) -> None:
         if self._journal:
             self._journal.pack(self._add)
+        if self._batch:
+            self._proof.add(self._syncer.synced, self._end, self._room_end, self._add)
         if self._unsynced is not None:
             self._abandon(self._unsynced)
         if self._error is not None:
@@ -442,6 +447,7 @@ class CommitLog:
 
     def sweep(self, now_ms: int) -> None:
         self._now_ms = now_ms
+        self._proof.alone(self._syncer.synced, self._add)
         if self._backups.running:
             return  # it reads what would go
         self._space.free(self._checkpoints.oldest, now_ms)

@@ -32,6 +32,7 @@ KIND_NAMES: Final = {
     record.TRIM: "trim",
     record.RETURNED: "returned",
     record.MOVED: "moved",
+    record.SYNCED: "synced",
 }
 
 
@@ -212,6 +213,10 @@ def _moved(payload: bytes) -> dict[str, Any]:
     return {"original": position} | _message(message)
 
 
+def _synced(payload: bytes) -> dict[str, Any]:
+    return {"before": record.decode_synced(payload)}
+
+
 def _drop(payload: bytes) -> dict[str, Any]:
     return {"queue": record.decode_drop_queue(payload)}
 
@@ -236,4 +241,5 @@ _DESCRIBE: Final[dict[int, Callable[[bytes], dict[str, Any]]]] = {
     record.TRIM: _trim,
     record.RETURNED: _settle,
     record.MOVED: _moved,
+    record.SYNCED: _synced,
 }

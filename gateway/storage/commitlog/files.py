@@ -94,6 +94,12 @@ class ReadOnly(Files):
     def remove(self, path: Path) -> None:
         pass
 
+    def sync(self, descriptor: int) -> None:
+        pass
+
+    def sync_directory(self, path: Path) -> None:
+        pass
+
     def lock(self, path: Path) -> int:
         """Share a lock with other readers. Raise BlockingIOError if somebody writes."""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

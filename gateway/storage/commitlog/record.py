@@ -34,7 +34,8 @@ DELETE: Final = 7
 TRIM: Final = 8
 RETURNED: Final = 9
 MOVED: Final = 10
-KINDS: Final = frozenset(range(MESSAGE, MOVED + 1))
+SYNCED: Final = 11
+KINDS: Final = frozenset(range(MESSAGE, SYNCED + 1))
 
 #: kind, flags (qos in bits 0-1, retain bit 2), queues, times in ms: stored, published, expires;
 #: lengths of topic, origin, properties
@@ -47,6 +48,7 @@ _DELIVERED: Final = Struct("<BIqHHI")
 _CURSOR: Final = Struct("<BIQq")  # kind, queue, offset, time (ms); then the group's name
 _TRIM: Final = Struct("<BIQqI")  # kind, queue, before, offset, count; then the positions kept, u64
 _MOVED: Final = Struct("<BQ")  # kind, position; then the message record's payload
+_SYNCED: Final = Struct("<BQ")  # kind, position
 _DROP: Final = Struct("<BI")  # kind, queue
 _PUT: Final = Struct("<BI")  # kind, key length; then key, value
 
@@ -286,6 +288,17 @@ def decode_moved(payload: bytes) -> tuple[int, bytes]:
     """Return (position, message payload)."""
     position: int = _MOVED.unpack_from(payload)[1]
     return position, payload[_MOVED.size :]
+
+
+def encode_synced(position: int) -> bytes:
+    """Everything before a position has been on disk."""
+    return _SYNCED.pack(SYNCED, position)
+
+
+def decode_synced(payload: bytes) -> int:
+    """Return the position."""
+    position: int = _SYNCED.unpack_from(payload)[1]
+    return position
 
 
 def encode_drop_queue(queue_id: int) -> bytes:

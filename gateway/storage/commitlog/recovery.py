@@ -1,13 +1,15 @@
 """From files to state: the newest checkpoint, then every record of the log after it.
 
-A torn tail is cut off. Damage in the middle is skipped to the next valid record and
-reported with file, offset and size. Neither ever keeps the gateway from starting.
+A torn tail is cut off, and so is what comes after a hole that may be one. Damage to what had
+been on disk (see `proof`) is skipped to the next valid record. Either is reported with file,
+offset and size; neither ever keeps the gateway from starting.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +26,12 @@ from .segments import Segments
 class Recovered:
     """State as of the end of the log, and the files it is in."""
 
-    __slots__ = ("blocks", "remarks", "segments", "state")
+    __slots__ = ("blocks", "files", "remarks", "segments", "state")
 
-    def __init__(self, state: State, blocks: BlockFiles, segments: Segments, remarks: list[str]) -> None:
+    def __init__(
+        self, files: Files, state: State, blocks: BlockFiles, segments: Segments, remarks: list[str]
+    ) -> None:
+        self.files = files
         self.state = state
         self.blocks = blocks
         self.segments = segments
@@ -49,12 +54,15 @@ def recover(files: Files, log_directory: Path, index_directory: Path, room: int)
 
     state, remarks = checkpoint.load(index_directory, make)
     assert state.blocks is not None
-    recovered = Recovered(state, state.blocks, segments, remarks)
+    recovered = Recovered(files, state, state.blocks, segments, remarks)
     state.blocks.open()
     segments.moved = state.moved
     try:
         segments.replace(_open_all(files, log_directory, room, recovered))
         _replay_all(recovered)
+        for segment in recovered.segments:
+            if segment.base not in state.closed:
+                segment.sync()  # the last run may not have come to it; from here on it counts as stored
     except BaseException:
         recovered.close()
         raise
@@ -107,15 +115,48 @@ def _replay_all(recovered: Recovered) -> None:
             segment.end = state.closed[segment.base]
             if not following:
                 segment.cut(segment.end)
-        else:
-            _replay(segment, recovered, following - segment.base if following else None)
+            continue
+        later = segments[number + 1 :]
+        end = _replay(segment, recovered, following - segment.base if following else None, later)
+        if following and end < following and not _was_synced(end, _contents(later)):
+            segment.cut(segment.end)
+            for unsafe in later:
+                _set_aside(recovered, unsafe)
+            break
     _check_moved(recovered)
-    lost = state.index.forget_missing([(s.base, s.base + s.end) for s in segments], state.moved)
+    lost = state.index.forget_missing([(s.base, s.base + s.end) for s in recovered.segments], state.moved)
     if lost:
         recovered.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
     state.as_of = {}  # all is as of the end now
     recovered.segments.recount()
     state.index.recount()
+
+
+def _contents(segments: list[Segment]) -> Iterator[tuple[Segment, bytes, int]]:
+    for segment in segments:
+        yield segment, segment.content(), SEGMENT_HEADER_BYTES
+
+
+def _was_synced(position: int, parts: Iterable[tuple[Segment, bytes, int]]) -> bool:
+    """Tell whether the log says, in what follows a hole, that the hole had been on disk."""
+    for segment, data, offset in parts:
+        while (offset := segment.next_record(data, offset)) >= 0:
+            end = segment.record_at(data, offset)
+            payload = data[offset + record.HEADER_BYTES : end]
+            if payload[0] == record.SYNCED and record.decode_synced(payload) > position:
+                return True
+            offset = end
+    return False
+
+
+def _set_aside(recovered: Recovered, segment: Segment) -> None:
+    """Take away what came after a hole: nobody was told that it is stored."""
+    aside = segment.path.with_name(segment.path.name + ".unsafe")
+    remark = f"{segment.path}: what comes before it was never on disk; set aside as {aside.name}"
+    recovered.remarks.append(remark)
+    segment.close()
+    recovered.files.rename(segment.path, aside)
+    recovered.segments.remove(segment)
 
 
 def _check_moved(recovered: Recovered) -> None:
@@ -128,8 +169,8 @@ def _check_moved(recovered: Recovered) -> None:
             original.has_moved = True
 
 
-def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> None:
-    """Apply the records of a segment that come after the checkpoint; find its end.
+def _replay(segment: Segment, recovered: Recovered, limit: int | None, later: list[Segment]) -> int:
+    """Apply the records of a segment that come after the checkpoint; return where they end in the log.
 
     `limit` is where the next segment takes over; the last segment has none.
     """
@@ -147,6 +188,9 @@ def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> None:
         following = _resume(segment, data, offset, end)
         if following < 0:
             break
+        parts = itertools.chain([(segment, data, following)], _contents(later))
+        if not _was_synced(segment.base + offset, parts):
+            break
         lost = following - offset
         recovered.remarks.append(f"{segment.path}: {lost} damaged bytes at offset {offset} skipped")
         offset = following
@@ -158,6 +202,7 @@ def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> None:
     if limit is None:
         segment.cut(offset)
     state.position = max(state.position, segment.base + offset)
+    return segment.base + offset
 
 
 def _resume(segment: Segment, data: bytes, offset: int, found: int) -> int:
@@ -213,6 +258,10 @@ def _moved(state: State, payload: bytes, position: int) -> None:
     state.moved[record.decode_moved(payload)[0]] = position
 
 
+def _synced(state: State, payload: bytes, position: int) -> None:
+    pass  # it counts where there is a hole
+
+
 def _returned(state: State, payload: bytes, position: int) -> None:
     queue_id, outcome, _, positions = record.decode_settle(payload)
     if position >= state.as_of.get(queue_id, 0):
@@ -230,4 +279,5 @@ _APPLY: Final[dict[int, Callable[[State, bytes, int], None]]] = {
     record.TRIM: _trim,
     record.RETURNED: _returned,
     record.MOVED: _moved,
+    record.SYNCED: _synced,
 }

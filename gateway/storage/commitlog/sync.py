@@ -39,6 +39,9 @@ class Syncer:
         self.synced = synced  # everything before this position is on disk
         self.failures: list[Failure] = []  # kept, for who asks later; each costs a segment: they are few
         self._job: Callable[[], None] | None = None
+        self._start()
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="log-sync", daemon=True)
         self._thread.start()
 
@@ -88,11 +91,16 @@ class Syncer:
                     return
                 if not self._urgent and not self._stopping:
                     self._wait_lazily()
-                segments, self._segments = self._segments, []
-                target, self._urgent = self._target, False
-                job, self._job = self._job, None
-            if (not segments or self._sync(segments, target)) and job is not None:
-                job()
+            self._step()
+
+    def _step(self) -> None:
+        """Sync what has been written so far, and do the job that waits for it."""
+        with self._changed:
+            segments, self._segments = self._segments, []
+            target, self._urgent = self._target, False
+            job, self._job = self._job, None
+        if (not segments or self._sync(segments, target)) and job is not None:
+            job()
 
     def _wait_lazily(self) -> None:
         deadline = time.monotonic() + LAZY_SECONDS

@@ -76,6 +76,19 @@ class FaultyFiles(Files):
                     lose_pages(target / directory / path.name, synced.get(path, 0), chance)
 
 
+class SlowDisk(FaultyFiles):
+    """Syncs wait while `may_sync` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_sync = threading.Event()
+        self.may_sync.set()
+
+    def sync(self, descriptor: int) -> None:
+        assert self.may_sync.wait(10)
+        super().sync(descriptor)
+
+
 def lose_pages(path: Path, synced: int, chance: random.Random) -> None:
     """Cut or blank some of what was not synced."""
     data = bytearray(path.read_bytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,20 +16,8 @@ from gateway.core.policy import QueuePolicy
 from gateway.core.router import Binding
 from gateway.storage.commitlog import CommitLog
 from tests.process import wait_for
-from tests.storage.commitlog.faulty_files import FaultyFiles
+from tests.storage.commitlog.faulty_files import SlowDisk
 from tests.storage.commitlog.logs import NOW_MS, bodies
-
-
-class SlowDisk(FaultyFiles):
-    """Syncs wait until they may go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_sync = threading.Event()
-
-    def sync(self, descriptor: int) -> None:
-        assert self.may_sync.wait(10)
-        super().sync(descriptor)
 
 
 class Bench:
@@ -38,7 +25,6 @@ class Bench:
 
     def __init__(self, path: Path) -> None:
         self.files = SlowDisk()
-        self.files.may_sync.set()
         self.log = CommitLog(path, files=self.files)
         self.broker = Broker(self.log, Clock(NOW_MS, 0))
         self.broker.restore(lambda: None)

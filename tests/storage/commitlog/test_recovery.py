@@ -14,6 +14,7 @@ from gateway.core.errors import NotFound, NotStored, StorageError
 from gateway.core.message import Message
 from gateway.storage.commitlog import CommitLog
 from gateway.storage.commitlog.files import Files
+from tests.storage.commitlog.faulty_files import SlowDisk
 from tests.storage.commitlog.logs import NOW_MS, ORIGIN, bodies, waiting
 
 
@@ -89,25 +90,58 @@ def test_a_torn_tail_is_cut_off_and_reported(tmp_path: Path, cut: int) -> None:
     log.close()
 
 
+def flip(path: Path, offset: int) -> None:
+    """Change one bit."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x40
+    path.write_bytes(data)
+
+
 def test_damage_in_the_middle_costs_one_record_and_is_reported(tmp_path: Path) -> None:
     log, _ = opened(tmp_path / "a")
     positions = [log.append(message(b"message %d" % n), (2,), NOW_MS) for n in range(10)]
+    assert synced(log)
+    log.sweep(NOW_MS)  # a gateway that has nothing to do says what is on the disk
     log.flush()
     crash(log, tmp_path / "a", tmp_path / "b")
     log.close()
     shutil.rmtree(tmp_path / "b" / "index", ignore_errors=True)
     segment = next((tmp_path / "b" / "log").iterdir())
-    with segment.open("r+b") as file:
-        file.seek(positions[4] - 1 + 20)
-        byte = file.read(1)
-        file.seek(-1, 1)
-        file.write(bytes((byte[0] ^ 0x40,)))
+    flip(segment, positions[4] - 1 + 20)
     log, recovery = opened(tmp_path / "b")
     assert bodies(log) == [b"message %d" % n for n in range(10) if n != 4]
     assert len(recovery.remarks) == 1
     assert segment.name in recovery.remarks[0]
     assert f"offset {positions[4] - 1}" in recovery.remarks[0]
     log.close()
+
+
+def test_what_comes_after_a_hole_that_may_never_have_been_on_disk_is_cut_off(tmp_path: Path) -> None:
+    """A page that a power loss has taken: nobody was promised anything of what comes after it."""
+    disk = SlowDisk()
+    log, _ = opened(tmp_path / "a", segment_bytes=400, files=disk)
+    first = log.append(message(b"first"), (2,), NOW_MS)
+    assert synced(log)
+    disk.may_sync.clear()
+    positions = [log.append(message(b"message %d" % n), (2,), NOW_MS) for n in range(20)]
+    log.flush()
+    log.settle(2, [first], 1, NOW_MS)  # the last record: nothing says that it, or those before, were synced
+    log.flush()
+    crash(log, tmp_path / "a", tmp_path / "b")
+    disk.may_sync.set()
+    log.close()
+    shutil.rmtree(tmp_path / "b" / "index", ignore_errors=True)
+    segments = sorted((tmp_path / "b" / "log").iterdir())
+    hole = next(path for path in reversed(segments) if int(path.stem) <= positions[4])
+    flip(hole, positions[4] - int(hole.stem) + 20)
+    for _ in range(2):
+        log, recovery = opened(tmp_path / "b", segment_bytes=400)
+        assert bodies(log) == [b"first", *(b"message %d" % n for n in range(4))], "not settled, either"
+        log.close()
+    later = segments[segments.index(hole) + 1 :]
+    assert later
+    assert all(path.with_name(path.name + ".unsafe").exists() and not path.exists() for path in later)
+    assert recovery.remarks == []
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
