@@ -276,7 +276,7 @@ class Broker:
             return position
         if message.body:
             # Only once the new one is in the log: should it not get there, the old one stays.
-            self.settlement.supersede(RETAINED_QUEUE_ID, old)
+            self.settlement.supersede(RETAINED_QUEUE_ID, old, position)
             return position
         self._settle_retained(old, Outcome.ACK)
         return self.engine.position()
@@ -422,7 +422,7 @@ class Broker:
                 if count and queue.kind == "classic":
                     self.metrics.drop(DropCause.NOT_STORED, count)
         self.retained.undo()
-        self.settlement.rolled_back()
+        self.settlement.rolled_back(position)
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""

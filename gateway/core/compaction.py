@@ -33,7 +33,7 @@ class Compaction:
 
     def __init__(self) -> None:
         self._latest: OrderedDict[str, Place] = OrderedDict()
-        self._fresh: list[tuple[str, Place | None]] = []  # what this turn has replaced
+        self._fresh: list[tuple[str, Place | None, int]] = []  # what this turn has replaced, and by what
         self._graves: deque[tuple[int, str, int]] = deque()  # until when, key, offset
 
     def __len__(self) -> int:
@@ -49,14 +49,14 @@ class Compaction:
         key = key_of(message)
         old = self._latest.pop(key, None)
         self._latest[key] = place
-        self._fresh.append((key, old))
+        self._fresh.append((key, old, place.position))
         if not message.body:
             self._graves.append((now_ms + GRAVE_MS, key, place.offset))
         return old
 
-    def written(self) -> list[Place]:
-        """The turn is in the log: return what it has replaced."""
-        replaced = [old for _, old in self._fresh if old is not None]
+    def written(self) -> list[tuple[Place, int]]:
+        """The turn is in the log: return what it has replaced, and the position of what has."""
+        replaced = [(old, by) for _, old, by in self._fresh if old is not None]
         self._fresh = []
         return replaced
 
@@ -64,7 +64,7 @@ class Compaction:
         """The turn is not in the log: what it replaced is the last again."""
         if not self._fresh:
             return
-        for key, old in reversed(self._fresh):
+        for key, old, _ in reversed(self._fresh):
             if old is None:
                 self._latest.pop(key, None)
             else:
@@ -89,7 +89,7 @@ class Compaction:
             _, key, offset = self._graves.popleft()
             if self._is_last(key, offset):
                 place = self._latest.pop(key)
-                self._fresh.append((key, place))
+                self._fresh.append((key, place, 0))
                 gone.append(place)
         return gone
 

@@ -207,6 +207,9 @@ class StorageEngine(Protocol):
         """Return the highest position handed out, key-value changes included: waiting for it
         waits for everything so far."""
 
+    def stored(self, position: int) -> bool | None:
+        """Tell whether a position is on disk: None for not yet, False for never."""
+
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         """Call with True once everything up to `position` is on disk (or written, if nothing of it was
         to be synced), with False if it never will be. May call at once."""

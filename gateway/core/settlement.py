@@ -17,6 +17,7 @@ from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .queue import Lost, Queue
 from .ready import Ready
+from .replacing import Replacements, stays
 from .scheduler import Scheduler
 from .stream import StreamQueue
 
@@ -35,7 +36,7 @@ class Settlement:
         "_engine",
         "_metrics",
         "_publish",
-        "_superseded",
+        "_replacements",
         "ready",
         "scheduler",
     )
@@ -55,7 +56,7 @@ class Settlement:
         self.ready = ready
         self.scheduler = scheduler
         self._publish = publish
-        self._superseded: list[tuple[int, int]] = []  # queue, position: settled once this turn is written
+        self._replacements = Replacements(engine, clock)
         self._compacted: set[StreamQueue] = set()  # that have got something in this turn
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
@@ -126,48 +127,53 @@ class Settlement:
         delivery, cause = lost
         if queue.kind == "classic":
             self._metrics.drop(cause)
-        address = queue.policy.dead_letter
+        address, by = queue.policy.dead_letter, 0
         now_ms = self._clock.now_ms
         if address and cause != DropCause.UNREADABLE and not would_cycle(delivery.message, queue.name, cause):
             self._metrics.dead_lettered += 1
             attempts, position = delivery.attempt, delivery.position
             letter = dead_letter(delivery.message, address, queue.name, cause, attempts, now_ms, position)
             try:
-                self._publish(letter)
+                by = self._publish(letter)
             except GatewayError:
                 pass  # the dead-letter queue rejected it: publish has counted that
-        # Settled after its dead letter is in the same batch: a crash may double it, never lose it.
         if queue.queue_id and delivery.position and queue.kind == "classic":
-            self._engine.settle(queue.queue_id, (delivery.position,), SETTLED_BY_DROP + cause, now_ms)
+            outcome = SETTLED_BY_DROP + cause
+            self._replacements.add(
+                queue.queue_id, delivery.position, outcome, by, lambda: self._take_back(queue, delivery)
+            )
 
-    def supersede(self, queue_id: int, position: int) -> None:
-        """A message of this turn replaces another, if it is written."""
-        self._superseded.append((queue_id, position))
+    def _take_back(self, queue: Queue, delivery: Delivery) -> None:
+        """What was given up has no dead letter: it waits again."""
+        self._metrics.copies += 1
+        queue.put_back(delivery)
+        self.ready.look(delivery.group)
+
+    def supersede(self, queue_id: int, position: int, by: int) -> None:
+        """A message replaces another."""
+        self._replacements.add(queue_id, position, SUPERSEDED, by, stays)
 
     def compacted(self, stream: StreamQueue) -> None:
         """The same in a stream, which knows what is replaced."""
         self._compacted.add(stream)
 
     def flushed(self) -> None:
-        """The turn's messages are in the log: what they replace can go."""
-        if not self._superseded and not self._compacted:
-            return
-        replaced, self._superseded = self._superseded, []
-        streams, self._compacted = self._compacted, set()
-        for stream in streams:
-            if stream.compaction is not None:
-                replaced += [(stream.queue_id, place.position) for place in stream.compaction.written()]
-        for queue_id, position in replaced:
-            self._engine.settle(queue_id, (position,), SUPERSEDED, self._clock.now_ms)
-        for stream in streams:
-            if stream.retained:
-                self.ready.trim(stream)
-        self.ready.wake()
+        """The turn's messages are in the log: what they replace can go, once they are on disk."""
+        if self._compacted:
+            streams, self._compacted = self._compacted, set()
+            for stream in streams:
+                if stream.compaction is not None:
+                    for place, by in stream.compaction.written():
+                        self.supersede(stream.queue_id, place.position, by)
+                if stream.retained:
+                    self.ready.trim(stream)
+        if self._replacements.settle():
+            self.ready.wake()
 
-    def rolled_back(self) -> None:
-        """They are not: what they were to replace stays."""
-        self._superseded = []
+    def rolled_back(self, first: int) -> None:
+        """What comes from a position on is not: what it was to replace stays."""
         self._compacted = set()
+        self._replacements.rolled_back(first)
 
     def give_up_lost(self, queue: Queue) -> None:
         """Give up what a queue found expired while it was handing out."""

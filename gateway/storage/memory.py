@@ -179,6 +179,9 @@ class MemoryEngine:
     def position(self) -> int:
         return self._position
 
+    def stored(self, position: int) -> bool | None:
+        return True
+
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         call(True)
 

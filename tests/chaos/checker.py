@@ -112,7 +112,7 @@ class Checker:
             self.verdict.repeated += 1
             if queue.kind in ("replay", "compact"):
                 self.verdict.duplicated.append(f"{where}: twice in one reading")
-        if name in queue.acked:
+        if name in queue.acked and not event.get("letter"):
             self.verdict.duplicated.append(f"{where}: after its acknowledgement was on disk")
         if not seen:
             self._check_order(queue, sent, where)
@@ -140,7 +140,7 @@ class Checker:
                 self.verdict.lost.append(f"{name} in {queue.name}: was stored and never came")
 
     def _check_compact(self, queue: _Queue) -> None:
-        """What is there of a key is the last that was stored, or something sent later, of which nobody knows."""
+        """What is there of a key is the last that was stored, or was sent later and nobody knows of."""
         last: dict[str, int] = {}
         for number, name in enumerate(self._order):
             if name in self._stored and queue.name in self._sent[name]["to"]:
@@ -156,7 +156,9 @@ class Checker:
                 self.verdict.lost.append(f"{self._order[last[key]]} in {queue.name}: {name} is there instead")
         for key, number in last.items():
             if key not in keys:
-                self.verdict.lost.append(f"{self._order[number]} in {queue.name}: nothing is there of its key")
+                self.verdict.lost.append(
+                    f"{self._order[number]} in {queue.name}: nothing is there of its key"
+                )
 
     _TAKE: ClassVar[dict[str, Callable[[Checker, Event], None]]] = {
         "send": _send,

@@ -5,7 +5,8 @@ A line of JSON each. The first is the plan, `{"op": "plan", "queues": {name: kin
     send     id, to: the queues it must come to, key     the client has sent it
     stored   id                                          was told that it is stored
     refused  id                                          was told that it is not, or nothing: it may have been
-    receive  id, queue, who                              a consumer was handed it
+    receive  id, queue, who                              a consumer was handed it; `letter`: as a dead letter
+                                                         of that queue, which a crash may have doubled
     ack      id, queue                                   and has acknowledged it
     acked    id, queue                                   the gateway has this on disk
     crash    how                                         the gateway died, and started again

@@ -1,7 +1,7 @@
 """Hundreds of rounds of a broker that crashes on a disk that fails; a failing one prints its seed.
 
-    GATEWAY_TEST_ROUNDS=5000 make test ARGS=tests/chaos      thousands
-    GATEWAY_TEST_SEED=1234 make test ARGS=tests/chaos        one, again; its history is kept
+GATEWAY_TEST_ROUNDS=5000 make test ARGS=tests/chaos      thousands
+GATEWAY_TEST_SEED=1234 make test ARGS=tests/chaos        one, again; its history is kept
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class World:
         self.settled: list[tuple[str, str]] = []
         self.broker.restore(lambda: None)
         for name, (kind, filters, policy) in QUEUES.items():
-            queue, made = self.broker.catalog.declare(name, kind, policy)
+            queue, _ = self.broker.catalog.declare(name, kind, policy)
             queue.memory_messages_max = 7
             for topic_filter in filters:
                 if topic_filter not in self.broker.catalog.bindings.get(name, {}):
@@ -156,12 +156,14 @@ class World:
     def _received(self, queue: str, who: str, delivery: Delivery) -> None:
         message = delivery.message
         story = message.properties.header(deadletter.QUEUE)
+        about = {"letter": True} if story is not None else {}
         if story is not None:
-            if queue.partition("/")[0] != "dead":
-                return  # a letter, which went to the dead queue alone, is in nobody else's
+            if queue != "dead":
+                return  # not sent there by us
             queue = str(story)
         text = hashlib.blake2b(message.body, digest_size=6).hexdigest()
-        self.history.note("receive", id=message.properties.message_id, queue=queue, who=who, text=text)
+        name = message.properties.message_id
+        self.history.note("receive", id=name, queue=queue, who=who, text=text, **about)
 
     def _work(self) -> None:
         for _ in range(self.chance.randrange(6)):
@@ -197,11 +199,10 @@ class World:
             outcome = Outcome.ACK  # elsewhere it would be gone
         if not self.broker.settlement.settle(delivery, outcome):
             return
-        if outcome == Outcome.ACK and "/" not in queue:
+        if outcome == Outcome.ACK and "/" not in queue and queue != "dead":
             name = delivery.message.properties.message_id
-            story = delivery.message.properties.header(deadletter.QUEUE)
-            self.settled.append((str(story or queue), str(name)))
-            self.history.note("ack", id=name, queue=self.settled[-1][0])
+            self.history.note("ack", id=name, queue=queue)
+            self.settled.append((queue, str(name)))
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -254,7 +255,7 @@ class World:
             self._turn()
             quiet = 0 if self.held else quiet + 1
             while self.held:
-                queue, delivery = self.held.popleft()
+                _, delivery = self.held.popleft()
                 self.broker.settlement.settle(delivery, Outcome.ACK)
         self._check_books()
         self.history.note("end")

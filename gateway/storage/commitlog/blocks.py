@@ -17,7 +17,7 @@ from zlib import crc32
 
 from gateway.storage.block import Block
 
-from .files import Files
+from .files import Files, write_all
 from .record import column, read_column
 
 SUFFIX: Final = ".blk"
@@ -150,8 +150,7 @@ class BlockFiles:
             file.descriptor = self._files.open(file.path)
         offset = file.end
         file.unsynced = True
-        if self._files.write(file.descriptor, content, offset) != len(content):
-            raise OSError(28, "no space left on device")
+        write_all(self._files, file.descriptor, content, offset)
         file.end = offset + len(content)
         return self._current, offset
 

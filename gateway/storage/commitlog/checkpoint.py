@@ -11,7 +11,6 @@ putting and deleting them once more changes nothing.
 
 from __future__ import annotations
 
-import errno
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from gateway.storage.entries import Entries
 from gateway.storage.index import QueueIndex
 
 from .blocks import BlockFiles
-from .files import Files
+from .files import Files, write_all
 from .record import column, read_column
 
 MAGIC: Final = b"GWIDX\0"
@@ -166,12 +165,7 @@ def write(files: Files, directory: Path, content: bytes, position: int) -> None:
     descriptor = files.open(temporary)
     try:
         files.truncate(descriptor, 0)
-        offset = 0
-        while offset < len(content):
-            count = files.write(descriptor, content[offset:], offset)
-            if count <= 0:
-                raise OSError(errno.ENOSPC, "no room for a checkpoint")
-            offset += count
+        write_all(files, descriptor, content, 0)
         files.sync(descriptor)
     finally:
         files.close(descriptor)

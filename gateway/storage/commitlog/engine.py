@@ -16,7 +16,7 @@ from typing import Final
 from zlib import crc32
 
 from gateway.core.engine import Extent, Recovery, Stored, Trace
-from gateway.core.errors import NotFound, NotStored, StorageError
+from gateway.core.errors import NotStored, StorageError
 from gateway.core.message import NO_PROPERTIES, Message, Origin
 from gateway.storage.block import Place
 from gateway.storage.entries import Entries
@@ -29,12 +29,12 @@ from .directory import DataDirectory
 from .files import Files
 from .finder import Finder
 from .journal import Journal
-from .loading import load
+from .loading import load, offset_at, read
 from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
 from .recovery import recover
-from .segment import SEGMENT_HEADER_BYTES, Damage, Segment
+from .segment import SEGMENT_HEADER_BYTES, Segment
 from .segments import Segments
 from .space import Space
 from .sync import Syncer
@@ -180,12 +180,9 @@ class CommitLog:
         if self._error is not None:
             return  # this turn is lost; where it would have gone does not matter
         if self._batch:
-            try:
-                self._write_out()
-            except NotStored as error:
-                self._error = error  # for the flush that ends this turn
-                return
-        self._begin_segment(self._end, max(self._segment_bytes, SEGMENT_HEADER_BYTES + size))
+            self._write_out()
+        if self._error is None:
+            self._begin_segment(self._end, max(self._segment_bytes, SEGMENT_HEADER_BYTES + size))
 
     def _begin_segment(self, base: int, room: int) -> None:
         """Have the next write make a segment; the old one is left as it is."""
@@ -252,13 +249,7 @@ class CommitLog:
         pending = self._pending.get(position)
         if pending is not None:
             return pending
-        try:
-            payload = self._segments.payload(position)
-        except (Damage, OSError) as error:
-            raise NotFound(f"no message at position {position}: {error}") from error
-        if payload[0] != record.MESSAGE:
-            raise NotFound(f"no message at position {position}")
-        return record.decode_message(payload)
+        return read(self._segments, position)
 
     def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
         return self._load(queue_id, self._entries(queue_id).after(position, count))
@@ -280,16 +271,8 @@ class CommitLog:
         return self._entries(queue_id).extent(after)
 
     def offset_at(self, queue_id: int, time_ms: int) -> int:
-        entries = self._entries(queue_id)
-        low, high = entries.extent()[:2]
-        while low < high:
-            middle = (low + high) // 2
-            found = self._load(queue_id, entries.at(middle, 1))
-            if found and found[0].stored_at_ms < time_ms:
-                low = found[0].offset + 1
-            else:
-                high = middle
-        return low
+        low, high = self._entries(queue_id).extent()[:2]
+        return offset_at(lambda offset: self.at(queue_id, offset, 1), low, high, time_ms)
 
     def backup(self) -> LogBackup:
         return self._backups.begin(self._directory, self._segments)
@@ -349,16 +332,17 @@ class CommitLog:
             self._proof.add(self._syncer.synced, self._end, self._room_end, self._add)
         if self._unsynced is not None:
             self._abandon(self._unsynced)
+        if self._batch and self._error is None:
+            self._write_out()
         if self._error is not None:
             error, self._error = self._error, None
             self._forget_batch(self._failed_from)
             raise error
-        if self._batch:
-            self._write_out()
-            self._checkpoints.written(self._written)
+        self._checkpoints.written(self._written)
         self._waiters.written(self._written)
 
     def _write_out(self) -> None:
+        """Write the batch; if that fails, the turn goes on as if nothing were wrong, until its flush."""
         batch, self._batch = self._batch, []
         segments = self._segments
         self._count_references()
@@ -371,7 +355,9 @@ class CommitLog:
             self._finder.current.time(self._now_ms, segments.last.base + segments.last.end)
             segments.last.write(b"".join(batch))
         except OSError as error:
-            self._fail(error)
+            self._failed_from = self._tail_end()
+            self._error = NotStored(f"the log cannot be written: {error.strerror or error}")
+            return
         self._written = self._end
         self._pending.clear()
         self._carried.clear()
@@ -381,16 +367,11 @@ class CommitLog:
         self._segments.tail.live += self._references
         self._references = 0
 
-    def _fail(self, error: OSError) -> None:
-        self._failed_from = self._tail_end()
-        self._forget_batch(self._failed_from)
-        raise NotStored(f"the log cannot be written: {error.strerror or error}") from error
-
     def _forget_batch(self, first: int) -> None:
         """Forget the batch's messages, keep its journal and keys for the next one, tell who waits."""
         self._count_references()
         self._index.forget_from(first)
-        self._segments.forget_moved(first)
+        self._forget_moved(first, self._end)
         self._pending.clear()
         self._batch = []
         self._end = self._tail_end()
@@ -408,6 +389,12 @@ class CommitLog:
                 self._end += HEADER_BYTES + len(kept)
                 self._keep(kept)
         self._notify()
+
+    def _forget_moved(self, first: int, end: int) -> None:
+        if self._segments.forget_moved(first, end):
+            self._segments.recount()
+            self._index.recount()
+            self._references = 0  # of the batch, too
 
     def _abandon(self, segment: Segment) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
@@ -430,6 +417,10 @@ class CommitLog:
 
     # -- durability -------------------------------------------------------------------------------
 
+    def stored(self, position: int) -> bool | None:
+        syncer = self._syncer
+        return None if position >= syncer.synced else not syncer.lost(position)
+
     def when_durable(self, position: int, call: Callback) -> None:
         self._waiters.add(position, call, self._written, self._syncer)
 
@@ -439,6 +430,7 @@ class CommitLog:
         for failure in syncer.failures[self._failures :]:
             self._failures += 1
             self._unsynced = failure.segment
+            self._forget_moved(failure.first, failure.end)
             log.error("the log could not be synced, publishers are told so: %s", failure.reason)
         if self._unsynced is not None and not self._batch:
             self._abandon(self._unsynced)  # now, so that no turn is lost by it

@@ -109,3 +109,13 @@ class ReadOnly(Files):
             os.close(descriptor)
             raise
         return descriptor
+
+
+def write_all(files: Files, descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of it, in as many pieces as the system wants. Raise OSError."""
+    while data:
+        count = files.write(descriptor, data, offset)
+        if count <= 0:
+            raise OSError(errno.ENOSPC, "nothing more could be written")
+        offset += count
+        data = data[count:]

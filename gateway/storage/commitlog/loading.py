@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.core.engine import Stored
+from gateway.core.errors import NotFound
 from gateway.core.message import Message
 from gateway.storage.block import Place
 
@@ -51,3 +52,29 @@ def load(
         if left < 0:
             break
     return found
+
+
+def read(segments: Segments, position: int) -> Message:
+    """Return the message at a position. Raise NotFound."""
+    try:
+        payload = segments.payload(position)
+    except (Damage, OSError) as error:
+        raise NotFound(f"no message at position {position}: {error}") from error
+    if payload[0] != record.MESSAGE:
+        raise NotFound(f"no message at position {position}")
+    return record.decode_message(payload)
+
+
+def offset_at(at: Callable[[int], list[Stored]], low: int, high: int, time_ms: int) -> int:
+    """Return the first offset, from `low` up to `high`, of what was stored at a time (Unix ms) or later.
+
+    `at` returns the first message from an offset on.
+    """
+    while low < high:
+        middle = (low + high) // 2
+        found = at(middle)
+        if found and found[0].stored_at_ms < time_ms:
+            low = found[0].offset + 1
+        else:
+            high = middle
+    return low

@@ -8,7 +8,6 @@ its end: pages that a crash left unwritten.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from zlib import crc32
 
 from gateway.core.errors import StorageError
 
-from .files import Files
+from .files import Files, write_all
 from .record import HEADER, HEADER_BYTES, KINDS
 
 MAGIC: Final = b"GWLOG\0"
@@ -86,8 +85,7 @@ class Segment:
     def _write_header(self, descriptor: int) -> None:
         header = _HEADER.pack(MAGIC, VERSION, self.base, int(time.time() * 1000), self.mark)
         header += _CHECKSUM.pack(crc32(header))
-        if self._files.write(descriptor, header, 0) != len(header):
-            raise OSError(errno.ENOSPC, "no room for a segment header")
+        write_all(self._files, descriptor, header, 0)
 
     def open(self) -> bool:
         """Open an existing file and take its mark; tell whether its header is good.
@@ -119,15 +117,8 @@ class Segment:
 
     def write(self, data: bytes) -> None:
         """Write records at the end. Raise OSError, having cut off what was written of them."""
-        offset = self.end
-        rest = data
         try:
-            while rest:
-                count = self._files.write(self.descriptor, rest, offset)
-                if count <= 0:
-                    raise OSError(errno.ENOSPC, "nothing more could be written")
-                offset += count
-                rest = data[offset - self.end :]
+            write_all(self._files, self.descriptor, data, self.end)
         except OSError:
             # What is left of a failed batch must not be taken for records later.
             try:
@@ -135,7 +126,7 @@ class Segment:
             except OSError:
                 self.spoilt = True  # go on elsewhere: recovery reads only up to the next segment's base
             raise
-        self.end = offset
+        self.end += len(data)
 
     def read(self, position: int) -> bytes:
         """Return the payload of the record at a position. Raise Damage or OSError."""

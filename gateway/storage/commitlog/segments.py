@@ -115,10 +115,16 @@ class Segments:
             block.gone = None  # its marks count entries that are not there any more
         return words
 
-    def forget_moved(self, first: int) -> None:
-        """Copies at or after a position were not written: what they are of is where it was."""
-        for position in [position for position, copy in self.moved.items() if copy >= first]:
-            del self.moved[position]
+    def forget_moved(self, first: int, end: int) -> bool:
+        """Copies from a position up to another are not there: what they are of is where it was.
+
+        Tell whether there were any; what is referred to has to be counted again then.
+        """
+        gone = [position for position, copy in self.moved.items() if first <= copy < end]
+        for position in gone:
+            if self.holding(position) is not None:
+                del self.moved[position]
+        return bool(gone)
 
     # -- what is referred to --------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from gateway.core import deadletter
 from gateway.core.message import NO_PROPERTIES, Properties
 
 from . import record
-from .files import Files
+from .files import Files, write_all
 from .record import column
 from .segment import SEGMENT_HEADER_BYTES, Segment
 
@@ -243,9 +243,7 @@ def write(files: Files, directory: Path, trail: Trail, covered: int) -> None:
     descriptor = files.open(temporary)
     try:
         files.truncate(descriptor, 0)
-        content = trail.content(covered)
-        if files.write(descriptor, content, 0) != len(content):
-            raise OSError(28, "no room for a trail")
+        write_all(files, descriptor, trail.content(covered), 0)
     finally:
         files.close(descriptor)
     files.rename(temporary, path)
