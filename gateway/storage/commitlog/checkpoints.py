@@ -49,15 +49,22 @@ class Checkpoints:
         self._done = False  # by the thread
         self.oldest = self._find_oldest()
 
-    def written(self, position: int) -> None:
-        """The log has been written up to a position: go on with a checkpoint, or begin one if it is time."""
-        if self._snapshot is None:
-            if position - self._taken <= self._every:
+    def written(self, position: int, make_up: bool = False) -> None:
+        """The log has been written up to a position: go on with a checkpoint, or begin one if it is time.
+
+        `make_up`: a sync has failed. What the log may have lost of keys and journal has to be in a
+        checkpoint, and nothing counts as stored until it is written.
+        """
+        if make_up:
+            self._snapshot = None  # with it recovery would begin before what may be lost
+        elif self._snapshot is None and position - self._taken <= self._every:
+            return
+        snapshot = self._snapshot = self._snapshot or self._begin(position)
+        while not snapshot.step(position):
+            if not make_up:
                 return
-            self._snapshot = self._begin(position)
-        if self._snapshot.step(position):
-            snapshot, self._snapshot = self._snapshot, None
-            self._write_soon(snapshot)
+        self._snapshot = None
+        self._write_soon(snapshot, make_up)
 
     def _begin(self, position: int) -> Snapshot:
         state, segments = self._state, self._segments
@@ -68,10 +75,10 @@ class Checkpoints:
         state.moved = segments.moved
         return Snapshot(state)
 
-    def _write_soon(self, snapshot: Snapshot) -> None:
+    def _write_soon(self, snapshot: Snapshot, make_up: bool) -> None:
         descriptors = self.blocks.unsynced()
 
-        def write() -> None:
+        def write() -> bool:
             try:
                 for descriptor in descriptors:
                     self._files.sync(descriptor)
@@ -80,11 +87,12 @@ class Checkpoints:
                 checkpoint.write(self._files, self._directory, content, snapshot.position)
             except OSError as error:
                 log.warning("no checkpoint written, the next one is due after as much log: %s", error)
-                return
+                return False
             self._done = True
             self._syncer.notify()
+            return True
 
-        self._syncer.after_next(write)
+        self._syncer.after_next(write, make_up)
 
     def completed(self, space: Space, now_ms: int) -> None:
         """Free what the thread's last checkpoint has made superfluous."""

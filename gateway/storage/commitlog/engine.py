@@ -79,6 +79,7 @@ class CommitLog:
         self._error: NotStored | None = None  # a failure in the middle of a turn
         self._failures = 0  # failed syncs known so far
         self._unsynced: Segment | None = None  # the last segment whose sync failed
+        self._make_up = False  # by a checkpoint, for what it has lost
         self._reader = Reader(self._files)
         self._segments = Segments()
         self._index = QueueIndex(self._segments)
@@ -338,7 +339,8 @@ class CommitLog:
             error, self._error = self._error, None
             self._forget_batch(self._failed_from)
             raise error
-        self._checkpoints.written(self._written)
+        self._checkpoints.written(self._written, self._make_up)
+        self._make_up = False
         self._waiters.written(self._written)
 
     def _write_out(self) -> None:
@@ -429,9 +431,11 @@ class CommitLog:
         self._waiters.synced(syncer)
         for failure in syncer.failures[self._failures :]:
             self._failures += 1
-            self._unsynced = failure.segment
-            self._forget_moved(failure.first, failure.end)
             log.error("the log could not be synced, publishers are told so: %s", failure.reason)
+            if failure.segment is not None:
+                self._unsynced = failure.segment
+                self._forget_moved(failure.first, failure.end)
+                self._make_up = True
         if self._unsynced is not None and not self._batch:
             self._abandon(self._unsynced)  # now, so that no turn is lost by it
         if not self._backups.running:
@@ -440,6 +444,7 @@ class CommitLog:
     def sweep(self, now_ms: int) -> None:
         self._now_ms = now_ms
         self._proof.alone(self._syncer.synced, self._add)
+        self._make_up = self._make_up or self._syncer.broken
         if self._backups.running:
             return  # it reads what would go
         self._space.free(self._checkpoints.oldest, now_ms)

@@ -21,7 +21,7 @@ class Failure(NamedTuple):
 
     first: int
     end: int
-    segment: Segment
+    segment: Segment | None  # None: the checkpoint after one that failed could not be written, either
     reason: str
 
 
@@ -38,7 +38,9 @@ class Syncer:
         self._idle = True
         self.synced = synced  # everything before this position is on disk
         self.failures: list[Failure] = []  # kept, for who asks later; each costs a segment: they are few
-        self._job: Callable[[], None] | None = None
+        self.broken = False  # a sync has failed: only a checkpoint can make up for the keys that were in it
+        self._job: Callable[[], bool] | None = None
+        self._makes_up = False
         self._start()
 
     def _start(self) -> None:
@@ -66,10 +68,13 @@ class Syncer:
         """Tell whether a position below `synced` is among what could not be synced."""
         return any(failure.first <= position < failure.end for failure in self.failures)
 
-    def after_next(self, job: Callable[[], None]) -> None:
-        """Run a job in the thread once everything written so far is on disk; never if that fails."""
+    def after_next(self, job: Callable[[], bool], makes_up: bool) -> None:
+        """Run a job in the thread once everything written so far is on disk; never if that fails.
+
+        It writes a checkpoint, and tells whether it could; `makes_up`: it was begun after a failure.
+        """
         with self._changed:
-            self._job = job
+            self._job, self._makes_up = job, makes_up
             self._urgent = True
             self._changed.notify()
 
@@ -99,16 +104,33 @@ class Syncer:
             segments, self._segments = self._segments, []
             target, self._urgent = self._target, False
             job, self._job = self._job, None
-        if (not segments or self._sync(segments, target)) and job is not None:
-            job()
+            makes_up = self._makes_up
+        failed = self._sync(segments, target)
+        if failed is None and not self.broken:
+            self._reached(target)
+            if job is not None:
+                job()
+        elif failed is not None:
+            self.broken = True
+            self._reached(target, failed)
+        elif job is not None and makes_up:
+            self.broken = not job()
+            what = "no checkpoint could be written after a sync that failed"
+            self._reached(target, Failure(self.synced, target, None, what) if self.broken else None)
+
+    def _reached(self, target: int, failed: Failure | None = None) -> None:
+        if failed is not None:
+            self.failures.append(failed)  # before `synced`: who sees the one must see the other
+        self.synced = target
+        self.notify()
 
     def _wait_lazily(self) -> None:
         deadline = time.monotonic() + LAZY_SECONDS
         while not self._urgent and not self._stopping and (left := deadline - time.monotonic()) > 0:
             self._changed.wait(left)
 
-    def _sync(self, segments: list[Segment], target: int) -> bool:
-        """Sync files; tell whether all of them are on disk."""
+    def _sync(self, segments: list[Segment], target: int) -> Failure | None:
+        """Sync files; return what went wrong."""
         failed: Failure | None = None
         for segment in segments:
             try:
@@ -117,8 +139,4 @@ class Syncer:
                 # Never retried: after a failed sync the kernel may have dropped the pages.
                 reason = f"{segment.path}: {error.strerror or error}"
                 failed = Failure(self.synced, target, segment, reason)
-        if failed is not None:
-            self.failures.append(failed)  # before `synced`: who sees the one must see the other
-        self.synced = target
-        self.notify()
-        return failed is None
+        return failed
