@@ -177,7 +177,9 @@ class ClassicQueue(Queue):
         """Bring the next part of what is behind into memory; False if none of it could be read."""
         count = min(max(count, LOAD_MIN), self.memory_messages_max)
         found = self.engine.after(self.queue_id, self._loaded, count)
-        assert found, f"the index has not got the {self.behind} messages of queue {self.name!r}"
+        if not found:
+            self._lose_behind()
+            return False
         ttl_ms = self.policy.ttl_ms
         waiting = self.waiting
         if waiting is _NOTHING:
@@ -205,6 +207,14 @@ class ClassicQueue(Queue):
                 self._lose(delivery, DropCause.UNREADABLE)
         self._loaded = found[-1].position
         return bool(waiting)
+
+    def _lose_behind(self) -> None:
+        """The index has lost them: damage that went unnoticed until now."""
+        extent = self.engine.extent(self.queue_id, self._loaded)
+        lost, self.behind = self.behind - extent.messages, extent.messages
+        self.bytes_waiting = extent.size + sum(delivery.size for delivery in self.waiting)
+        for _ in range(lost):
+            self._lose(Delivery(self.group, self.next_offset, 0, _UNREADABLE, 0), DropCause.UNREADABLE)
 
     def unload(self) -> None:
         """Leave to the index what nobody has touched yet: nobody is there to consume it."""

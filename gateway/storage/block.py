@@ -40,7 +40,10 @@ class Blocks(Protocol):
         """Put a new block away; False if there is no room, and it stays where it is."""
 
     def words(self, block: Block) -> array[int]:
-        """Return a block's words. They may be forgotten again at any later call."""
+        """Return a block's words. They may be forgotten again at any later call.
+
+        If they had to be found elsewhere, `live` and `size` tell what of them is there.
+        """
 
     def drop(self, block: Block) -> None:
         """A block is not needed any more."""

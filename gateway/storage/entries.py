@@ -161,8 +161,7 @@ class Entries:
             self._settled(removed)
 
     def _settle_in_block(self, block: Block, positions: list[int], removed: array[int]) -> None:
-        assert self._store is not None
-        words = self._store.words(block)
+        words = self._words(block)
         if block.gone is None:
             block.gone = bytearray(len(words) // WORDS)
         before = len(removed)
@@ -224,7 +223,7 @@ class Entries:
     def _drop_block(self, block: Block) -> None:
         assert self._store is not None
         if not self._live.span(block.first, block.last, -block.live):
-            self._live.release(live_positions(self._store.words(block), block.gone, 0))
+            self._live.release(live_positions(self._words(block), block.gone, 0))
         self.count -= block.live
         self.size -= block.size
         self._store.drop(block)
@@ -255,7 +254,7 @@ class Entries:
         """Put a block back where it came from."""
         assert self._store is not None
         self._compact()
-        words = self._store.words(block)
+        words = self._words(block)
         if block.gone is not None or self.gone is not None:
             mine = block.gone or bytearray(len(words) // WORDS)
             self.gone = mine + (self.gone or bytearray(len(self.tail) // WORDS))
@@ -317,11 +316,10 @@ class Entries:
         if blocks and offset < self.offset:
             number = bisect_right(blocks, offset, key=block_offset) - 1
             if number >= 0:
-                assert self._store is not None
                 block = blocks[number]
                 index = offset - block.offset
                 if index < BLOCK_ENTRIES:
-                    words = self._store.words(block)
+                    words = self._words(block)
                     index = min(index, len(words) // WORDS - 1)
                     return self.after(words[WORDS * index] - 1, count)
                 return self.after(block.last, count)
@@ -347,10 +345,18 @@ class Entries:
         """Have every entry counted once more."""
         for block in self.blocks or ():
             if not self._live.span(block.first, block.last, block.live):
-                assert self._store is not None
-                self._live.add(live_positions(self._store.words(block), block.gone, 0))
+                self._live.add(live_positions(self._words(block), block.gone, 0))
         if self.count:
             self._live.add(live_positions(self.tail, self.gone, self.head))
+
+    def _words(self, block: Block) -> array[int]:
+        """Return a block's words. What had to be found again may not be all there was."""
+        assert self._store is not None
+        live, size = block.live, block.size
+        words = self._store.words(block)
+        self.count += block.live - live
+        self.size += block.size - size
+        return words
 
     def _blocks_from(self, position: int) -> Sequence[Block]:
         """Return the blocks that may have entries at or above a position."""
@@ -360,8 +366,7 @@ class Entries:
         return blocks[bisect_left(blocks, position, key=block_last) :]
 
     def _collect_block(self, block: Block, position: int, count: int, found: list[Place]) -> None:
-        assert self._store is not None
-        words = self._store.words(block)
+        words = self._words(block)
         index = lower_bound(words, position) if position > block.first else 0
         collect(words, block.gone, block.offset, index, count, found)
 

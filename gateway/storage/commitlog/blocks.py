@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Final
 from zlib import crc32
 
-from gateway.storage.block import Block
+from gateway.storage.block import WORDS, Block
 
 from .files import Files, write_all
 from .record import column, read_column
@@ -32,7 +32,7 @@ Rebuild = Callable[[Block], "array[int]"]
 
 
 class _File:
-    __slots__ = ("checkpoints", "descriptor", "end", "live", "path", "unsynced")
+    __slots__ = ("checkpoints", "descriptor", "end", "live", "path", "spoilt", "synced")
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,8 @@ class _File:
         self.end = 0
         self.live = 0  # blocks that somebody needs
         self.checkpoints = 0  # taken since nobody does
-        self.unsynced = False
+        self.synced = 0
+        self.spoilt = False  # a sync has failed: what was in it may not be on disk, ever
 
 
 class BlockFiles:
@@ -54,20 +55,26 @@ class BlockFiles:
         self._current = -1
         self._loaded: dict[int, Block] = {}  # place -> block, longest unused first
         self._resting = 0  # calls of `store` to refuse after a failure
+        self.found_less = False  # than there was, when a block was made again: what counts on it is wrong
 
     # -- gateway.storage.block.Blocks ---------------------------------------------------------
 
     def store(self, block: Block) -> bool:
-        assert block.words is not None
         if self._resting:
             self._resting -= 1
             return False
+        if not self._put(block):
+            self._resting = 10_000
+            return False
+        return True
+
+    def _put(self, block: Block) -> bool:
+        assert block.words is not None
         words = column("Q", block.words)
         content = _HEADER.pack(block.queue_id, len(words), crc32(words)) + words
         try:
             number, offset = self._append(content)
         except OSError as error:
-            self._resting = 10_000
             log.warning("no room for queue indexes on disk, they stay in memory: %s", error.strerror or error)
             return False
         block.place = number << _OFFSET_BITS | offset
@@ -80,9 +87,28 @@ class BlockFiles:
         if words is None:
             words = self._read(block)
             if words is None:
-                words = self._rebuild(block)
+                return self._made_again(block)
             block.words = words
             self._keep(block)
+        return words
+
+    def _made_again(self, block: Block) -> array[int]:
+        """Find a block's words in the log, and keep them elsewhere."""
+        words = block.words = self._rebuild(block)
+        if block.gone is not None and len(block.gone) * WORDS != len(words):
+            block.gone = None  # its marks count entries that are not there any more
+        left = [n for n in range(len(words) // WORDS) if block.gone is None or not block.gone[n]]
+        if len(left) != block.live:
+            log.warning(
+                "queue %d: %d entries of its index could not be found again",
+                block.queue_id,
+                block.live - len(left),
+            )
+            self.found_less = True
+        block.live = len(left)
+        block.size = sum(words[WORDS * n + 1] for n in left)
+        self.drop(block)
+        self._put(block)
         return words
 
     def drop(self, block: Block) -> None:
@@ -108,16 +134,30 @@ class BlockFiles:
                 self._all.setdefault(int(path.stem), _File(path))
         self._current = max(self._all, default=-1)
         if self._current >= 0:
-            self._all[self._current].end = FILE_BYTES
+            file = self._all[self._current]
+            file.end = file.synced = FILE_BYTES
 
-    def unsynced(self) -> list[int]:
-        """Return the descriptors to sync before a checkpoint may refer to their blocks."""
-        found = []
-        for file in self._all.values():
-            if file.unsynced and file.descriptor >= 0:
-                file.unsynced = False
-                found.append(file.descriptor)
-        return found
+    def to_sync(self) -> Callable[[], None]:
+        """Return what syncs the blocks a checkpoint refers to, in any thread. It raises OSError."""
+        files = [
+            (f, f.end) for f in self._all.values() if f.synced < f.end and f.descriptor >= 0 and not f.spoilt
+        ]
+
+        def sync() -> None:
+            for file, end in files:
+                try:
+                    self._files.sync(file.descriptor)
+                except OSError:
+                    file.spoilt = True  # never again: another sync would find nothing to do
+                    raise
+                file.synced = max(file.synced, end)
+
+        return sync
+
+    def spoilt(self, block: Block) -> bool:
+        """Tell whether a block's file cannot be relied on: its words have to be in the checkpoint."""
+        file = self._all.get(block.place >> _OFFSET_BITS)
+        return file is None or file.spoilt
 
     def checkpoint_taken(self, kept: int) -> None:
         """Delete files that no checkpoint refers to: none of their blocks was needed for `kept` of them."""
@@ -143,13 +183,12 @@ class BlockFiles:
 
     def _append(self, content: bytes) -> tuple[int, int]:
         file = self._all.get(self._current)
-        if file is None or file.end + len(content) > FILE_BYTES:
+        if file is None or file.spoilt or file.end + len(content) > FILE_BYTES:
             self._current = max(self._all, default=-1) + 1
             file = self._all[self._current] = _File(self._path(self._current))
         if file.descriptor < 0:
             file.descriptor = self._files.open(file.path)
         offset = file.end
-        file.unsynced = True
         write_all(self._files, file.descriptor, content, offset)
         file.end = offset + len(content)
         return self._current, offset

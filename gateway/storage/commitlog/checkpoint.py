@@ -30,7 +30,7 @@ from .files import Files, write_all
 from .record import column, read_column
 
 MAGIC: Final = b"GWIDX\0"
-VERSION: Final = 2
+VERSION: Final = 3
 HEADER: Final = Struct("<6sHQII")  # magic, version, position, length, crc32
 SUFFIX: Final = ".idx"
 KEPT: Final = 2  # the newest, and one to fall back on
@@ -82,7 +82,7 @@ class Snapshot:
         ids = list(state.index.queues)
         for first in range(0, len(ids), STEP_QUEUES):
             entries = [state.index.queues.get(queue_id) for queue_id in ids[first : first + STEP_QUEUES]]
-            rows = [_row(each, self.written) for each in entries if each is not None]
+            rows = [_row(each, self.written, state.blocks) for each in entries if each is not None]
             self._frames.append(encode({"queues": rows}))
             yield True
         names = list(state.keys)
@@ -92,16 +92,16 @@ class Snapshot:
             yield True
 
 
-def _row(entries: Entries, written: int) -> list[Any]:
+def _row(entries: Entries, written: int, files: BlockFiles | None) -> list[Any]:
     tail = column("Q", entries.tail[WORDS * entries.head :]) if entries.tail else b""
     gone = bytes(entries.gone[entries.head :]) if entries.gone is not None else b""
     tried: array[int] = array("Q")
     for pair in (entries.tried or {}).items():
         tried.extend(pair)
-    blocks: list[Any] = [
-        [b.offset, b.first, b.last, b.live, b.size, b.place, bytes(b.gone or b"")]
-        for b in entries.blocks or ()
-    ]
+    blocks: list[Any] = []
+    for b in entries.blocks or ():
+        words = column("Q", files.words(b)) if files is not None and files.spoilt(b) else b""
+        blocks.append([b.offset, b.first, b.last, b.live, b.size, b.place, bytes(b.gone or b""), words])
     at = entries.offset + entries.head
     return [
         entries.queue_id,
@@ -148,13 +148,15 @@ def _restore(row: list[Any], state: State) -> None:
     entries.gone = bytearray(gone) if gone else None
     pairs = read_column("Q", tried)
     entries.tried = dict(zip(pairs[::2], pairs[1::2], strict=True)) if pairs else None
-    entries.blocks = [
-        Block(queue_id, at, first, last, live, live_bytes, None, bytearray(marks) if marks else None, place)
-        for at, first, last, live, live_bytes, place, marks in blocks
-    ] or None
-    if state.blocks is not None:
-        for block in entries.blocks or ():
+    restored = []
+    for at, first, last, live, live_bytes, place, marks, words in blocks:
+        gone = bytearray(marks) if marks else None
+        known = read_column("Q", words) if words else None
+        block = Block(queue_id, at, first, last, live, live_bytes, known, gone, -1 if words else place)
+        restored.append(block)
+        if state.blocks is not None and not words:
             state.blocks.restore(block)
+    entries.blocks = restored or None
     state.as_of[queue_id] = as_of
 
 

@@ -76,12 +76,11 @@ class Checkpoints:
         return Snapshot(state)
 
     def _write_soon(self, snapshot: Snapshot, make_up: bool) -> None:
-        descriptors = self.blocks.unsynced()
+        sync_blocks = self.blocks.to_sync()
 
         def write() -> bool:
             try:
-                for descriptor in descriptors:
-                    self._files.sync(descriptor)
+                sync_blocks()
                 content = snapshot.content()
                 self._every = max(CHECKPOINT_BYTES, SIZE_FACTOR * len(content))
                 checkpoint.write(self._files, self._directory, content, snapshot.position)
@@ -107,8 +106,7 @@ class Checkpoints:
         snapshot = self._begin(position)
         while not snapshot.step(position):
             pass
-        for descriptor in self.blocks.unsynced():
-            self._files.sync(descriptor)
+        self.blocks.to_sync()()
         checkpoint.write(self._files, self._directory, snapshot.content(), position)
         self.oldest = self._find_oldest()
 

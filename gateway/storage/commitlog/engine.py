@@ -342,6 +342,9 @@ class CommitLog:
         self._checkpoints.written(self._written, self._make_up)
         self._make_up = False
         self._waiters.written(self._written)
+        if self._checkpoints.blocks.found_less:
+            self._checkpoints.blocks.found_less = False
+            self._recount()
 
     def _write_out(self) -> None:
         """Write the batch; if that fails, the turn goes on as if nothing were wrong, until its flush."""
@@ -394,9 +397,12 @@ class CommitLog:
 
     def _forget_moved(self, first: int, end: int) -> None:
         if self._segments.forget_moved(first, end):
-            self._segments.recount()
-            self._index.recount()
-            self._references = 0  # of the batch, too
+            self._recount()
+
+    def _recount(self) -> None:
+        self._segments.recount()
+        self._index.recount()
+        self._references = 0  # of the batch, too
 
     def _abandon(self, segment: Segment) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""

@@ -39,7 +39,7 @@ class Reader:
         if mark != segment.mark or end > len(chunk):
             return segment.read(position)  # it crosses the chunk's end, or is damaged, which is told there
         payload = chunk[start + HEADER_BYTES : end]
-        if crc32(payload) != checksum:
+        if not length or crc32(payload) != checksum:
             raise Damage(f"{segment.path}: damaged record at offset {offset}")
         return payload
 

@@ -56,6 +56,10 @@ def recover(files: Files, log_directory: Path, index_directory: Path, room: int)
     assert state.blocks is not None
     recovered = Recovered(files, state, state.blocks, segments, remarks)
     state.blocks.open()
+    for entries in state.index.queues.values():
+        for block in entries.blocks or ():
+            if block.place < 0:  # the checkpoint had its words, because its file was not to be relied on
+                state.blocks.store(block)
     segments.moved = state.moved
     try:
         segments.replace(_open_all(files, log_directory, room, recovered))

@@ -141,7 +141,7 @@ class Segment:
         if end > len(data):
             data += self._files.read(self.descriptor, end - len(data), offset + len(data))
         payload = data[HEADER_BYTES:end]
-        if len(payload) != length or crc32(payload) != checksum:
+        if len(payload) != length or not length or crc32(payload) != checksum:  # nothing has the checksum 0
             raise Damage(f"{self.path}: damaged record at offset {offset}")
         return payload
 

@@ -111,8 +111,6 @@ class Segments:
         words: array[int] = array("Q")
         for pair in sorted(found.items()):
             words.extend(pair)
-        if block.gone is not None and len(block.gone) != len(found):
-            block.gone = None  # its marks count entries that are not there any more
         return words
 
     def forget_moved(self, first: int, end: int) -> bool:
