@@ -132,7 +132,7 @@ class CommitLog:
         self._syncer.stop()
         self.completed()
         if not self._syncer.lost(self._written - 1):
-            self._proof.alone(self._syncer.synced, self._add)
+            self._proof.alone(self._syncer.proven, self._add)
             self._flush_anyway()
             try:
                 self._checkpoints.take_now(self._written)
@@ -330,7 +330,7 @@ class CommitLog:
         if self._journal:
             self._journal.pack(self._add)
         if self._batch:
-            self._proof.add(self._syncer.synced, self._end, self._room_end, self._add)
+            self._proof.add(self._syncer.proven, self._end, self._room_end, self._add)
         if self._unsynced is not None:
             self._abandon(self._unsynced)
         if self._batch and self._error is None:
@@ -449,7 +449,7 @@ class CommitLog:
 
     def sweep(self, now_ms: int) -> None:
         self._now_ms = now_ms
-        self._proof.alone(self._syncer.synced, self._add)
+        self._proof.alone(self._syncer.proven, self._add)
         self._make_up = self._make_up or self._syncer.broken
         if self._backups.running:
             return  # it reads what would go

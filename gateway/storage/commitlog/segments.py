@@ -21,13 +21,14 @@ from .segment import Damage, Segment
 class Segments:
     """Implements `gateway.storage.block.Live`."""
 
-    __slots__ = ("_all", "_bases", "moved", "next")
+    __slots__ = ("_all", "_bases", "_before", "moved", "next")
 
     def __init__(self) -> None:
         self._all: list[Segment] = []
         self._bases: list[int] = []
         self.next: Segment | None = None
         self.moved: dict[int, int] = {}  # position -> position of the copy
+        self._before: dict[int, int] = {}  # position -> the copy before that
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self._all)
@@ -63,6 +64,13 @@ class Segments:
         if self.moved:
             first, end = segment.base, segment.base + segment.end
             self.moved = {p: copy for p, copy in self.moved.items() if not first <= copy < end}
+            self._before = {p: copy for p, copy in self._before.items() if not first <= copy < end}
+
+    def move(self, position: int, copy: int) -> None:
+        """A message has another copy."""
+        if position in self.moved:
+            self._before[position] = self.moved[position]
+        self.moved[position] = copy
 
     def holding(self, position: int) -> Segment | None:
         """Return the segment that a position lies in, or None."""
@@ -120,7 +128,10 @@ class Segments:
         """
         gone = [position for position, copy in self.moved.items() if first <= copy < end]
         for position in gone:
-            if self.holding(position) is not None:
+            before = self._before.pop(position, -1)
+            if self.holding(before) is not None:
+                self.moved[position] = before
+            elif self.holding(position) is not None:
                 del self.moved[position]
         return bool(gone)
 

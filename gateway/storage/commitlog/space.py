@@ -135,7 +135,7 @@ class Space:
             if not needed:
                 continue
             copy = self._write(record.encode_moved(position, payload))
-            self._segments.moved[position] = copy
+            self._segments.move(position, copy)
             self._segments.tail.live += len(needed)
             segment.live -= len(needed)
             segment.has_moved = True

@@ -47,6 +47,12 @@ class Syncer:
         self._thread = threading.Thread(target=self._run, name="log-sync", daemon=True)
         self._thread.start()
 
+    @property
+    def proven(self) -> int:
+        """Everything before this position is on disk, without exception; 0 if nobody knows."""
+        synced = self.synced  # first: `broken` is set before it
+        return 0 if self.broken else synced
+
     def wrote(self, segment: Segment, position: int, urgent: bool) -> None:
         """A turn has written up to `position`; `urgent` if somebody waits for it."""
         with self._changed:
