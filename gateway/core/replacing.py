@@ -15,13 +15,13 @@ from .engine import StorageEngine
 
 
 class Replacement(NamedTuple):
-    """The message at `position` of a queue goes when that at `by` is on disk; else `undo`."""
+    """The message at `position` of a queue goes when that at `by` is on disk; `ended` is told whether."""
 
     by: int
     queue_id: int
     position: int
     outcome: int
-    undo: Callable[[], None]
+    ended: Callable[[bool], None]
 
 
 class Replacements:
@@ -34,12 +34,13 @@ class Replacements:
         self._clock = clock
         self._waiting: deque[Replacement] = deque()
 
-    def add(self, queue_id: int, position: int, outcome: int, by: int, undo: Callable[[], None]) -> None:
+    def add(self, queue_id: int, position: int, outcome: int, by: int, ended: Callable[[bool], None]) -> None:
         """Note one; `by` 0 is nothing that could be waited for."""
         if by > 0:
-            self._waiting.append(Replacement(by, queue_id, position, outcome, undo))
-        else:
-            self._engine.settle(queue_id, (position,), outcome, self._clock.now_ms)
+            self._waiting.append(Replacement(by, queue_id, position, outcome, ended))
+            return
+        self._engine.settle(queue_id, (position,), outcome, self._clock.now_ms)
+        ended(True)
 
     def settle(self) -> bool:
         """Settle those whose time has come; tell whether there were any."""
@@ -53,8 +54,7 @@ class Replacements:
             done = True
             if stored:
                 engine.settle(found.queue_id, (found.position,), found.outcome, self._clock.now_ms)
-            else:
-                found.undo()
+            found.ended(stored)
         return done
 
     def rolled_back(self, first: int) -> None:
@@ -64,8 +64,8 @@ class Replacements:
         if undone:
             self._waiting = deque(found for found in waiting if found.by < first)
             for found in undone:
-                found.undo()
+                found.ended(found.position >= first)  # or it is not there, either
 
 
-def stays() -> None:
-    """What was to be replaced is still there: nothing has to be done about it."""
+def nothing_more(settled: bool) -> None:
+    """What was to be replaced is still there, or is not: nothing has to be done about it."""

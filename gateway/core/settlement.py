@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .classic import ClassicQueue
 from .clock import Clock
 from .deadletter import dead_letter, would_cycle
 from .delivery import Delivery, Group
@@ -17,7 +18,7 @@ from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .queue import Lost, Queue
 from .ready import Ready
-from .replacing import Replacements, stays
+from .replacing import Replacements, nothing_more
 from .scheduler import Scheduler
 from .stream import StreamQueue
 
@@ -137,21 +138,25 @@ class Settlement:
                 by = self._publish(letter)
             except GatewayError:
                 pass  # the dead-letter queue rejected it: publish has counted that
-        if queue.queue_id and delivery.position and queue.kind == "classic":
-            outcome = SETTLED_BY_DROP + cause
-            self._replacements.add(
-                queue.queue_id, delivery.position, outcome, by, lambda: self._take_back(queue, delivery)
-            )
+        if queue.queue_id and delivery.position and isinstance(queue, ClassicQueue):
+            self._let_go(queue, delivery, SETTLED_BY_DROP + cause, by)
 
-    def _take_back(self, queue: Queue, delivery: Delivery) -> None:
-        """What was given up has no dead letter: it waits again."""
-        self._metrics.copies += 1
-        queue.put_back(delivery)
-        self.ready.look(delivery.group)
+    def _let_go(self, queue: ClassicQueue, delivery: Delivery, outcome: int, by: int) -> None:
+        """Settle what was given up, once its dead letter is stored; without one it waits again."""
+
+        def ended(settled: bool) -> None:
+            queue.gone(delivery)
+            if not settled:
+                self._metrics.copies += 1
+                queue.put_back(delivery)
+                self.ready.look(delivery.group)
+
+        queue.let_go(delivery)
+        self._replacements.add(queue.queue_id, delivery.position, outcome, by, ended)
 
     def supersede(self, queue_id: int, position: int, by: int) -> None:
         """A message replaces another."""
-        self._replacements.add(queue_id, position, SUPERSEDED, by, stays)
+        self._replacements.add(queue_id, position, SUPERSEDED, by, nothing_more)
 
     def compacted(self, stream: StreamQueue) -> None:
         """The same in a stream, which knows what is replaced."""

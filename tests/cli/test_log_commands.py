@@ -75,6 +75,7 @@ def test_a_good_log(data: Path) -> None:
         "put": 2,
         "delete": 1,
         "drop queue": 1,
+        "synced": 1,
     }
     assert len(counted["segments"]) > 1
     assert "20 records" in run("log", "stats", "--data", str(data)).stdout

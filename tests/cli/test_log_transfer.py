@@ -86,7 +86,8 @@ class Data:
         self.broker.publish(Message("value", b"old", 1, True, origin=ORIGIN))
         self.broker.publish(Message("value", b"new", 1, True, origin=ORIGIN))
         engine.flush()
-        self.broker.flushed()
+        wait_for(lambda: engine.stored(engine._written - 1), what="the sync")
+        self.broker.flushed()  # what was replaced goes now
         engine.flush()
 
     def seen(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gateway.core.policy import QueuePolicy
 from gateway.core.router import Binding
 from gateway.core.stream import StreamQueue
 from gateway.storage.commitlog import CommitLog
+from tests.process import wait_for
 from tests.storage.commitlog.faulty_files import FaultyFiles
 
 NOW_MS = 1_700_000_000_000
@@ -59,8 +60,17 @@ class Bench:
         except NotStored:
             self.broker.rollback(self.broker.engine.failed_from())
             return False
+        self._wait_for_the_disk()
         self.broker.flushed()
+        self.broker.engine.flush()
         return True
+
+    def _wait_for_the_disk(self) -> None:
+        engine = self.broker.engine
+        assert isinstance(engine, CommitLog)
+        written = engine._written
+        engine.when_durable(engine.position(), lambda stored: None)  # else it takes a tenth of a second
+        wait_for(lambda: written <= 1 or engine.stored(written - 1) is not None, what="the sync")
 
     def advance(self, ms: int) -> None:
         self.clock.set(self.clock.now_ms + ms, self.clock.monotonic_ms + ms)

@@ -81,6 +81,7 @@ def test_from_http_to_mqtt_a_pull_consumer_a_stream_and_the_dead_letters(
         return list(http.get("/v1/messages/sale-7/journey").json()["journeys"])
 
     wait_for(lambda: _state(journeys()[-1], own) == "acknowledged", what="the acknowledgement")
+    wait_for(lambda: _state(journeys()[-1], "jobs").startswith("dropped"), what="the dead letter on the disk")
     answer = journeys()
     assert [each["topic"] for each in answer] == ["$queue/dead", "shop/7"], (
         "newest first: its dead letter, itself"

@@ -49,22 +49,27 @@ class Checkpoints:
         self._done = False  # by the thread
         self.oldest = self._find_oldest()
 
-    def written(self, position: int, make_up: bool = False) -> None:
+    def written(self, position: int, make_up: bool = False) -> bool:
         """The log has been written up to a position: go on with a checkpoint, or begin one if it is time.
 
         `make_up`: a sync has failed. What the log may have lost of keys and journal has to be in a
-        checkpoint, and nothing counts as stored until it is written.
+        checkpoint, and nothing counts as stored until it is written. Tell whether what the index
+        refers to has to be counted again.
         """
         if make_up:
             self._snapshot = None  # with it recovery would begin before what may be lost
-        elif self._snapshot is None and position - self._taken <= self._every:
-            return
+        if make_up or self._snapshot is not None or position - self._taken > self._every:
+            self._go_on(position, make_up)
+        again, self.blocks.found_less = self.blocks.found_less, False
+        return again
+
+    def _go_on(self, position: int, to_the_end: bool) -> None:
         snapshot = self._snapshot = self._snapshot or self._begin(position)
         while not snapshot.step(position):
-            if not make_up:
+            if not to_the_end:
                 return
         self._snapshot = None
-        self._write_soon(snapshot, make_up)
+        self._write_soon(snapshot, to_the_end)
 
     def _begin(self, position: int) -> Snapshot:
         state, segments = self._state, self._segments

@@ -26,6 +26,7 @@ from . import record
 from .backup import Backups, LogBackup
 from .checkpoints import Checkpoints
 from .directory import DataDirectory
+from .failures import Failures
 from .files import Files
 from .finder import Finder
 from .journal import Journal
@@ -77,9 +78,7 @@ class CommitLog:
         self._waiters = Waiters()
         self._backups = Backups()
         self._error: NotStored | None = None  # a failure in the middle of a turn
-        self._failures = 0  # failed syncs known so far
-        self._unsynced: Segment | None = None  # the last segment whose sync failed
-        self._make_up = False  # by a checkpoint, for what it has lost
+        self._failures = Failures()
         self._reader = Reader(self._files)
         self._segments = Segments()
         self._index = QueueIndex(self._segments)
@@ -105,8 +104,8 @@ class CommitLog:
             self._directory.leave()
             raise
         state = found.state
-        self._index, self._keys, self._mark = state.index, state.keys, state.mark
-        self._segments = found.segments
+        self._index, self._keys, self._segments = state.index, state.keys, found.segments
+        self._mark = state.mark
         self._journal = Journal(self._index)
         self._end = state.position
         if not len(self._segments) or self._end > self._tail_end():
@@ -329,22 +328,24 @@ class CommitLog:
     def flush(self) -> None:
         if self._journal:
             self._journal.pack(self._add)
+        if self._batch or self._error is not None or self._failures.make_up:
+            self._write_turn()
+        self._waiters.written(self._written)
+
+    def _write_turn(self) -> None:
         if self._batch:
             self._proof.add(self._syncer.proven, self._end, self._room_end, self._add)
-        if self._unsynced is not None:
-            self._abandon(self._unsynced)
+        if self._failures.segment is not None:
+            self._abandon()
         if self._batch and self._error is None:
             self._write_out()
         if self._error is not None:
             error, self._error = self._error, None
             self._forget_batch(self._failed_from)
             raise error
-        self._checkpoints.written(self._written, self._make_up)
-        self._make_up = False
-        self._waiters.written(self._written)
-        if self._checkpoints.blocks.found_less:
-            self._checkpoints.blocks.found_less = False
+        if self._checkpoints.written(self._written, self._failures.make_up):
             self._recount()
+        self._failures.make_up = False
 
     def _write_out(self) -> None:
         """Write the batch; if that fails, the turn goes on as if nothing were wrong, until its flush."""
@@ -377,8 +378,7 @@ class CommitLog:
         self._count_references()
         self._index.forget_from(first)
         self._forget_moved(first, self._end)
-        self._pending.clear()
-        self._batch = []
+        self._pending, self._batch = {}, []
         self._end = self._tail_end()
         if self._segments.next is None and self._segments.last.spoilt:
             self._begin_segment(self._end, self._segment_bytes)
@@ -400,13 +400,12 @@ class CommitLog:
             self._recount()
 
     def _recount(self) -> None:
-        self._segments.recount()
-        self._index.recount()
+        self._segments.recount(self._index)
         self._references = 0  # of the batch, too
 
-    def _abandon(self, segment: Segment) -> None:
+    def _abandon(self) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
-        self._unsynced = None
+        segment, self._failures.segment = self._failures.segment, None
         if self._segments.next is not None or self._segments.last is not segment:
             return  # that has come about by itself
         if self._batch and self._error is None:  # its positions are in the old segment
@@ -433,24 +432,18 @@ class CommitLog:
         self._waiters.add(position, call, self._written, self._syncer)
 
     def completed(self) -> None:
-        syncer = self._syncer
-        self._waiters.synced(syncer)
-        for failure in syncer.failures[self._failures :]:
-            self._failures += 1
-            log.error("the log could not be synced, publishers are told so: %s", failure.reason)
-            if failure.segment is not None:
-                self._unsynced = failure.segment
-                self._forget_moved(failure.first, failure.end)
-                self._make_up = True
-        if self._unsynced is not None and not self._batch:
-            self._abandon(self._unsynced)  # now, so that no turn is lost by it
+        self._waiters.synced(self._syncer)
+        for failure in self._failures.take(self._syncer):
+            self._forget_moved(failure.first, failure.end)
+        if self._failures.segment is not None and not self._batch:
+            self._abandon()  # now, so that no turn is lost by it
         if not self._backups.running:
             self._checkpoints.completed(self._space, self._now_ms)
 
     def sweep(self, now_ms: int) -> None:
         self._now_ms = now_ms
         self._proof.alone(self._syncer.proven, self._add)
-        self._make_up = self._make_up or self._syncer.broken
+        self._failures.make_up |= self._syncer.broken
         if self._backups.running:
             return  # it reads what would go
         self._space.free(self._checkpoints.oldest, now_ms)

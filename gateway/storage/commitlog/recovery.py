@@ -132,8 +132,7 @@ def _replay_all(recovered: Recovered) -> None:
     if lost:
         recovered.remarks.append(f"{lost} waiting messages are lost: their part of the log is missing")
     state.as_of = {}  # all is as of the end now
-    recovered.segments.recount()
-    state.index.recount()
+    recovered.segments.recount(state.index)
 
 
 def _contents(segments: list[Segment]) -> Iterator[tuple[Segment, bytes, int]]:

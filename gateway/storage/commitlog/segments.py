@@ -12,6 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from gateway.storage.block import Block
+from gateway.storage.index import QueueIndex
 
 from . import record
 from .reader import Reader
@@ -150,12 +151,13 @@ class Segments:
         segment.live += change
         return True
 
-    def recount(self) -> None:
-        """Begin counting again."""
+    def recount(self, index: QueueIndex) -> None:
+        """Count again what an index refers to."""
         for segment in self._all:
             segment.live = 0
         if self.next is not None:
             self.next.live = 0
+        index.recount()
 
     def _change(self, positions: Sequence[int], change: int) -> None:
         moved = self.moved
