@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 AMQTT  := .venv-amqtt
 FAST   := .venv-compiled
 
-.PHONY: run test test-compiled nightly lint types format bench compiled docs clean help
+.PHONY: run chaos test test-compiled nightly lint types format bench compiled docs clean help
 
 help:
 	@echo "make run      install, then run the gateway in development mode"
 	@echo "make test     all tests (under ten minutes)"
+	@echo "make chaos    crashes on failing disks, ROUNDS=3000 of them"
 	@echo "make nightly  the long ones too; make test-compiled: processes with compiled hot modules"
 	@echo "make lint types docs bench compiled clean"
 
@@ -45,6 +46,11 @@ nightly: $(VENV)/.dev $(AMQTT)/.installed
 test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(FAST)/.installed
 	GATEWAY_TEST_PYTHON=$(CURDIR)/$(FAST)/bin/python GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python \
 	    $(BIN)/python -m pytest -n 2 --dist loadfile tests/interop tests/faults tests/examples $(ARGS)
+
+# Thousands of rounds of crashes: make chaos ROUNDS=10000; or one again: make chaos SEED=...
+ROUNDS ?= 3000
+chaos: $(VENV)/.dev
+	GATEWAY_TEST_ROUNDS=$(ROUNDS) GATEWAY_TEST_SEED=$(SEED) $(BIN)/python -m pytest -n 2 --timeout 7200 tests/chaos/test_rounds.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
