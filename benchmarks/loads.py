@@ -218,6 +218,35 @@ def _drain(load: Stream | Posts) -> None:
             break
 
 
+def fill(publisher: Publisher, count: int) -> float:
+    """Publish so many messages as fast as the window permits; return the seconds until the last PUBACK."""
+    with undisturbed(), contextlib.closing(Crew([publisher])) as crew:
+        began = progress_at = time.perf_counter()
+        progress = 0
+        while publisher.acked < count:
+            publisher.allow(count - publisher.allowed)
+            crew.turn(QUIET_SECONDS)
+            if publisher.acked != progress:
+                progress, progress_at = publisher.acked, time.perf_counter()
+            elif time.perf_counter() - progress_at > STALL_SECONDS:
+                raise WireError(f"{progress} of {count} messages were acknowledged")
+        return time.perf_counter() - began
+
+
+def drain(subscriber: Subscriber, count: int) -> float:
+    """Receive so many messages; return the seconds that took."""
+    with undisturbed(), contextlib.closing(Crew([subscriber])) as crew:
+        began = progress_at = time.perf_counter()
+        progress = 0
+        while subscriber.received < count:
+            crew.turn(QUIET_SECONDS)
+            if subscriber.received != progress:
+                progress, progress_at = subscriber.received, time.perf_counter()
+            elif time.perf_counter() - progress_at > STALL_SECONDS:
+                raise WireError(f"{progress} of {count} messages arrived")
+        return time.perf_counter() - began
+
+
 class Timer(Subscriber):
     """A subscriber that notes the age of each message from the nanoseconds at the front of its payload."""
 

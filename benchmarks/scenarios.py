@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from . import frames, processes
 from .brokers import Running
 from .clients import Poster, Publisher, Subscriber, dial, log_in, subscribe
-from .loads import TRICKLE_IN_FLIGHT_MAX, Posts, Stream, Timer, flow, idle_connections, trickle
+from .loads import TRICKLE_IN_FLIGHT_MAX, Posts, Stream, Timer, drain, fill, flow, idle_connections, trickle
 
 TOPIC = "bench/x"
 QOS0_BURST = 64
@@ -36,6 +36,9 @@ IDLE_WARM_UP = 100
 IDLE_KEEP_ALIVE_SECONDS = 600
 IDLE_SOURCES = tuple(f"127.0.0.{last}" for last in range(2, 10))
 """Several, so that repeated runs do not use up the ports of one address."""
+
+BACKLOG = 1_000_000
+"""Messages for a session that is away."""
 
 HTTP_CONCURRENCY = 64
 BATCH_CONCURRENCY = 4
@@ -270,6 +273,29 @@ def idle(running: Running, seconds: float) -> Sample:
     )
 
 
+def backlog(running: Running, seconds: float) -> Sample:
+    """Publish to a persistent session that is away; then it comes back and takes everything."""
+    ring = frames.publish_ring([TOPIC], qos=1)
+    with forgotten(running, "keeper"):
+        keeper = log_in(running.mqtt_port, "keeper", clean=False)
+        subscribe(keeper, [TOPIC], 1)
+        keeper.sendall(frames.DISCONNECT)
+        keeper.close()
+        fill_seconds = fill(publisher(running, "pub", ring, 1000), BACKLOG)
+        rss = processes.settled_rss_bytes(running.pid)
+        sock = log_in(running.mqtt_port, "keeper", clean=False)
+        reader = Subscriber(sock, ring.sample, id_at=frames.packet_id_offset(TOPIC, ring.sample))
+        drain_seconds = drain(reader, BACKLOG)
+    return Sample(
+        {
+            "fill": BACKLOG / fill_seconds,
+            "drain": BACKLOG / drain_seconds,
+            "rss_mb": rss / 1e6,
+            "duplicate_share": reader.redelivered / BACKLOG,
+        }
+    )
+
+
 def start(running: Running, seconds: float) -> Sample:
     rss = processes.settled_rss_bytes(running.pid)
     return Sample({"rss_mb": rss / 1e6, "ready_ms": running.ready_seconds * 1e3})
@@ -356,6 +382,16 @@ SCENARIOS = {
             http(BATCH, BATCH_CONCURRENCY, BATCH_LINES),
             Goal(100_000),
             http=True,
+        ),
+        Scenario(
+            "backlog",
+            (
+                Row("fill", "QoS 1, 1 M messages to a session that is away", RATE),
+                Row("drain", "… and out again, when it comes back", RATE),
+                Row("rss_mb", "… memory while they wait", "MB"),
+            ),
+            backlog,
+            fresh=True,
         ),
         Scenario(
             "start",
