@@ -29,7 +29,7 @@ NEXT_ID_KEY = "meta/next-queue-id"
 POLICIES_SHARED_MAX = 1000  # different ones, as most queues have one of few
 QUEUE_NAME_MAX = 1024  # characters; shared subscriptions carry a filter in theirs
 
-USUAL_KIND = ClassicQueue.kind
+USUAL_KIND = "classic"
 KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
 
 

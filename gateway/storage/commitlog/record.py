@@ -22,7 +22,7 @@ from gateway.core.message import NO_PROPERTIES, PROPERTY_NAMES, Message, Origin,
 
 MARK_BYTES: Final = 4
 HEADER: Final = Struct("<4sII")  # mark, length, crc32
-HEADER_BYTES: Final = HEADER.size
+HEADER_BYTES: Final[int] = HEADER.size
 
 MESSAGE: Final = 1
 SETTLE: Final = 2
