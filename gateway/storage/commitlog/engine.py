@@ -179,9 +179,7 @@ class CommitLog:
         """Write the batch so far to the old segment, and go on in a new one."""
         if self._error is not None:
             return  # this turn is lost; where it would have gone does not matter
-        if self._batch:
-            self._write_out()
-        if self._error is None:
+        if not self._batch or self._write_out():
             self._begin_segment(self._end, max(self._segment_bytes, SEGMENT_HEADER_BYTES + size))
 
     def _begin_segment(self, base: int, room: int) -> None:
@@ -347,7 +345,7 @@ class CommitLog:
             self._recount()
         self._failures.make_up = False
 
-    def _write_out(self) -> None:
+    def _write_out(self) -> bool:
         """Write the batch; if that fails, the turn goes on as if nothing were wrong, until its flush."""
         batch, self._batch = self._batch, []
         segments = self._segments
@@ -363,11 +361,12 @@ class CommitLog:
         except OSError as error:
             self._failed_from = self._tail_end()
             self._error = NotStored(f"the log cannot be written: {error.strerror or error}")
-            return
+            return False
         self._written = self._end
         self._pending.clear()
         self._carried.clear()
         self._syncer.wrote(segments.last, self._written, bool(self._waiters))
+        return True
 
     def _count_references(self) -> None:
         self._segments.tail.live += self._references
