@@ -5,7 +5,8 @@
     journal      a turn's deliveries and settlements; blocks: queue indexes on file
     checkpoint   the index on disk; checkpoints: when; space: what may go
     trail        finding a message in a segment; finder: in the log, with its history
-    recovery     files to state; sync: the thread that makes writes durable
+    recovery     files to state; proof: what the log says of itself for it
+    sync         the thread that makes writes durable; waiters: who waits; failures: when it could not
     engine       all of it together
     backup       a copy while the gateway runs
     examine      a look at a log without touching it; contents: at what is kept in it
