@@ -15,7 +15,7 @@ import socket
 import struct
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .clients import Poster, Publisher, Subscriber, Wire, WireError, log_in
@@ -220,30 +220,29 @@ def _drain(load: Stream | Posts) -> None:
 
 def fill(publisher: Publisher, count: int) -> float:
     """Publish so many messages as fast as the window permits; return the seconds until the last PUBACK."""
-    with undisturbed(), contextlib.closing(Crew([publisher])) as crew:
-        began = progress_at = time.perf_counter()
-        progress = 0
-        while publisher.acked < count:
-            publisher.allow(count - publisher.allowed)
-            crew.turn(QUIET_SECONDS)
-            if publisher.acked != progress:
-                progress, progress_at = publisher.acked, time.perf_counter()
-            elif time.perf_counter() - progress_at > STALL_SECONDS:
-                raise WireError(f"{progress} of {count} messages were acknowledged")
-        return time.perf_counter() - began
+
+    def acknowledged() -> int:
+        publisher.allow(count - publisher.allowed)
+        return publisher.acked
+
+    return _seconds_until(publisher, count, acknowledged)
 
 
 def drain(subscriber: Subscriber, count: int) -> float:
     """Receive so many messages; return the seconds that took."""
-    with undisturbed(), contextlib.closing(Crew([subscriber])) as crew:
+    return _seconds_until(subscriber, count, lambda: subscriber.received)
+
+
+def _seconds_until(wire: Wire, count: int, reached: Callable[[], int]) -> float:
+    with undisturbed(), contextlib.closing(Crew([wire])) as crew:
         began = progress_at = time.perf_counter()
         progress = 0
-        while subscriber.received < count:
-            crew.turn(QUIET_SECONDS)
-            if subscriber.received != progress:
-                progress, progress_at = subscriber.received, time.perf_counter()
+        while (now := reached()) < count:
+            if now != progress:
+                progress, progress_at = now, time.perf_counter()
             elif time.perf_counter() - progress_at > STALL_SECONDS:
-                raise WireError(f"{progress} of {count} messages arrived")
+                raise WireError(f"after {progress} of {count} messages nothing more came")
+            crew.turn(QUIET_SECONDS)
         return time.perf_counter() - began
 
 
