@@ -22,7 +22,7 @@ from .errors import Conflict, QueueFull
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
-from .policy import NONE, REJECT, SYNC
+from .policy import REJECT, SYNC
 from .queue import Queue
 from .ready import Ready
 from .receiver import Receiver
@@ -136,7 +136,7 @@ class Broker:
         if ids:
             if not ready.receivers and not ready.groups:
                 ready.wake()
-            position = self.engine.append(message, ids, self.clock.now_ms, route.durability == SYNC)
+            position = self.engine.append(message, ids, self.clock.now_ms, route.sync)
         if queues:
             now_ms = self.clock.now_ms
             for binding in queues:
@@ -164,7 +164,7 @@ class Broker:
                 ready.add_receiver(receiver)
             inbox.append((message, binding))
         metrics.copies += len(receivers)
-        return position if route.durability is not NONE else 0
+        return position if route.told else 0
 
     def _offer(self, receiver: Receiver, message: Message, binding: Binding) -> None:
         """Give a message to a receiver that is away, congested, or may not want its own."""
@@ -248,7 +248,7 @@ class Broker:
         if keep:
             ids.add(RETAINED_QUEUE_ID)
         self.ready.wake()
-        now_ms, sync = self.clock.now_ms, route.durability == SYNC or message.retain
+        now_ms, sync = self.clock.now_ms, route.sync or message.retain
         position = self.engine.append(message, tuple(sorted(ids)), now_ms, sync) if ids else 0
         if message.retain:
             position = max(position, self._retain(message, position))
@@ -267,7 +267,7 @@ class Broker:
             else:
                 self.metrics.drop(DropCause.NO_SUBSCRIBER)
             return position or NO_SUBSCRIBERS
-        return position if route.durability is not NONE or message.retain else 0
+        return position if route.told or message.retain else 0
 
     def _retain(self, message: Message, position: int) -> int:
         """Keep or clear a topic's retained message; return the position to wait for."""

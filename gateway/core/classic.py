@@ -32,7 +32,7 @@ class ClassicQueue(Queue):
 
     kind = "classic"
 
-    __slots__ = ("_group", "_leaving", "_loaded", "_quiet_until_ms", "_retained", "behind", "waiting")
+    __slots__ = ("_group", "_loaded", "_quiet_until_ms", "_retained", "behind", "waiting")
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class ClassicQueue(Queue):
         self.waiting: deque[Delivery] = _NOTHING
         self.behind = 0
         self._loaded = 0  # what is behind lies above this position
-        self._leaving: set[int] | None = None  # positions of what was given up, but is not settled yet
         self._quiet_until_ms = 0  # without consumers: when its head expires
         self._retained: dict[int, Binding] | None = None  # of what is behind, if sent as retained
 
@@ -178,15 +177,16 @@ class ClassicQueue(Queue):
         """It has been given up, though the index has it still."""
         if not delivery.position:
             return
-        if self._leaving is None:
-            self._leaving = set()
-        self._leaving.add(delivery.position)
+        group = self.group
+        if group.leaving is None:
+            group.leaving = set()
+        group.leaving.add(delivery.position)
 
     def gone(self, delivery: Delivery) -> None:
         """It has been settled, or is to be put back."""
-        if self._leaving is not None:
-            self._leaving.discard(delivery.position)
-            self._leaving = self._leaving or None
+        group = self._group
+        if group is not None and group.leaving is not None:
+            group.leaving.discard(delivery.position)
 
     # -- between memory and index -------------------------------------------------------------
 
@@ -236,9 +236,10 @@ class ClassicQueue(Queue):
     def unload(self) -> None:
         """Leave to the index what nobody has touched yet: nobody is there to consume it."""
         waiting = self.waiting
-        held = max((delivery.position for delivery in self.held()), default=0) if self._group else 0
-        if self._leaving:
-            held = max(held, *self._leaving)
+        group = self._group
+        held = max((delivery.position for delivery in self.held()), default=0) if group else 0
+        if group is not None and group.leaving:
+            held = max(held, *group.leaving)
         while waiting:
             last = waiting[-1]
             if last.position <= held or last.attempt:

@@ -122,6 +122,7 @@ class Group:
         "_next",
         "consumers",
         "cursor",
+        "leaving",
         "name",
         "parked",
         "queue",
@@ -137,6 +138,7 @@ class Group:
         self.consumers: list[Consumer] = []
         self.unsettled: dict[int, Delivery] = {}
         self.parked: dict[int, Delivery] = {}  # settled with RETRY, waiting for their time
+        self.leaving: set[int] | None = None  # classic only: positions given up, but not settled yet
         self.redeliver: list[Delivery] = []  # streams only: given back, to be taken before the cursor
         self.cursor = 0  # streams only: the next offset to take
         self.ready = False  # is in the broker's list of sources to pump

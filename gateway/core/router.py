@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .message import Message, Origin
-from .policy import DURABILITIES, SYNC
+from .policy import DURABILITIES, NONE, SYNC
 from .receiver import Receiver
 from .topic import is_wildcard, matches
 
@@ -99,7 +99,6 @@ class Route:
     """Where messages to one topic go, valid while `version` is the router's."""
 
     __slots__ = (
-        "durability",
         "ids_lossy",
         "ids_safe",
         "last",
@@ -108,6 +107,8 @@ class Route:
         "receivers_lossy",
         "receivers_safe",
         "special",
+        "sync",
+        "told",
         "version",
     )
 
@@ -119,7 +120,8 @@ class Route:
         self.queues_safe: tuple[Binding, ...] = ()
         self.ids_lossy: tuple[int, ...] = ()  # ids of durable queues among them
         self.ids_safe: tuple[int, ...] = ()
-        self.durability = SYNC  # what the strictest of the durable queues wants, or a rule for the topic
+        self.sync = True  # "stored" is on disk: so the strictest of the durable queues, or a rule, wants it
+        self.told = True  # when it is stored; else publishers do not wait
         self.special = False  # publish must look closer: a stream, a queue that rejects, or no-local
         self.last: Message | None = None  # the last message published to the topic
 
@@ -197,8 +199,10 @@ class Router:
                 self._evict()
             route = self.routes[topic] = Route(-1)
         if route.version != self.version:
-            _resolve(route, self._subscribers(topic))
-            route.durability = self._rule(topic) or route.durability
+            bindings = self._subscribers(topic)
+            _resolve(route, bindings)
+            mode = self._rule(topic) or _strictest(bindings)
+            route.sync, route.told = mode == SYNC, mode != NONE
             route.version = self.version
         return route
 
@@ -271,8 +275,11 @@ def _resolve(route: Route, bindings: list[Binding]) -> None:
     route.special = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
     route.ids_lossy = _durable_ids(queues_lossy)
     route.ids_safe = _durable_ids(queues_safe)
+
+
+def _strictest(bindings: list[Binding]) -> str:
     modes = {b.queue.policy.durability for b in bindings if b.queue is not None and b.queue.durable}
-    route.durability = next((mode for mode in DURABILITIES if mode in modes), SYNC)
+    return next((mode for mode in DURABILITIES if mode in modes), SYNC)
 
 
 def _durable_ids(bindings: list[Binding]) -> tuple[int, ...]:

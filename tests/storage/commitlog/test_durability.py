@@ -108,7 +108,7 @@ def test_the_strictest_queue_decides(bench: Bench) -> None:
 
 
 def test_a_rule_for_topics_wins_over_the_queues_and_the_first_that_matches_over_others(bench: Bench) -> None:
-    bench.broker.router.rules = [("sync/a", "none"), ("sync/#", "async"), ("none/#", "sync")]
+    bench.broker.router.rules = [("sync/a", "".join("none")), ("sync/#", "async"), ("none/#", "sync")]
     assert bench.publish("sync/a") == 0
     bench.publish("sync/b")
     bench.turn()
