@@ -118,7 +118,8 @@ def fill(data: Path, options: argparse.Namespace) -> Numbers:
     run.broker.catalog.declare(QUEUE)
     run.publish(options.messages, 0, ids=True)
     memory = rss_mb()
-    rates, empty_rates = [], []
+    rates: list[float] = []
+    empty_rates: list[float] = []
     part, at = min(SAMPLE, options.messages) // 10, options.messages
     for number in range(10):
         other = Run(data.with_name(f"{data.name}-empty-{number}"))
