@@ -58,7 +58,9 @@ def create(
         key, separator, value = item.partition("=")
         if not separator:
             return fail(Refused(f"--policy {item!r}: KEY=VALUE is expected"))
-        limits[key] = int(value) if value.isascii() and value.isdigit() else value
+        truth = {"true": True, "false": False}.get(value)
+        number = int(value) if value.isascii() and value.isdigit() else value
+        limits[key] = number if truth is None else truth
     wanted = {"kind": kind, "durable": durable, "bindings": bindings, "policy": limits}
     return _act(url, user, "PUT", f"/v1/queues/{segment(name)}", as_json, f"queue {name} is there", wanted)
 

@@ -91,6 +91,10 @@ def test_queues_and_topics(gateway: GatewayProcess) -> None:
     good("queues", "purge", "q", *url)
     assert json.loads(good("queues", "show", "q", "--json", *url))["depth"] == 0
     good("queues", "delete", "q", *url)
+    policy = ("--policy", "compact=true", "--policy", "durability=async")
+    good("queues", "create", "last", "--kind", "stream", *policy, *url)
+    shown = json.loads(good("queues", "show", "last", "--json", *url))["policy"]
+    assert (shown["compact"], shown["durability"]) == (True, "async")
     good("queues", "create", "s", "--kind", "stream", *url)
     for body in ("0", "1"):
         httpx.post(f"{gateway.url}/v1/queues/s/messages", content=body).raise_for_status()
