@@ -146,6 +146,7 @@ class MqttConnection:
         # garbage collector, which comes by rarely, closed connections would fill memory.
         if self._outbound is not None:
             self._outbound = None
+            self._subscriptions.end()
             del self._subscriptions
         del self._inbound
 

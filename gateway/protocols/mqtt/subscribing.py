@@ -46,9 +46,9 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
 class Replay(NamedTuple):
     """How to read streams, from the user properties of a SUBSCRIBE.
 
-    `group` shares a position among clients (default: the client id). `start` is where a new group
-    begins (default: the next message to come); `seek` moves it, new or not. Both as in
-    `gateway.core.replay`.
+    `group` shares a position among clients (default: the client id's own, which goes with a session
+    that is not kept). `start` is where a new group begins (default: the next message to come); `seek`
+    moves it, new or not. Both as in `gateway.core.replay`.
     """
 
     group: str = ""
@@ -63,6 +63,7 @@ class Replay(NamedTuple):
 
 
 HERE: Final = Replay()
+PASSING_PREFIX: Final = "$mqtt/"  # of groups that nobody journals
 
 
 class Shared(NamedTuple):
@@ -147,11 +148,17 @@ class Subscriptions:
         if shared is not None:
             self._session.cancel(shared.consumer)
             self._drop_idle_queue(topic_filter)
+            _drop_passing(shared)
             self._consuming.set_windows()
             return Reason.SUCCESS
         if self._session.unsubscribe(topic_filter):
             return Reason.SUCCESS
         return Reason.NO_SUBSCRIPTION_EXISTED
+
+    def end(self) -> None:
+        """The session has ended, or is kept without its connection."""
+        for shared in self.shared.values():
+            _drop_passing(shared)
 
     def options_of(self, topic: str) -> Binding | None:
         """Return the subscription (overlapping ones merged) that a topic matches, or None.
@@ -216,6 +223,8 @@ class Subscriptions:
         broker, name = self._session.broker, replay.group or self._session.origin.client_id
         if name.startswith("$"):
             raise InvalidValue(f"group {name!r}: names that begin with $ are the gateway's own; name another")
+        if not replay.group and not self._durable:
+            name = PASSING_PREFIX + name
         known = any(group.name == name for group in stream.groups())
         what, text = ("seek", replay.seek) if replay.seek else ("start", replay.start)
         if text and (replay.seek or not known):
@@ -239,6 +248,14 @@ class Subscriptions:
         queue = broker.catalog.queues.get(topic_filter)
         if queue is not None and topic_filter.startswith(SHARE_PREFIX) and not queue.active:
             broker.delete_queue(queue)
+
+
+def _drop_passing(shared: Shared) -> None:
+    """Forget the position of a client that has none of its own any more."""
+    stream = shared.options.queue
+    if shared.group.startswith(PASSING_PREFIX) and isinstance(stream, StreamQueue):
+        if not stream.group(shared.group).consumers:  # the client may be there again
+            stream.remove_group(shared.group)
 
 
 def reason_of(error: GatewayError) -> int:

@@ -111,6 +111,27 @@ def test_a_durable_session_goes_on_in_its_group() -> None:
         assert [group.name for group in stream.groups()] == ["team"]
 
 
+def test_the_position_of_a_session_that_is_not_kept_goes_with_it() -> None:
+    with _stream(b"0", b"1") as h:
+        stream = h.gateway.broker.catalog.get("s")
+        for leave in ("hang up", "unsubscribe", "again"):
+            reader = h.connect("reader")
+            _read(reader, start="earliest")
+            assert _acked(reader) == [b"0", b"1"]
+            assert len(stream.groups()) == 1
+            if leave == "hang up":
+                reader.hang_up()
+            elif leave == "unsubscribe":
+                assert reader.unsubscribe("$queue/s") == [0]
+            else:
+                again = h.connect("reader")
+                _read(again, seek="1")
+                reader.hang_up()
+                assert _acked(again) == [b"1"]
+                again.hang_up()
+            assert stream.groups() == [], leave
+
+
 @pytest.mark.parametrize(
     ("replay", "why"),
     [
