@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...api import InvalidValue, NotFound, Session
+from ...api import Conflict, InvalidValue, NotFound, Session
 from ...core.access import Action
 from ...core.clock import Clock
 from ...core.engine import Event, Trace
@@ -54,10 +54,14 @@ def add_routes(routes: APIRouter, context: Context) -> None:
             raise NotFound(f"no message with id or key {wanted!r}: never stored, or let go by the log since")
         return Json(_encode({"journeys": [_journey(each, context.gateway.clock) for each in found]}))
 
-    @routes.get("/v1/messages", summary="Find messages", response_model=MessageList, responses=problems())
+    @routes.get(
+        "/v1/messages", summary="Find messages", response_model=MessageList, responses=problems(404, 409)
+    )
     async def listing(
         request: Request,
         key: Annotated[str, Query(description="A message id, search key or ordering key")] = "",
+        queue: Annotated[str, Query(description="What waits in it, or it keeps; else all, settled too")] = "",
+        offset: Annotated[int, Query(ge=0, le=COUNT_MAX, description="With queue: from there on")] = 0,
         from_: Annotated[
             str, Query(alias="from", description="Stored at this time (RFC 3339) or later")
         ] = "",
@@ -65,19 +69,31 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         after: Annotated[int, Query(ge=0, le=COUNT_MAX, description="`next` of the page before")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     ) -> Response:
-        """With a key newest first, without one oldest first. Changes nothing."""
+        """With a key newest first, else oldest first. Changes nothing."""
         clock = context.gateway.clock
         from_ms, to_ms = _time(clock, from_, "from", 0), _time(clock, to, "to", COUNT_MAX)
         await _authorized(context, request)
-        engine = context.gateway.broker.engine
-        if not key:
+        if key:
+            traces, following = _with_key(context, key, from_ms, to_ms, limit), 0
+        elif queue:
+            traces, following = _in_queue(context, queue, max(offset, after), limit)
+        else:
+            engine = context.gateway.broker.engine
             positions, following = engine.stored_between(from_ms, to_ms, after, limit)
             traces = [engine.history(position) for position in positions]
-        else:
-            traces, following = _with_key(context, key, from_ms, to_ms, limit), 0
-        return Json(
-            _encode({"messages": [_about(trace, clock) for trace in traces], "next": following or None})
-        )
+        shown = [_about(trace, clock) for trace in traces]
+        return Json(_encode({"messages": shown, "next": following or None}))
+
+
+def _in_queue(context: Context, name: str, offset: int, limit: int) -> tuple[list[Trace], int]:
+    """Return what a queue has from an offset on, and the offset of the next page, 0 if there is none."""
+    broker = context.gateway.broker
+    queue = broker.catalog.get(name)
+    if not queue.durable:
+        raise Conflict(f"queue {name!r} is not durable: its messages are in no log")
+    entries = broker.engine.at(queue.queue_id, offset, limit)
+    following = entries[-1].offset + 1 if len(entries) == limit else 0
+    return [broker.engine.history(entry.position) for entry in entries], following
 
 
 async def _authorized(context: Context, request: Request) -> Session:

@@ -43,3 +43,24 @@ async def test_a_message_in_memory_has_its_queues(running: Running) -> None:
     assert [(each["id"], each["size"], each["queues"][0]["queue"]) for each in found] == [("m/1", 4, "q")]
     listed = (await running.client.get("/v1/messages", params={"key": "m/1"})).json()["messages"]
     assert [each["position"] for each in listed] == [found[0]["position"]]
+
+
+@pytest.mark.parametrize("kind", ["classic", "stream"])
+async def test_a_queue_is_looked_through_by_offset(running: Running, kind: str) -> None:
+    queue, _ = running.broker.catalog.declare("q/1", kind)
+    for n in range(5):
+        await running.client.post(
+            "/v1/queues/q%2F1/messages", content=b"x", headers={"X-Message-Id": f"m{n}"}
+        )
+    query = {"queue": "q/1", "offset": 1, "limit": 2}
+    first = (await running.client.get("/v1/messages", params=query)).json()
+    assert ([each["id"] for each in first["messages"]], first["next"]) == (["m1", "m2"], 3)
+    rest = (
+        await running.client.get("/v1/messages", params=query | {"after": first["next"], "limit": 9})
+    ).json()
+    assert ([each["id"] for each in rest["messages"]], rest["next"]) == (["m3", "m4"], None)
+    assert queue.length() == 5
+    for name, status in (("missing", 404), ("passing", 409)):
+        running.broker.catalog.declare("passing", durable=False)
+        answer = await running.client.get("/v1/messages", params={"queue": name})
+        assert answer.status_code == status
