@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,26 @@ def test_there_and_back_all_is_as_it_was(source: Path, tmp_path: Path) -> None:
     assert _seen(tmp_path / "copy") == expected
     piped = run("log", "export", "-", "--data", str(source)).stdout
     assert piped.splitlines()[1:] == file.read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_on_a_terminal_there_is_a_progress_bar(source: Path, tmp_path: Path, command: str) -> None:
+    _export(source, tmp_path / "file")
+    data, file = (
+        (tmp_path / "new", tmp_path / "file") if command == "import" else (source, tmp_path / "other")
+    )
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "gateway", "log", command, str(file), "--data", str(data)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=True, timeout=60
+    )
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(theirs)
+    os.close(ours)
+    assert b"62 messages" in done.stdout
+    assert command in shown
+    assert "━━━" in shown
 
 
 def test_it_is_added_to_what_is_there(source: Path, tmp_path: Path) -> None:
