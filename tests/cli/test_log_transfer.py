@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -176,15 +178,24 @@ def test_on_a_terminal_there_is_a_progress_bar(source: Path, tmp_path: Path, com
     ours, theirs = os.openpty()
     words = [sys.executable, "-m", "gateway", "log", command, str(file), "--data", str(data)]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    shown = bytearray()
+    reader = threading.Thread(target=_read_terminal, args=(ours, shown))
+    reader.start()
     done = subprocess.run(
         words, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=True, timeout=60
     )
-    shown = os.read(ours, 1 << 20).decode()
     os.close(theirs)
+    reader.join(20)
     os.close(ours)
     assert b"62 messages" in done.stdout
-    assert command in shown
-    assert "━━━" in shown
+    assert command in shown.decode()
+    assert "━━━" in shown.decode()
+
+
+def _read_terminal(terminal: int, shown: bytearray) -> None:
+    with contextlib.suppress(OSError):  # the other end is closed
+        while data := os.read(terminal, 1 << 16):
+            shown.extend(data)
 
 
 def test_it_is_added_to_what_is_there(source: Path, tmp_path: Path) -> None:
