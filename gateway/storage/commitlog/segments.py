@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from gateway.storage.block import Block
 from gateway.storage.index import QueueIndex
@@ -93,9 +94,12 @@ class Segments:
         segment = self.holding(position)
         if segment is not None:
             return segment.read(position) if reader is None else reader.payload(segment, position)
-        # Only now: as long as the original is there, the copy may not have been written yet.
-        copy = self.moved.get(position, -1)
+        # Only now: as long as the original, or an earlier copy, is there, the last may not be written yet.
+        copy = self._before.get(position, -1)
         segment = self.holding(copy)
+        if segment is None:
+            copy = self.moved.get(position, -1)
+            segment = self.holding(copy)
         if segment is None:
             raise Damage(f"position {position}: its segment is missing")
         return record.decode_moved(segment.read(copy))[1]
@@ -114,9 +118,10 @@ class Segments:
         found: dict[int, int] = {}
         for position, payload in self.scan(block.first, block.last):
             _note(found, block.queue_id, position, payload)
-        for position, copy in self.moved.items():
-            if block.first <= position <= block.last and (segment := self.holding(copy)) is not None:
-                _note(found, block.queue_id, position, record.decode_moved(segment.read(copy))[1])
+        for position in self.moved:
+            if block.first <= position <= block.last:
+                with suppress(Damage, OSError):  # whoever consumes it is told
+                    _note(found, block.queue_id, position, self.payload(position))
         words: array[int] = array("Q")
         for pair in sorted(found.items()):
             words.extend(pair)
@@ -132,8 +137,9 @@ class Segments:
             before = self._before.pop(position, -1)
             if self.holding(before) is not None:
                 self.moved[position] = before
-            elif self.holding(position) is not None:
+            elif (original := self.holding(position)) is not None:
                 del self.moved[position]
+                original.looked_at = -1  # to be emptied another time
         return bool(gone)
 
     # -- what is referred to --------------------------------------------------------------------
