@@ -11,8 +11,9 @@ Kinds of queues, and what is wrong in them:
     group    of a stream: at least once, and after a crash from its last position on
     replay   of a stream, once from its beginning to its end: each message once
     compact  the same of a compacted stream: of each key the last, and nothing that came before it
+    values   the same in no order, as of retained messages
 
-First deliveries from one sender come in its order, in all of them.
+First deliveries from one sender come in its order, in all others.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Checker:
         """Return the verdict."""
         assert self._ended, "the history has no end: nothing can be said about what is missing"
         for queue in self._queues.values():
-            if queue.kind == "compact":
+            if queue.kind in ("compact", "values"):
                 self._check_compact(queue)
             elif queue.kind != "loose":
                 self._check_lost(queue)
@@ -110,11 +111,11 @@ class Checker:
         queue.order.append(name)
         if seen:
             self.verdict.repeated += 1
-            if queue.kind in ("replay", "compact"):
+            if queue.kind in ("replay", "compact", "values"):
                 self.verdict.duplicated.append(f"{where}: twice in one reading")
         if name in queue.acked and not event.get("letter"):
             self.verdict.duplicated.append(f"{where}: after its acknowledgement was on disk")
-        if not seen:
+        if not seen and queue.kind != "values":
             self._check_order(queue, sent, where)
 
     def _check_order(self, queue: _Queue, sent: Event, where: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.checker import check
 from tests.chaos.history import Event, History, read
 
-PLAN = {"q": "classic", "l": "loose", "s/g": "group", "s/r": "replay", "c/r": "compact"}
+PLAN = {"q": "classic", "l": "loose", "s/g": "group", "s/r": "replay", "c/r": "compact", "v": "values"}
 
 
 class Writer:
@@ -60,6 +60,7 @@ GOOD = {
     .send(0, "c/r")
     .send(1, "c/r", stored=False)
     .receive("a1", "c/r"),
+    "values in any order": Writer().send(0, "v", key="a").send(1, "v").receive("a1", "v").receive("a0", "v"),
     "or not": Writer().send(0, "c/r").send(1, "c/r", stored=False).receive("a0", "c/r"),
 }
 BAD = {
@@ -67,6 +68,7 @@ BAD = {
     "lost: a0 in s/g": Writer().send(0, "s/g"),
     "lost: a0 in s/r": Writer().send(0, "s/r"),
     "lost: a1 in c/r: a0 is there": Writer().send(0, "c/r").send(1, "c/r").receive("a0", "c/r"),
+    "lost: a1 in v: a0 is there": Writer().send(0, "v").send(1, "v").receive("a0", "v"),
     "lost: a0 in c/r: nothing": Writer().send(0, "c/r"),
     "duplicated: a0 in q": Writer().send(0, "q").receive("a0").acked("a0").crash().receive("a0"),
     "duplicated: a0 in l": Writer().send(0, "l").receive("a0", "l").acked("a0", "l").receive("a0", "l"),

@@ -48,8 +48,9 @@ PLAN = {
     "all/g": "group",
     "all/replay": "replay",
     "last/replay": "compact",
+    "retained": "values",
 }
-TOPICS = ("jobs", "async", "none", "state")
+TOPICS = ("jobs", "async", "none", "state", "kept")
 TURNS = 60  # of one life, unless it is cut short
 
 
@@ -161,6 +162,9 @@ class World:
             if queue != "dead":
                 return  # not sent there by us
             queue = str(story)
+        self._note(queue, who, message, **about)
+
+    def _note(self, queue: str, who: str, message: Message, **about: bool) -> None:
         text = hashlib.blake2b(message.body, digest_size=6).hexdigest()
         name = message.properties.message_id
         self.history.note("receive", id=name, queue=queue, who=who, text=text, **about)
@@ -168,8 +172,17 @@ class World:
     def _work(self) -> None:
         for _ in range(self.chance.randrange(6)):
             self._send()
+        if self.chance.random() < 0.1:
+            self._look()
         for _ in range(self.chance.randrange(len(self.held) + 1)):
             self._settle(*self.held.popleft())
+
+    def _look(self) -> None:
+        """Browse and search, which changes nothing."""
+        broker, chance = self.broker, self.chance
+        for queue in broker.catalog.queues.values():
+            queue.browse(chance.randrange(50), 10)
+        broker.engine.find(f"{chance.randrange(SENDERS)}-{chance.randrange(100)}", 3)
 
     def _send(self) -> None:
         chance = self.chance
@@ -177,13 +190,14 @@ class World:
         number, self.numbers[sender] = self.numbers[sender], self.numbers[sender] + 1
         name, kind, key = f"{sender}-{number}", chance.choice(TOPICS), f"{sender}/{chance.randrange(KEYS)}"
         body = f"{name} ".encode() + chance.randbytes(chance.choice([0, 10, 200, 2000]))
-        to = ["last/replay" if kind == "state" else kind]
+        to = [{"state": "last/replay", "kept": "retained"}.get(kind, kind)]
         if kind in ("jobs", "state"):
             to += ["both", "all/g", "all/replay"]
         text = hashlib.blake2b(body, digest_size=6).hexdigest()
         self.history.note("send", id=name, by=str(sender), n=number, to=to, key=key, text=text)
         properties = Properties(message_id=name, key=key)
-        position = self.broker.publish(Message(f"{kind}/{key}", body, 1, properties=properties))
+        message = Message(f"{kind}/{key}", body, 1, kind == "kept", properties)
+        position = self.broker.publish(message)
         if kind == "none":
             assert position == 0
             return  # nobody is told anything
@@ -257,6 +271,8 @@ class World:
             while self.held:
                 _, delivery = self.held.popleft()
                 self.broker.settlement.settle(delivery, Outcome.ACK)
+        for message in self.broker.retained.all():
+            self._note("retained", "store", message)
         self._check_books()
         self.history.note("end")
         self.broker.engine.close()
