@@ -380,6 +380,7 @@ class CommitLog:
         self._pending, self._batch = {}, []
         self._end = self._tail_end()
         if self._segments.next is None and self._segments.last.spoilt:
+            self._syncer.wrote(self._segments.last, self._written, False)  # no hole before what comes
             self._begin_segment(self._end, self._segment_bytes)
         self._waiters.failed(self._written)
         carried, self._carried = self._carried, []

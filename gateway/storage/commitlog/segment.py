@@ -218,9 +218,9 @@ class Segment:
             self.descriptor = -1
 
     def delete(self) -> None:
-        """Remove the file. Raise OSError."""
-        self.close()
+        """Remove the file. Raise OSError: then it can still be read."""
         self._files.remove(self.path)
+        self.close()
 
 
 def segment_paths(directory: Path) -> list[Path]:
