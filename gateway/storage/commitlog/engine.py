@@ -18,7 +18,7 @@ from zlib import crc32
 from gateway.core.engine import Extent, Recovery, Stored, Trace
 from gateway.core.errors import NotStored, StorageError
 from gateway.core.message import NO_PROPERTIES, Message, Origin
-from gateway.storage.block import Place
+from gateway.storage.block import ALL, Place
 from gateway.storage.entries import Entries
 from gateway.storage.index import QueueIndex
 
@@ -376,7 +376,7 @@ class CommitLog:
         """Forget the batch's messages, keep its journal and keys for the next one, tell who waits."""
         self._count_references()
         self._index.forget_from(first)
-        self._forget_moved(first, self._end)
+        self._forget_moved(first, ALL)
         self._pending, self._batch = {}, []
         self._end = self._tail_end()
         if self._segments.next is None and self._segments.last.spoilt:
