@@ -35,14 +35,13 @@ from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
 from .recovery import recover
-from .segment import SEGMENT_HEADER_BYTES, Segment
+from .segment import FIRST_POSITION, SEGMENT_HEADER_BYTES, Segment
 from .segments import Segments
 from .space import Space
 from .sync import Syncer
 from .waiters import Callback, Waiters
 
 SEGMENT_BYTES: Final = 64 << 20  # half a second of the fastest writer; small enough to free soon
-FIRST_POSITION: Final = 1  # positions are positive
 METADATA: Final = frozenset((record.PUT, record.DELETE, record.DROP_QUEUE))
 KEPT_MS: Final = 3_600_000  # what is settled can be asked about for an hour
 KEPT_BYTES_MAX: Final = 4 << 30  # or as much as fits in this

@@ -19,7 +19,7 @@ from . import checkpoint, record
 from .blocks import BlockFiles
 from .checkpoint import State
 from .files import Files
-from .segment import SEGMENT_HEADER_BYTES, Segment, segment_paths
+from .segment import FIRST_POSITION, SEGMENT_HEADER_BYTES, Segment, segment_paths
 from .segments import Segments
 
 
@@ -112,6 +112,7 @@ def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
 
 def _replay_all(recovered: Recovered) -> None:
     segments, state = list(recovered.segments), recovered.state
+    known = state.position or FIRST_POSITION  # up to where the segments have followed each other
     for number, segment in enumerate(segments):
         following = segments[number + 1].base if number + 1 < len(segments) else 0
         if segment.base in state.closed:
@@ -120,13 +121,11 @@ def _replay_all(recovered: Recovered) -> None:
             if not following:
                 segment.cut(segment.end)
             continue
-        later = segments[number + 1 :]
-        end = _replay(segment, recovered, following - segment.base if following else None, later)
-        if following and end < following and not _was_synced(end, _contents(later)):
-            segment.cut(segment.end)
-            for unsafe in later:
-                _set_aside(recovered, unsafe)
+        if segment.base > known and not _was_synced(known, _contents(segments[number:])):
+            _end_at(recovered, segments[:number], segments[number:])
             break
+        limit = following - segment.base if following else None
+        known = max(known, _replay(segment, recovered, limit, segments[number + 1 :]))
     _check_moved(recovered)
     lost = state.index.forget_missing([(s.base, s.base + s.end) for s in recovered.segments], state.moved)
     if lost:
@@ -152,14 +151,17 @@ def _was_synced(position: int, parts: Iterable[tuple[Segment, bytes, int]]) -> b
     return False
 
 
-def _set_aside(recovered: Recovered, segment: Segment) -> None:
-    """Take away what came after a hole: nobody was told that it is stored."""
-    aside = segment.path.with_name(segment.path.name + ".unsafe")
-    remark = f"{segment.path}: what comes before it was never on disk; set aside as {aside.name}"
-    recovered.remarks.append(remark)
-    segment.close()
-    recovered.files.rename(segment.path, aside)
-    recovered.segments.remove(segment)
+def _end_at(recovered: Recovered, before: list[Segment], unsafe: list[Segment]) -> None:
+    """Take away what comes after a hole: nobody was told that it is stored."""
+    if before:
+        before[-1].cut(before[-1].end)
+    for segment in unsafe:
+        aside = segment.path.with_name(segment.path.name + ".unsafe")
+        remark = f"{segment.path}: what comes before it was never on disk; set aside as {aside.name}"
+        recovered.remarks.append(remark)
+        segment.close()
+        recovered.files.rename(segment.path, aside)
+        recovered.segments.remove(segment)
 
 
 def _check_moved(recovered: Recovered) -> None:

@@ -24,6 +24,7 @@ MAGIC: Final = b"GWLOG\0"
 VERSION: Final = 1
 _HEADER: Final = Struct("<6sHQq4s")  # magic, version, first position, made at (ms), the log's mark
 _CHECKSUM: Final = Struct("<I")  # crc32 of the above
+FIRST_POSITION: Final = 1  # positions are positive
 SEGMENT_HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 READ_BYTES: Final = 1024  # most messages are read with one call
 PIECE_BYTES: Final = 1 << 20  # a scan holds about this much
