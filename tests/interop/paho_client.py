@@ -92,7 +92,11 @@ class PahoClient:
         """Connect and wait for CONNACK."""
         self.client.connect(host, port, 60, **self._connect)
         self.client.loop_start()
-        self.session_present, reason, self.connack = self.connected.get(timeout=SECONDS_MAX)
+        try:
+            self.session_present, reason, self.connack = self.connected.get(timeout=SECONDS_MAX)
+        except queue.Empty:
+            ends = list(self.disconnected.queue)
+            raise AssertionError(f"no CONNACK in {SECONDS_MAX} s; disconnected: {ends or 'no'}") from None
         assert not reason.is_failure, reason
         return self
 
