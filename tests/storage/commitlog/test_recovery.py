@@ -144,6 +144,28 @@ def test_what_comes_after_a_hole_that_may_never_have_been_on_disk_is_cut_off(tmp
     assert recovery.remarks == []
 
 
+def test_a_log_whose_beginning_was_never_on_disk_begins_anew(tmp_path: Path) -> None:
+    """It had the queues' definitions: what comes later would turn up in others that get their numbers."""
+    disk = SlowDisk()
+    disk.may_sync.clear()
+    log, _ = opened(tmp_path / "a", segment_bytes=400, files=disk)
+    for n in range(20):
+        log.append(message(b"message %d" % n), (2,), NOW_MS)
+        log.flush()
+    crash(log, tmp_path / "a", tmp_path / "b")
+    disk.may_sync.set()
+    log.close()
+    shutil.rmtree(tmp_path / "b" / "index", ignore_errors=True)
+    first, *later = sorted((tmp_path / "b" / "log").iterdir())
+    first.unlink()
+    log, recovery = opened(tmp_path / "b", segment_bytes=400)
+    assert bodies(log) == []
+    assert len(recovery.remarks) == len(later)
+    assert all("was never on disk; set aside" in remark for remark in recovery.remarks)
+    assert log.append(message(b"new"), (2,), NOW_MS) > 0
+    log.close()
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     log, _ = opened(tmp_path)
     log.append(message(b"x"), (2,), NOW_MS)
