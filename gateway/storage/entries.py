@@ -328,6 +328,11 @@ class Entries:
         self._collect_tail(max(self.head, offset - self.offset), count, found)
         return found
 
+    def offset_of(self, position: int) -> int:
+        """Return the offset of the entry at a position, -1 if there is none."""
+        found = self.after(position - 1, 1)
+        return found[0][0] if found and found[0][1] == position else -1
+
     def newest(self) -> int:
         """Return the position of the newest entry, 0 if nothing is in memory."""
         return self.tail[-WORDS] if self.tail else 0

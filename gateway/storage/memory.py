@@ -149,7 +149,7 @@ class MemoryEngine:
         held = self._messages.held.get(position)
         if held is None:
             raise NotFound(f"no message at position {position}: in memory only what waits is kept")
-        waiting = [q for q, entries in self._index.queues.items() if entries.between(position, position + 1)]
+        waiting = [q for q, entries in self._index.queues.items() if entries.offset_of(position) >= 0]
         return Trace(position, held.message, held.stored_at_ms, tuple(waiting), [])
 
     def put(self, key: str, value: bytes) -> None:

@@ -101,9 +101,9 @@ class Contents:
         places = []
         for queue_id in record.message_facts(payload)[0]:
             entries = self._found.state.index.queues.get(queue_id)
-            found = entries.after(position - 1, 1) if entries is not None else []
-            if entries is not None and found and found[0][1] == position:
+            offset = entries.offset_of(position) if entries is not None else -1
+            if entries is not None and offset >= 0:
                 attempts = (entries.tried or {}).get(position, 0) >> 32
-                places.append(Place(queue_id, found[0][0], attempts))
+                places.append(Place(queue_id, offset, attempts))
         if places:
             yield Kept(position, record.stored_at_ms(payload), record.decode_message(payload), places)

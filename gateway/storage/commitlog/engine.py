@@ -30,7 +30,7 @@ from .failures import Failures
 from .files import Files
 from .finder import Finder
 from .journal import Journal
-from .loading import load, offset_at, read
+from .loading import load, message_payload, offset_at
 from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
@@ -246,7 +246,7 @@ class CommitLog:
         pending = self._pending.get(position)
         if pending is not None:
             return pending
-        return read(self._segments, position)
+        return record.decode_message(message_payload(self._segments, position))
 
     def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
         return self._load(queue_id, self._entries(queue_id).after(position, count))
@@ -284,11 +284,7 @@ class CommitLog:
         return self._finder.stored_between(from_ms, to_ms, after, limit)
 
     def history(self, position: int) -> Trace:
-        def offset_in(queue_id: int) -> int:
-            found = self._entries(queue_id).after(position - 1, 1)
-            return found[0][0] if found and found[0][1] == position else -1
-
-        return self._finder.history(position, offset_in)
+        return self._finder.history(position, lambda queue_id: self._entries(queue_id).offset_of(position))
 
     # -- keys -------------------------------------------------------------------------------------
 

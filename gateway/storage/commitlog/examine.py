@@ -74,6 +74,17 @@ def walk(directory: Path) -> Iterator[Entry | Hole]:
         raise StorageError(f"{error.filename or directory}: {error.strerror}") from error
 
 
+def survey(directory: Path) -> tuple[int, list[Hole]]:
+    """Return how many records there are, and the holes. Raise StorageError as `walk` does."""
+    records, holes = 0, list[Hole]()
+    for found in walk(directory):
+        if isinstance(found, Hole):
+            holes.append(found)
+        else:
+            records += 1
+    return records, holes
+
+
 def _blank() -> State:
     return State(QueueIndex(Segments()))
 

@@ -64,13 +64,7 @@ class Files:
 
     def lock(self, path: Path) -> int:
         """Take an exclusive lock for as long as the returned descriptor is open. Raise BlockingIOError."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), fcntl.LOCK_EX)
 
 
 class ReadOnly(Files):
@@ -102,13 +96,16 @@ class ReadOnly(Files):
 
     def lock(self, path: Path) -> int:
         """Share a lock with other readers. Raise BlockingIOError if somebody writes."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise
-        return descriptor
+        return _locked(os.open(path, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+
+def _locked(descriptor: int, how: int) -> int:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_all(files: Files, descriptor: int, data: bytes, offset: int) -> None:

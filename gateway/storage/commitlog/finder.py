@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from gateway.core.engine import Event, Trace
-from gateway.core.errors import NotFound
 
 from . import record, trail
 from .files import Files
+from .loading import message_payload
 from .segment import SEGMENT_HEADER_BYTES, Damage, Segment
 from .segments import Segments
 from .trail import Trail, TrailFile
@@ -131,12 +131,7 @@ class Finder:
 
         `offset_in` tells its offset in a queue, -1 if it is not known any more.
         """
-        try:
-            payload = self._segments.payload(position)
-        except (Damage, OSError) as error:
-            raise NotFound(f"no message at position {position}: {error}") from error
-        if payload[0] != record.MESSAGE:
-            raise NotFound(f"no message at position {position}")
+        payload = message_payload(self._segments, position)
         ids, _, stored_at_ms = record.message_facts(payload)
         events: list[Event] = []
         for queue_id in ids:

@@ -54,15 +54,15 @@ def load(
     return found
 
 
-def read(segments: Segments, position: int) -> Message:
-    """Return the message at a position. Raise NotFound."""
+def message_payload(segments: Segments, position: int) -> bytes:
+    """Return the payload of the message at a position. Raise NotFound."""
     try:
         payload = segments.payload(position)
     except (Damage, OSError) as error:
         raise NotFound(f"no message at position {position}: {error}") from error
     if payload[0] != record.MESSAGE:
         raise NotFound(f"no message at position {position}")
-    return record.decode_message(payload)
+    return payload
 
 
 def offset_at(at: Callable[[int], list[Stored]], low: int, high: int, time_ms: int) -> int:

@@ -7,9 +7,8 @@ offset and size; neither ever keeps the gateway from starting.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,7 @@ from .segments import Segments
 class Recovered:
     """State as of the end of the log, and the files it is in."""
 
-    __slots__ = ("blocks", "files", "remarks", "segments", "state")
+    __slots__ = ("_proven", "blocks", "files", "remarks", "segments", "state")
 
     def __init__(
         self, files: Files, state: State, blocks: BlockFiles, segments: Segments, remarks: list[str]
@@ -36,6 +35,18 @@ class Recovered:
         self.blocks = blocks
         self.segments = segments
         self.remarks = remarks
+        self._proven = -1  # nobody has asked
+
+    def proven(self) -> int:
+        """Return up to where the log says that it has been on disk: a hole before that is damage.
+
+        Read only if there is a hole. A record speaks of what comes before it, so what says something
+        of a hole comes behind it.
+        """
+        if self._proven < 0:
+            unread = [segment for segment in self.segments if segment.base not in self.state.closed]
+            self._proven = max(map(_newest_proof, unread), default=0)
+        return self._proven
 
     def close(self) -> None:
         """Release the files."""
@@ -101,10 +112,7 @@ def _rescue(files: Files, segment: Segment, remarks: list[str]) -> bool:
         remarks.append(f"{segment.path}: the header was damaged and is written anew")
         return True
     if data.strip(b"\0"):
-        aside = segment.path.with_name(segment.path.name + ".damaged")
-        remarks.append(f"{segment.path}: no header and no records; set aside as {aside.name}")
-        segment.close()
-        files.rename(segment.path, aside)
+        _set_aside(files, segment, ".damaged", "no header and no records", remarks)
     else:
         segment.delete()  # a crash while the file was made: nothing was in it yet
     return False
@@ -121,11 +129,10 @@ def _replay_all(recovered: Recovered) -> None:
             if not following:
                 segment.cut(segment.end)
             continue
-        if segment.base > known and not _was_synced(known, _contents(segments[number:])):
+        if segment.base > known and recovered.proven() <= known:
             _end_at(recovered, segments[:number], segments[number:])
             break
-        limit = following - segment.base if following else None
-        known = max(known, _replay(segment, recovered, limit, segments[number + 1 :]))
+        known = max(known, _replay(segment, recovered, following - segment.base if following else None))
     _check_moved(recovered)
     lost = state.index.forget_missing([(s.base, s.base + s.end) for s in recovered.segments], state.moved)
     if lost:
@@ -134,21 +141,15 @@ def _replay_all(recovered: Recovered) -> None:
     recovered.segments.recount(state.index)
 
 
-def _contents(segments: list[Segment]) -> Iterator[tuple[Segment, bytes, int]]:
-    for segment in segments:
-        yield segment, segment.content(), SEGMENT_HEADER_BYTES
-
-
-def _was_synced(position: int, parts: Iterable[tuple[Segment, bytes, int]]) -> bool:
-    """Tell whether the log says, in what follows a hole, that the hole had been on disk."""
-    for segment, data, offset in parts:
-        while (offset := segment.next_record(data, offset)) >= 0:
-            end = segment.record_at(data, offset)
-            payload = data[offset + record.HEADER_BYTES : end]
-            if payload[0] == record.SYNCED and record.decode_synced(payload) > position:
-                return True
-            offset = end
-    return False
+def _newest_proof(segment: Segment) -> int:
+    data, offset, newest = segment.content(), SEGMENT_HEADER_BYTES, 0
+    while (offset := segment.next_record(data, offset)) >= 0:
+        end = segment.record_at(data, offset)
+        payload = data[offset + record.HEADER_BYTES : end]
+        if payload[0] == record.SYNCED:
+            newest = max(newest, record.decode_synced(payload))
+        offset = end
+    return newest
 
 
 def _end_at(recovered: Recovered, before: list[Segment], unsafe: list[Segment]) -> None:
@@ -156,12 +157,16 @@ def _end_at(recovered: Recovered, before: list[Segment], unsafe: list[Segment]) 
     if before:
         before[-1].cut(before[-1].end)
     for segment in unsafe:
-        aside = segment.path.with_name(segment.path.name + ".unsafe")
-        remark = f"{segment.path}: what comes before it was never on disk; set aside as {aside.name}"
-        recovered.remarks.append(remark)
-        segment.close()
-        recovered.files.rename(segment.path, aside)
+        why = "what comes before it was never on disk"
+        _set_aside(recovered.files, segment, ".unsafe", why, recovered.remarks)
         recovered.segments.remove(segment)
+
+
+def _set_aside(files: Files, segment: Segment, suffix: str, why: str, remarks: list[str]) -> None:
+    aside = segment.path.with_name(segment.path.name + suffix)
+    remarks.append(f"{segment.path}: {why}; set aside as {aside.name}")
+    segment.close()
+    files.rename(segment.path, aside)
 
 
 def _check_moved(recovered: Recovered) -> None:
@@ -174,7 +179,7 @@ def _check_moved(recovered: Recovered) -> None:
             original.has_moved = True
 
 
-def _replay(segment: Segment, recovered: Recovered, limit: int | None, later: list[Segment]) -> int:
+def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> int:
     """Apply the records of a segment that come after the checkpoint; return where they end in the log.
 
     `limit` is where the next segment takes over; the last segment has none.
@@ -191,10 +196,7 @@ def _replay(segment: Segment, recovered: Recovered, limit: int | None, later: li
             offset = end
             continue
         following = _resume(segment, data, offset, end)
-        if following < 0:
-            break
-        parts = itertools.chain([(segment, data, following)], _contents(later))
-        if not _was_synced(segment.base + offset, parts):
+        if following < 0 or recovered.proven() <= segment.base + offset:
             break
         lost = following - offset
         recovered.remarks.append(f"{segment.path}: {lost} damaged bytes at offset {offset} skipped")

@@ -109,7 +109,7 @@ class Space:
         for position in entries.between(segment.base, segment.base + segment.end):
             pins.setdefault(position, []).append(queue_id)
         for position in copies:
-            if entries.between(position, position + 1):
+            if entries.offset_of(position) >= 0:
                 pins.setdefault(position, []).append(queue_id)
 
     def _payloads(self, segment: Segment, pins: Pins) -> dict[int, bytes] | None:
@@ -131,7 +131,7 @@ class Space:
     def _move(self, segment: Segment, pins: Pins, payloads: dict[int, bytes]) -> None:
         queues = self._index.queues
         for position, payload in payloads.items():
-            needed = [q for q in pins[position] if q in queues and queues[q].between(position, position + 1)]
+            needed = [q for q in pins[position] if q in queues and queues[q].offset_of(position) >= 0]
             if not needed:
                 continue
             copy = self._write(record.encode_moved(position, payload))

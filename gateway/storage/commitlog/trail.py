@@ -140,12 +140,7 @@ class Trail:
 
     def offset_at(self, time_ms: int) -> int:
         """Return an offset before which nothing was stored at that time or later."""
-        found = SEGMENT_HEADER_BYTES
-        for index in range(0, len(self.times), 2):
-            if self.times[index] >= time_ms:
-                break
-            found = self.times[index + 1]
-        return found
+        return _in_times(self.times, time_ms)
 
     # -- file ---------------------------------------------------------------------------------
 
@@ -195,12 +190,7 @@ class TrailFile:
 
     def offset_at(self, time_ms: int) -> int:
         """As `Trail.offset_at`."""
-        found = SEGMENT_HEADER_BYTES
-        for index in range(0, len(self.times), 2):
-            if self.times[index] >= time_ms:
-                break
-            found = self.times[index + 1]
-        return found
+        return _in_times(self.times, time_ms)
 
 
 def terms_of(properties: Properties) -> Iterator[str]:
@@ -263,6 +253,15 @@ def _in_spans(spans: array[int] | memoryview, key: int, number: int) -> list[tup
     for index in range(0, len(spans), _SPAN_WORDS):
         if spans[index] == key and spans[index + 3] <= number <= spans[index + 4]:
             found.append((spans[index + 1], spans[index + 2]))
+    return found
+
+
+def _in_times(times: array[int] | memoryview, time_ms: int) -> int:
+    found = SEGMENT_HEADER_BYTES
+    for index in range(0, len(times), 2):
+        if times[index] >= time_ms:
+            break
+        found = times[index + 1]
     return found
 
 
