@@ -15,9 +15,9 @@ from ..core.errors import StorageError
 from ..storage.commitlog import examine
 from ..storage.commitlog.files import Files
 from .client import Client, Refused, fail
+from .faults import fault
 from .progress import Bar, progress
 
-EXIT_FAULT = 2
 COPY_BYTES = 1 << 20
 NAME = re.compile(r"(log|index)/[0-9]+\.(seg|idx|blk)")
 
@@ -25,9 +25,9 @@ NAME = re.compile(r"(log|index)/[0-9]+\.(seg|idx|blk)")
 def backup(url: str, user: str | None, target: Path) -> int:
     """Copy everything stored into a new directory, and check the copy."""
     if target.exists():
-        return _fault(f"{target} exists; a backup overwrites nothing")
+        return fault(f"{target} exists; a backup overwrites nothing")
     if not target.parent.is_dir():
-        return _fault(f"{target.parent}: no such directory")
+        return fault(f"{target.parent}: no such directory")
     partial = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
     try:
         _fetch(url, user, partial)
@@ -36,16 +36,11 @@ def backup(url: str, user: str | None, target: Path) -> int:
     except Refused as error:
         return fail(error)
     except (StorageError, OSError, tarfile.TarError) as error:
-        return _fault(f"no backup was made: {error}")
+        return fault(f"no backup was made: {error}")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{target}: {records} records; `gateway serve --data {target}` starts from it")
     return 0
-
-
-def _fault(text: str) -> int:
-    print(f"gateway: {text}", file=sys.stderr)
-    return EXIT_FAULT
 
 
 class _Body:
@@ -85,13 +80,10 @@ def _fetch(url: str, user: str | None, directory: Path) -> None:
 
 def _check(directory: Path) -> int:
     """Count the records; name what is damaged, which was so before."""
-    records = 0
-    for found in examine.walk(directory):
-        if isinstance(found, examine.Hole):
-            name = found.path.relative_to(directory)
-            print(f"{name}: {found.what}, {found.size} bytes at offset {found.offset}", file=sys.stderr)
-        else:
-            records += 1
+    records, holes = examine.survey(directory)
+    for hole in holes:
+        name = hole.path.relative_to(directory)
+        print(f"{name}: {hole.what}, {hole.size} bytes at offset {hole.offset}", file=sys.stderr)
     return records
 
 

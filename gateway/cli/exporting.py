@@ -15,14 +15,14 @@ import msgspec
 from ..core.catalog import BINDING_KEY, NEXT_ID_KEY, QUEUE_KEY
 from ..core.clock import KEY as CLOCK_KEY
 from ..core.errors import StorageError
+from ..core.journey import RETAINED_NAME
 from ..core.retained import RETAINED_QUEUE_ID
 from ..protocols.http.convert import put_bytes
 from ..storage.commitlog.contents import Contents
+from .faults import fault
 from .portable import VERSION, message_line
 from .progress import progress
 
-EXIT_FAULT = 2
-RETAINED_NAME = "$retained"
 IMPORT_KEY = "import/"
 OWN_KEYS = (
     QUEUE_KEY,
@@ -42,7 +42,7 @@ def export(data: Path, target: Path) -> int:
     try:
         contents = Contents(data)
     except StorageError as error:
-        return _fault(error.detail)
+        return fault(error.detail)
     try:
         for remark in contents.remarks:
             print(f"gateway: {remark}", file=sys.stderr)
@@ -54,14 +54,9 @@ def export(data: Path, target: Path) -> int:
         sys.stderr.close()
         return 0
     except (OSError, StorageError) as error:
-        return _fault(f"{target}: {error}")
+        return fault(f"{target}: {error}")
     finally:
         contents.close()
-
-
-def _fault(text: str) -> int:
-    print(f"gateway: {text}", file=sys.stderr)
-    return EXIT_FAULT
 
 
 def _export_file(contents: Contents, target: Path) -> int:
@@ -148,7 +143,9 @@ def _last_line(file: IO[bytes], size: int) -> tuple[int, Line]:
 
 def _lines(contents: Contents, done: int = 0) -> Iterator[Line]:
     names = {RETAINED_QUEUE_ID: RETAINED_NAME}
-    queues = {key[len(QUEUE_KEY) :]: json.loads(v) for key, v in contents.keys.items() if _is(key, QUEUE_KEY)}
+    queues = {
+        key[len(QUEUE_KEY) :]: json.loads(v) for key, v in contents.keys.items() if key.startswith(QUEUE_KEY)
+    }
     names |= {fields["id"]: name for name, fields in queues.items()}
     if not done:
         mark = contents.mark.hex()
@@ -173,7 +170,7 @@ def _lines(contents: Contents, done: int = 0) -> Iterator[Line]:
 def _definitions(contents: Contents, queues: dict[str, Line]) -> Iterator[Line]:
     bindings: dict[str, list[Line]] = {}
     for key, value in contents.keys.items():
-        if _is(key, BINDING_KEY):
+        if key.startswith(BINDING_KEY):
             name, _, topic_filter = key[len(BINDING_KEY) :].partition("\0")
             bindings.setdefault(name, []).append({"filter": topic_filter, **json.loads(value)})
     for name, fields in queues.items():
@@ -181,11 +178,7 @@ def _definitions(contents: Contents, queues: dict[str, Line]) -> Iterator[Line]:
         del line["id"]
         yield line
     for key, value in contents.keys.items():
-        if not any(_is(key, own) for own in OWN_KEYS):
+        if not key.startswith(OWN_KEYS):
             line = {"key": key}
             put_bytes(line, "value", value)
             yield line
-
-
-def _is(key: str, prefix: str) -> bool:
-    return key.startswith(prefix)

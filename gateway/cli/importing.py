@@ -19,12 +19,14 @@ import msgspec
 from ..core.broker import Broker
 from ..core.clock import Clock
 from ..core.errors import GatewayError, NotStored, StorageError
+from ..core.journey import RETAINED_NAME
 from ..core.message import Origin
 from ..core.policy import QueuePolicy
 from ..core.retained import RETAINED_QUEUE_ID
 from ..core.router import Binding
 from ..storage.commitlog import CommitLog
-from .exporting import EXIT_FAULT, IMPORT_KEY, RETAINED_NAME
+from .exporting import IMPORT_KEY
+from .faults import fault
 from .portable import VERSION, bytes_of, message_of
 from .progress import progress
 
@@ -54,20 +56,15 @@ def import_(data: Path, source: Path) -> int:
             finally:
                 engine.close()
     except _Fault as error:
-        return _fault(f"{source}: {error}")
+        return fault(f"{source}: {error}")
     except OSError as error:
-        return _fault(f"{error.filename or source}: {error.strerror}")
+        return fault(f"{error.filename or source}: {error.strerror}")
     except (StorageError, NotStored) as error:
-        return _fault(f"{error.detail}; what was imported stays, and the same command goes on after it")
+        return fault(f"{error.detail}; what was imported stays, and the same command goes on after it")
     print(f"{data}: {count} messages imported")
     if not complete:
         print(f"gateway: {source}: the export was cut off; this is not all of it", file=sys.stderr)
     return 0 if complete else EXIT_INCOMPLETE
-
-
-def _fault(text: str) -> int:
-    print(f"gateway: {text}", file=sys.stderr)
-    return EXIT_FAULT
 
 
 def _head(first: bytes) -> Line:

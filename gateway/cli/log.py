@@ -9,28 +9,17 @@ from pathlib import Path
 
 from ..core.errors import StorageError
 from ..storage.commitlog import CommitLog, examine
+from .faults import fault
 
 EXIT_DAMAGED = 1  # there are places that are no records
-EXIT_FAULT = 2
-
-
-def _fault(error: StorageError) -> int:
-    print(f"gateway: {error.detail}", file=sys.stderr)
-    return EXIT_FAULT
 
 
 def check(data: Path, as_json: bool) -> int:
     """Read every record and verify its checksum; print each damaged place with file and offset."""
-    holes: list[examine.Hole] = []
-    records = 0
     try:
-        for found in examine.walk(data):
-            if isinstance(found, examine.Hole):
-                holes.append(found)
-            else:
-                records += 1
+        records, holes = examine.survey(data)
     except StorageError as error:
-        return _fault(error)
+        return fault(error.detail)
     if as_json:
         shown = [{"file": str(h.path), "offset": h.offset, "bytes": h.size, "what": h.what} for h in holes]
         print(json.dumps({"records": records, "damage": shown}))
@@ -57,7 +46,7 @@ def stats(data: Path, as_json: bool) -> int:
             sizes[kind] += len(found.payload)
             segments[found.path.name] += len(found.payload)
     except StorageError as error:
-        return _fault(error)
+        return fault(error.detail)
     if as_json:
         records = {kind: {"records": counts[kind], "bytes": sizes[kind]} for kind in counts}
         print(json.dumps({"kinds": records, "segments": segments, "damaged_bytes": damaged}))
@@ -80,7 +69,7 @@ def dump(data: Path, start: int, limit: int) -> int:
             if shown == limit:
                 break
     except StorageError as error:
-        return _fault(error)
+        return fault(error.detail)
     except BrokenPipeError:  # `| head`
         sys.stderr.close()
     return 0
@@ -89,12 +78,12 @@ def dump(data: Path, start: int, limit: int) -> int:
 def repair(data: Path) -> int:
     """Do what the next start would do, and say exactly what was given up. Nobody else may use the log."""
     if not (data / "log").is_dir():
-        return _fault(StorageError(f"{data}: there is no log here"))
+        return fault(f"{data}: there is no log here")
     log = CommitLog(data)
     try:
         remarks = log.open(lambda: None).remarks
     except StorageError as error:
-        return _fault(error)
+        return fault(error.detail)
     log.close()
     for remark in remarks:
         print(remark)

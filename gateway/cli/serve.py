@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from ..config import Config, ConfigError, load
+from .faults import EXIT_FAULT
 
 if TYPE_CHECKING:
     from ..server import Server
-
-EXIT_FAULT = 2  # the configuration, the data directory or a port cannot be used as it is
 
 
 def serve(config_file: Path | None, dev: bool, data: Path | None, sets: list[str]) -> int:

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from ..config import ConfigError, load, render_default, unknown_doors
+from .faults import EXIT_FAULT
 
-EXIT_FAULT = 2
 GENERATED_PASSWORD_BYTES = 18  # 144 bits: nobody guesses it, and it still fits on a line
 
 
