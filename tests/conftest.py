@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.mqtt_client import OPENED
 from tests.process import GatewayProcess
 
+OPEN_FILES_MORE_MAX = 32  # a client's thread may close its sockets a little later
+
+settings.register_profile("untimed", deadline=None)  # the machine's speed is no property of the code
+settings.load_profile("untimed")
+
 
 @pytest.fixture(autouse=True)
-def close_sockets() -> Iterator[None]:
+def close_sockets(no_file_stays_open: None) -> Iterator[None]:
     """Close what a test left open: a socket that is forgotten is a warning, and warnings are errors."""
     yield
     while OPENED:
         OPENED.pop().close()
+
+
+@pytest.fixture(autouse=True)
+def no_file_stays_open() -> Iterator[None]:
+    """A test that leaves files open lets others fail: a client that uses select() cannot go beyond 1,023."""
+    before = _open_files()
+    yield
+    if len(_open_files()) > len(before) + OPEN_FILES_MORE_MAX:
+        gc.collect()  # what only a cycle holds is no leak
+    left = {number: name for number, name in _open_files().items() if number not in before}
+    assert len(left) <= OPEN_FILES_MORE_MAX, f"left open: {sorted(left.values())}"
+
+
+def _open_files() -> dict[int, str]:
+    """Return the process's descriptors, and what they lead to."""
+    found: dict[int, str] = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue  # the list's own
+    return found
 
 
 @pytest.fixture

@@ -89,9 +89,6 @@ class Disk(FaultyFiles):
         for name in [name for name in self._removed if name.parent == path]:
             del self._removed[name]
 
-    def close(self, descriptor: int) -> None:
-        os.close(descriptor)
-
     def survive(self, source: Path, target: Path, power: bool) -> None:
         """Leave in `target` what is left of `source`."""
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("lock"))

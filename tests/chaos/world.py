@@ -122,18 +122,11 @@ class World:
         self.disk.dead = True
         before, self.life = self.root / str(self.life), self.life + 1
         self.disk.survive(before, self.root / str(self.life), power)
-        self._bury()
+        self.disk.close_all()
+        if finder := getattr(self.broker.engine, "_finder", None):
+            finder.close()  # what it has mapped is closed by nobody else
         shutil.rmtree(before)
         self.history.note("crash", how="power" if power else "kill")
-
-    def _bury(self) -> None:
-        """Close what a dead process would not have to."""
-        log = self.broker.engine
-        assert isinstance(log, CommitLog)
-        log._checkpoints.blocks.close() if hasattr(log, "_checkpoints") else None
-        for segment in log._segments:
-            segment.close()
-        log._directory.leave()
 
     # -- clients ----------------------------------------------------------------------------------
 

@@ -393,7 +393,7 @@ class Mixed:
                 world.dispatch()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=STEPS)
 def test_the_books_balance_after_every_step(steps: list[tuple[Any, ...]]) -> None:
     mixed = Mixed()

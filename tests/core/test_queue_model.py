@@ -238,7 +238,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.parametrize("durable", [False, True])
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(policy=POLICIES, steps=STEPS)
 def test_a_queue_does_what_a_list_would(durable: bool, policy: QueuePolicy, steps: list[Any]) -> None:
     model, real = Model(policy), Real(policy, durable)

@@ -13,7 +13,7 @@ from tests.protocols.mqtt.codec_good_cases import GOOD
 from tests.protocols.mqtt.codec_strategies import connects, packets
 
 versions = st.sampled_from([3, 4, 5])
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150)
 
 # Noise made of real packets gets further into the decoder than noise made of bytes.
 _fragments = st.sampled_from([case.data for table in (GOOD, BAD) for case in table if len(case.data) < 100])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,14 +34,19 @@ class LogBackup:
         self._closed = False
         self._checkpoint = -1
         self.files: list[tuple[str, int]] = []
-        newest = next(iter(checkpoint.paths(directory.index)), None)
-        if newest is not None:  # it may be deleted when two newer ones are there
-            self._checkpoint = os.open(newest, os.O_RDONLY | os.O_CLOEXEC)
-            self._add(newest, os.fstat(self._checkpoint).st_size)
+        self._add_checkpoint(directory.index)
         for path in sorted(directory.index.glob("*" + blocks.SUFFIX)):
             self._add(path, path.stat().st_size)
         for segment in segments:
             self._add(segment.path, segment.end)
+
+    def _add_checkpoint(self, index: Path) -> None:
+        """Hold the newest one open: a thread writes newer ones, and deletes it then."""
+        while (newest := next(iter(checkpoint.paths(index)), None)) is not None:
+            with suppress(FileNotFoundError):  # gone meanwhile: there are newer ones
+                self._checkpoint = os.open(newest, os.O_RDONLY | os.O_CLOEXEC)
+                self._add(newest, os.fstat(self._checkpoint).st_size)
+                return
 
     def _add(self, path: Path, size: int) -> None:
         self.files.append((path.relative_to(self._root).as_posix(), size))

@@ -26,7 +26,7 @@ from gateway.storage.entries import Entries
 from gateway.storage.index import QueueIndex
 
 from .blocks import BlockFiles
-from .files import Files, write_all
+from .files import Files, replace
 from .record import column, read_column
 
 MAGIC: Final = b"GWIDX\0"
@@ -162,16 +162,7 @@ def _restore(row: list[Any], state: State) -> None:
 
 def write(files: Files, directory: Path, content: bytes, position: int) -> None:
     """Write a checkpoint and remove the ones it makes superfluous. Raise OSError."""
-    path = directory / f"{position:020}{SUFFIX}"
-    temporary = path.with_suffix(".tmp")
-    descriptor = files.open(temporary)
-    try:
-        files.truncate(descriptor, 0)
-        write_all(files, descriptor, content, 0)
-        files.sync(descriptor)
-    finally:
-        files.close(descriptor)
-    files.rename(temporary, path)
+    replace(files, directory / f"{position:020}{SUFFIX}", content, sync=True)
     files.sync_directory(directory)
     for old in paths(directory)[KEPT:]:
         files.remove(old)

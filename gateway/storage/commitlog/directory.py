@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.core.errors import StorageError
 
-from .files import Files
+from .files import TEMPORARY, Files
 
 
 class DataDirectory:
@@ -31,6 +31,7 @@ class DataDirectory:
             self._lock = self._files.lock(self.path / "lock")
             self.log.mkdir(exist_ok=True)
             self.index.mkdir(exist_ok=True)
+            self._tidy()
             self._files.sync_directory(self.path)
         except BlockingIOError:
             raise StorageError(f"{self.path}: another gateway is using this data directory") from None
@@ -38,6 +39,11 @@ class DataDirectory:
             self.leave()
             where = error.filename or self.path
             raise StorageError(f"{where}: cannot be used as data directory: {error.strerror}") from error
+
+    def _tidy(self) -> None:
+        """Remove what a crash left half written."""
+        for path in self.index.glob("*" + TEMPORARY):
+            self._files.remove(path)
 
     def leave(self) -> None:
         """Unlock it. Idempotent."""

@@ -137,6 +137,7 @@ class CommitLog:
             except OSError as error:
                 log.warning("no checkpoint at the end, so the next start reads more log: %s", error)
             self._finder.finish()
+        self._finder.close()
         self._checkpoints.blocks.close()
         for segment in self._segments:
             segment.close()

@@ -10,6 +10,9 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
+
+TEMPORARY: Final = ".tmp"  # after the name of a file that is being written
 
 
 class Files:
@@ -106,6 +109,24 @@ def _locked(descriptor: int, how: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def replace(files: Files, path: Path, content: bytes, sync: bool) -> None:
+    """Write a file beside its name and rename it: it is whole or not there. Raise OSError.
+
+    Without `sync` the name may outlive a power loss, and the content not.
+    """
+    # All of the name stays in it: two threads may be at files that differ in the suffix alone.
+    temporary = path.with_name(path.name + TEMPORARY)
+    descriptor = files.open(temporary)
+    try:
+        files.truncate(descriptor, 0)
+        write_all(files, descriptor, content, 0)
+        if sync:
+            files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    files.rename(temporary, path)
 
 
 def write_all(files: Files, descriptor: int, data: bytes, offset: int) -> None:

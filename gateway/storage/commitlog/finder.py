@@ -21,6 +21,7 @@ from .segments import Segments
 from .trail import Trail, TrailFile
 
 LOOKED_AT_MAX: Final = 10_000  # messages that one look by time reads at most: some 30 ms
+TRAILS_MAX: Final = 256  # in memory or mapped: each is a descriptor, of which connections need many
 CLOCK_SLACK_MS: Final = 60_000  # how far the clock may have been set back between two messages
 
 log = logging.getLogger("gateway.storage")
@@ -36,6 +37,10 @@ class Finder:
         self._trails: dict[int, list[Trail | TrailFile]] = {}  # of segments that were asked about
         tail = segments.tail
         self.current = Trail(tail.base, max(SEGMENT_HEADER_BYTES, begun - tail.base))
+
+    def close(self) -> None:
+        """Let go of the trails' files."""
+        self._trails.clear()
 
     # -- growing ------------------------------------------------------------------------------
 
@@ -167,15 +172,15 @@ class Finder:
 
     def _of(self, segment: Segment) -> list[Trail | TrailFile]:
         """Return what together is the trail of a segment; make what is missing."""
-        if segment.base == self.current.base:
-            parts = self._trails.get(segment.base)
-            if parts is None:
-                parts = self._trails[segment.base] = self._before(segment, self.current.begun)
-            return [*parts, self.current]
-        parts = self._trails.get(segment.base)
+        is_current = segment.base == self.current.base
+        parts = self._trails.pop(segment.base, None)
         if parts is None:
-            parts = self._trails[segment.base] = self._before(segment, segment.end)
-        return parts
+            parts = self._before(segment, self.current.begun if is_current else segment.end)
+        self._trails[segment.base] = parts  # the last to be let go
+        if len(self._trails) > TRAILS_MAX:
+            oldest, *_ = self._trails  # not by an iterator: a thread that prepares may be here, too
+            self._trails.pop(oldest, None)
+        return [*parts, self.current] if is_current else parts
 
     def _before(self, segment: Segment, end: int) -> list[Trail | TrailFile]:
         """Return the trail of a segment up to an offset: from its file, the rest from its records."""

@@ -27,7 +27,7 @@ from gateway.core import deadletter
 from gateway.core.message import NO_PROPERTIES, Properties
 
 from . import record
-from .files import Files, write_all
+from .files import Files, replace
 from .record import column
 from .segment import SEGMENT_HEADER_BYTES, Segment
 
@@ -228,15 +228,7 @@ def rebuilt(segment: Segment, begin: int, end: int) -> Trail:
 
 def write(files: Files, directory: Path, trail: Trail, covered: int) -> None:
     """Write a trail's file. Not synced: a torn one is found out and made again. Raise OSError."""
-    path = directory / f"{trail.base:020}{SUFFIX}"
-    temporary = path.with_suffix(".tmp")
-    descriptor = files.open(temporary)
-    try:
-        files.truncate(descriptor, 0)
-        write_all(files, descriptor, trail.content(covered), 0)
-    finally:
-        files.close(descriptor)
-    files.rename(temporary, path)
+    replace(files, directory / f"{trail.base:020}{SUFFIX}", trail.content(covered), sync=False)
 
 
 def _in_run(run: array[int] | memoryview, wanted: int) -> list[int]:

@@ -78,7 +78,6 @@ def test_generated_requests_get_documented_answers(door: DoorThread) -> None:
         @given(case=st.one_of(strategies))
         @settings(
             max_examples=EXAMPLES,
-            deadline=None,
             database=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),

@@ -155,13 +155,13 @@ def check(packet: Packet, server: bool) -> None:
     assert (simplified(back) if hasattr(back, "properties") else back) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(connects(5))
 def test_connect_is_read_alike(packet: Packet) -> None:
     check(packet, server=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.booleans())
 def test_every_packet_is_read_alike(data: st.DataObject, server: bool) -> None:
     # They want a property length in every AUTH, where the standard lets it be left out (section 3.15.2.1).

@@ -55,7 +55,7 @@ def _conversation(version: int) -> st.SearchStrategy[list[Packet]]:
     return st.lists(packets(version, True), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), version=st.sampled_from([V311, V5]))
 def test_any_conversation_is_survived(data: st.DataObject, version: int) -> None:
     """Well-formed packets in an order that makes no sense, then some bytes damaged."""

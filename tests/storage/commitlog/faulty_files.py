@@ -33,6 +33,22 @@ class FaultyFiles(Files):
             self._synced.setdefault(path, os.fstat(descriptor).st_size)
         return descriptor
 
+    def lock(self, path: Path) -> int:
+        descriptor = super().lock(path)
+        with self._guard:
+            self._paths[descriptor] = path
+        return descriptor
+
+    def close(self, descriptor: int) -> None:
+        super().close(descriptor)
+        with self._guard:
+            del self._paths[descriptor]
+
+    def close_all(self) -> None:
+        """Close what a dead process would not have to."""
+        for descriptor in list(self._paths):
+            self.close(descriptor)
+
     def write(self, descriptor: int, data: bytes, offset: int) -> int:
         if self.room is None:
             return super().write(descriptor, data, offset)

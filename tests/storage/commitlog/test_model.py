@@ -281,7 +281,6 @@ def many_checkpoints_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 LogMachine.TestCase.settings = settings(
     max_examples=int(os.environ.get("GATEWAY_TEST_EXAMPLES", "60")),
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 TestLog = LogMachine.TestCase
