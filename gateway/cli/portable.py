@@ -16,7 +16,8 @@ import base64
 from typing import Any
 
 from ..core.message import PROPERTY_NAMES, Message, Origin, Properties
-from ..protocols.http.convert import put_bytes, value_from_json, value_to_json
+from ..core.values import from_json, to_json
+from ..protocols.http.convert import put_bytes
 from ..storage.commitlog.contents import Kept
 
 VERSION = 1
@@ -55,7 +56,7 @@ def _properties(properties: Properties) -> dict[str, Any]:
         if name == "correlation":
             put_bytes(found, name, value)
         elif name == "headers":
-            found[name] = [[key, value_to_json(item)] for key, item in value]
+            found[name] = [[key, to_json(item)] for key, item in value]
         else:
             found[name] = value
     return found
@@ -70,7 +71,7 @@ def message_of(line: dict[str, Any]) -> Message:
     if "keys" in properties:
         properties["keys"] = tuple(properties["keys"])
     if "headers" in properties:
-        properties["headers"] = tuple((name, value_from_json(value)) for name, value in properties["headers"])
+        properties["headers"] = tuple((name, from_json(value)) for name, value in properties["headers"])
     return Message(
         line["topic"],
         bytes_of(line, "body"),

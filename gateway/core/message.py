@@ -9,11 +9,20 @@ format; nobody else looks at them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from enum import IntEnum
 from typing import Final
 
-HeaderScalar = bool | int | float | str | bytes | None
+#: Times have a zone.
+HeaderScalar = bool | int | float | str | bytes | datetime | Decimal | None
 HeaderValue = HeaderScalar | list["HeaderValue"] | dict[str, "HeaderValue"]
+Headers = tuple[tuple[str, HeaderValue], ...]
+
+#: Format of a native encoding -> what finds the headers in it. A protocol registers its own, so that
+#: headers stay as they were received until a foreign door wants them.
+HEADER_READERS: Final[dict[str, Callable[[bytes], Headers]]] = {}
 
 
 class Qos(IntEnum):
@@ -80,16 +89,17 @@ PROPERTY_NAMES: Final = (
 class Properties:
     """What a message says about itself, typed. None or empty means absent.
 
-    `headers` are the application's, in order, duplicates kept: (name, value).
-    Times are Unix milliseconds.
+    `headers` are the application's, in order, duplicates kept: (name, value); given as None they
+    are in `native`. Times are Unix milliseconds. `stored` is for the storage engine: how it has
+    encoded all this.
     """
 
     __slots__ = (
+        "_headers",
         "content_encoding",
         "content_type",
         "correlation",
         "deliver_at_ms",
-        "headers",
         "key",
         "keys",
         "message_id",
@@ -97,6 +107,7 @@ class Properties:
         "native_format",
         "priority",
         "reply_to",
+        "stored",
         "tag",
         "text",
         "timestamp_ms",
@@ -118,7 +129,7 @@ class Properties:
         deliver_at_ms: int | None = None,
         traceparent: str | None = None,
         text: bool = False,
-        headers: tuple[tuple[str, HeaderValue], ...] = (),
+        headers: Headers | None = (),
         native: bytes | None = None,
         native_format: str = "",
     ) -> None:
@@ -135,9 +146,29 @@ class Properties:
         self.deliver_at_ms = deliver_at_ms
         self.traceparent = traceparent
         self.text = text  # the publisher vouches that the body is UTF-8 text
-        self.headers = headers
+        self._headers = headers
         self.native = native
         self.native_format = native_format
+        self.stored: bytes | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The application's headers, read now if they never were."""
+        found = self._headers
+        if found is None:
+            read = HEADER_READERS.get(self.native_format)
+            native = self.native
+            found = self._headers = read(native) if read is not None and native is not None else ()
+        return found
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
+
+    @property
+    def native_headers(self) -> bool:
+        """Whether the headers are in `native`, and need not be kept elsewhere."""
+        return self.native is not None and self.native_format in HEADER_READERS
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Properties) and all(
@@ -151,7 +182,7 @@ class Properties:
         shown = ((n, getattr(self, n)) for n in PROPERTY_NAMES)
         return f"Properties({', '.join(f'{n}={v!r}' for n, v in shown if v)})"
 
-    def with_headers(self, extra: tuple[tuple[str, HeaderValue], ...]) -> Properties:
+    def with_headers(self, extra: Headers) -> Properties:
         """Return a copy with headers appended; the publisher's own encoding no longer fits it."""
         copy = Properties()
         for name in PROPERTY_NAMES:

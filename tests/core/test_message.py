@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.message import NO_PROPERTIES, PROPERTY_NAMES, Message, Origin, Properties, Qos
+from gateway.core.message import (
+    HEADER_READERS,
+    NO_PROPERTIES,
+    PROPERTY_NAMES,
+    Headers,
+    Message,
+    Origin,
+    Properties,
+    Qos,
+)
 
 #: A value for every attribute of `Properties` that is a property.
 FULL: dict[str, object] = {
@@ -31,7 +40,30 @@ def _full(**fields: object) -> Properties:
 
 def test_the_table_of_values_names_every_property() -> None:
     assert tuple(FULL) == PROPERTY_NAMES
-    assert set(Properties.__slots__) - set(PROPERTY_NAMES) == {"native", "native_format"}
+    others = {"_headers", "native", "native_format", "stored"}
+    assert set(Properties.__slots__) - {*PROPERTY_NAMES} == others
+    assert {*PROPERTY_NAMES} - set(Properties.__slots__) == {"headers"}
+
+
+def test_headers_are_read_from_the_native_encoding_when_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[bytes] = []
+
+    def read(native: bytes) -> Headers:
+        calls.append(native)
+        return (("h", native.decode()),)
+
+    monkeypatch.setitem(HEADER_READERS, "test", read)
+    made = Properties(headers=None, native=b"raw", native_format="test")
+    assert made.native_headers
+    assert calls == []
+    assert made.headers == (("h", "raw"),)
+    assert made.headers == made.headers
+    assert calls == [b"raw"]
+    nobodys = Properties(headers=None, native=b"raw", native_format="of a protocol that is switched off")
+    assert nobodys.headers == ()
+    assert not nobodys.native_headers
 
 
 def test_properties_with_the_same_values_are_equal_and_hash_alike() -> None:

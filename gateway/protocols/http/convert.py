@@ -1,30 +1,25 @@
 """A message as JSON, both ways: pure functions.
 
 A body that is UTF-8 is `body`, any other is `body_base64`; the same holds for `correlation`.
-Application headers are an object, or a list of [name, value] where a name repeats. JSON has
-no bytes and no NaN: they are the objects {"$base64": ...} and {"$float": "nan"}, and a map
-of one key that begins with "$" is wrapped as {"$map": ...}, so that nothing is ambiguous.
+Application headers are an object, or a list of [name, value] where a name repeats; their
+values are as in `core.values`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import math
 from typing import Any
 
 import msgspec
 
 from ...core.clock import Clock
 from ...core.message import Message, Origin, Properties
+from ...core.values import from_json, to_json
 from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, TTL_SECONDS_MAX
 from .problems import Refused
 
 Headers = tuple[tuple[str, Any], ...]
-
-_INT_MIN = -(1 << 63)  # what the log and the other doors can hold
-_INT_MAX = (1 << 63) - 1
-HEADER_DEPTH_MAX = 32  # nobody reads deeper; encoders recurse
 
 
 class JsonMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -109,7 +104,7 @@ def _set_rare(properties: Properties, line: JsonMessage) -> None:
         properties.keys = tuple(line.keys)
     if line.headers:
         pairs = line.headers.items() if isinstance(line.headers, dict) else line.headers
-        properties.headers = tuple((name, value_from_json(value)) for name, value in pairs)
+        properties.headers = tuple((name, from_json(value)) for name, value in pairs)
 
 
 def no_schedules() -> Refused:
@@ -146,29 +141,6 @@ def from_base64(text: str, field: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Refused("invalid-parameter", f"{field}: {error}; standard base64 is expected") from error
-
-
-def value_from_json(value: Any, depth: int = 0) -> Any:
-    """Return an application header's value."""
-    if isinstance(value, int):
-        if not _INT_MIN <= value <= _INT_MAX:
-            raise Refused("invalid-parameter", "headers: a whole number has 64 bits; send a float or a text")
-        return value
-    if not isinstance(value, (list, dict)):
-        return value
-    if depth >= HEADER_DEPTH_MAX:
-        raise Refused("invalid-parameter", f"headers: values may be nested {HEADER_DEPTH_MAX} deep")
-    if isinstance(value, list):
-        return [value_from_json(item, depth + 1) for item in value]
-    if len(value) == 1:
-        (name, inner) = next(iter(value.items()))
-        if name == "$base64" and isinstance(inner, str):
-            return from_base64(inner, "headers")
-        if name == "$float" and inner in ("nan", "inf", "-inf"):
-            return float(inner)
-        if name == "$map" and isinstance(inner, dict):
-            value = inner
-    return {key: value_from_json(item, depth + 1) for key, item in value.items()}
 
 
 # -- message to JSON ----------------------------------------------------------------------
@@ -223,23 +195,8 @@ def headers_to_json(headers: Headers) -> dict[str, Any] | list[list[Any]]:
     """Return application headers as an object, or as pairs if a name repeats."""
     names = {name for name, _ in headers}
     if len(names) == len(headers):
-        return {name: value_to_json(value) for name, value in headers}
-    return [[name, value_to_json(value)] for name, value in headers]
-
-
-def value_to_json(value: Any) -> Any:
-    """Return an application header's value as JSON can say it."""
-    if isinstance(value, bytes):
-        return {"$base64": base64.b64encode(value).decode()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": str(value)}
-    if isinstance(value, list):
-        return [value_to_json(item) for item in value]
-    if isinstance(value, dict):
-        inner = {key: value_to_json(item) for key, item in value.items()}
-        ambiguous = len(inner) == 1 and next(iter(inner)).startswith("$")
-        return {"$map": inner} if ambiguous else inner
-    return value
+        return {name: to_json(value) for name, value in headers}
+    return [[name, to_json(value)] for name, value in headers]
 
 
 class Encoder:

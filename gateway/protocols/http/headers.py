@@ -13,7 +13,7 @@
 | X-Property-<name> | an application header; text as it is, any other type as `json:...` |
 
 Header names have no case and few characters, so <name> is lower case with everything else
-percent-encoded. `json:` is followed by ASCII JSON in the encoding of convert.py.
+percent-encoded. `json:` is followed by ASCII JSON in the encoding of core/values.py.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from ...core.message import Message, Properties
+from ...core.values import from_json, to_json
 from .answers import Header
-from .convert import check_priority, check_timestamp, from_base64, value_from_json, value_to_json
+from .convert import check_priority, check_timestamp, from_base64
 from .problems import Refused
 
 PROPERTY_PREFIX = b"x-property-"
@@ -79,7 +80,7 @@ def _read_property(name: bytes, value: bytes) -> tuple[str, Any]:
         key = unquote(name[len(PROPERTY_PREFIX) :].decode("ascii"), errors="strict")
         text = value.decode()
         if text.startswith(_JSON):
-            return (key, value_from_json(json.loads(text[len(_JSON) :])))
+            return (key, from_json(json.loads(text[len(_JSON) :])))
         return (key, text)
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", f"header {name.decode('latin-1')}: {error}") from error
@@ -257,7 +258,7 @@ def write_value(value: Any) -> str:
     """Return an application header's value; its type survives."""
     if isinstance(value, str) and _PLAIN.match(value) and not value.startswith(_JSON):
         return value
-    return _JSON + json.dumps(value_to_json(value), separators=(",", ":"))
+    return _JSON + json.dumps(to_json(value), separators=(",", ":"))
 
 
 def http_date(unix_ms: int) -> str:

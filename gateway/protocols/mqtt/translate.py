@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import datetime
+from decimal import Decimal
 from typing import Final, cast
 
+from gateway.core.errors import InvalidValue
 from gateway.core.message import NO_PROPERTIES, HeaderValue, Message
 from gateway.core.message import Properties as ModelProperties
+from gateway.core.values import from_json, to_bytes, to_decimal, to_json, to_time
 
 from .packets import PUBLISH, Properties
 from .properties import encode_properties, write_varint
@@ -109,12 +113,16 @@ def _typed(value: str, kind: str | None) -> HeaderValue:
             case "bool":
                 return value == "true"
             case "bytes":
-                return base64.b64decode(value, validate=True)
+                return to_bytes(value)
+            case "timestamp":
+                return to_time(value)
+            case "decimal":
+                return to_decimal(value)
             case "null":
                 return None
             case "json":
-                return cast(HeaderValue, json.loads(value))
-    except ValueError:
+                return cast(HeaderValue, from_json(json.loads(value)))
+    except (ValueError, InvalidValue, RecursionError):
         pass  # somebody else's `$type:`: what it names stays a string
     return value
 
@@ -176,9 +184,13 @@ def _to_text(value: HeaderValue) -> tuple[str, str]:
             return repr(value), "float"
         case bytes():
             return base64.b64encode(value).decode(), "bytes"
+        case datetime():
+            return value.isoformat(), "timestamp"
+        case Decimal():
+            return str(value), "decimal"
         case None:
             return "", "null"
-    return json.dumps(value, default=lambda raw: base64.b64encode(raw).decode()), "json"
+    return json.dumps(to_json(value)), "json"
 
 
 def _fits(text: str, name: str, lost: list[str]) -> bool:

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
 from struct import Struct
 from sys import byteorder
+from types import NoneType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -176,15 +179,47 @@ _ENCODED_PROPERTIES: Final = (*PROPERTY_NAMES, "native", "native_format")
 
 def encode_properties(properties: Properties) -> bytes:
     """Encode what is set as a msgpack map; the types of header values are kept."""
+    if properties.stored is not None:
+        return properties.stored
     fields: dict[str, Any] = {}
     for name in _ENCODED_PROPERTIES:
+        if name == "headers" and properties.native_headers:
+            continue
         value = getattr(properties, name)
         if value is not None and value is not False and value != () and value != "":
             fields[name] = value
+    if any(type(value) not in _SIMPLE for _, value in fields.get("headers", ())):
+        fields["headers"] = [(key, _header_value(value)) for key, value in fields["headers"]]
     try:
-        return msgspec.msgpack.encode(fields)
+        encoded = msgspec.msgpack.encode(fields)
     except OverflowError:
-        return msgspec.msgpack.encode(_narrow(fields))
+        encoded = msgspec.msgpack.encode(_narrow(fields))
+    properties.stored = encoded
+    return encoded
+
+
+_DECIMAL: Final = 1  # extension type of msgpack
+_SIMPLE: Final = frozenset((str, int, bool, bytes, float, datetime, NoneType))
+
+
+def _header_value(value: Any) -> Any:
+    """Return a value as msgpack keeps its type: of itself it would write a decimal as text."""
+    if isinstance(value, Decimal):
+        return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+    if isinstance(value, dict):
+        return {key: _header_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_header_value(item) for item in value]
+    return value
+
+
+def _extended(code: int, data: memoryview) -> Any:
+    if code == _DECIMAL:
+        return Decimal(bytes(data).decode())
+    raise ValueError(f"an extension of msgpack of type {code} in a message's headers")
+
+
+_decode = msgspec.msgpack.Decoder(ext_hook=_extended).decode
 
 
 def _narrow(value: Any) -> Any:
@@ -200,8 +235,8 @@ def _narrow(value: Any) -> Any:
 
 def decode_properties(data: bytes) -> Properties:
     """Return what `encode_properties` wrote; fields of a later minor version are left out."""
-    fields = msgspec.msgpack.decode(data)
-    properties = Properties()
+    fields = _decode(data)
+    properties = Properties(headers=() if "headers" in fields or "native" not in fields else None)
     for name, value in fields.items():
         if name == "headers":
             value = tuple((key, item) for key, item in value)
