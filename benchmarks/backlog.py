@@ -88,7 +88,7 @@ class Run:
         queue = self.broker.catalog.get(QUEUE)
         held: list[Delivery] = []
         consumer = Consumer("c", 1000, held.extend, ORIGIN)
-        self.broker.attach(queue.groups()[0], consumer)
+        self.broker.queues.attach(queue.groups()[0], consumer)
         done = 0
         started = time.perf_counter()
         while done < count and queue.length():

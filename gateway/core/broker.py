@@ -16,18 +16,19 @@ from .catalog import Catalog
 from .classic import ClassicQueue
 from .clock import Clock
 from .dedup import Dedup
-from .delivery import Consumer, Group
+from .delivery import Group
 from .engine import StorageEngine
-from .errors import Conflict, QueueFull
+from .errors import QueueFull
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .policy import REJECT, SYNC
 from .queue import Queue
+from .queues import Queues
 from .ready import Ready
 from .receiver import Receiver
 from .retained import RETAINED_QUEUE_ID, Retained
-from .router import TOPICS_CACHED_MAX, Binding, Route, Router
+from .router import TOPICS_CACHED_MAX, Binding, Relay, Route, Router
 from .scheduler import Scheduler
 from .settlement import Settlement
 from .stream import StreamQueue
@@ -50,6 +51,7 @@ class Broker:
         "leases",
         "metrics",
         "on_bug",
+        "queues",
         "ready",
         "retained",
         "router",
@@ -78,7 +80,10 @@ class Broker:
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
-        self.sweeper = Sweeper(self.catalog, self.retained, engine, clock, self.settlement, self.metrics)
+        self.queues = Queues(self.catalog, engine, clock, self.metrics, self.ready, self.settlement)
+        self.sweeper = Sweeper(
+            self.catalog, self.retained, engine, clock, self.settlement, self.metrics, self.queues
+        )
         self.leases = Leases(self.scheduler, self.settlement.settle)
 
     # -- start ----------------------------------------------------------------------------
@@ -114,17 +119,19 @@ class Broker:
 
     # -- publish --------------------------------------------------------------------------
 
-    def publish(self, message: Message) -> int:
+    def publish(self, message: Message, route: Route | None = None) -> int:
         """Route a message; return the position to wait for, 0 if none, or NO_SUBSCRIBERS.
 
-        Raise QueueFull, having enqueued nothing, if a queue that rejects is full.
+        `route`: the one it takes, if it did not come by its topic (see `Router.through`). Raise
+        QueueFull, having enqueued nothing, if a queue that rejects is full.
         """
         metrics = self.metrics
         ready = self.ready
         metrics.published += 1
-        route = self.router.routes.get(message.topic)
-        if route is None or route.version != self.router.version:
-            route = self.router.route(message.topic)
+        if route is None:
+            route = self.router.routes.get(message.topic)
+            if route is None or route.version != self.router.version:
+                route = self.router.route(message.topic)
         route.last = message
         if message.retain or route.special:
             return self._publish_special(message, route)
@@ -232,6 +239,8 @@ class Broker:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
         lossy = not message.qos
         queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
+        if route.relays:
+            queues += _relayed(route.relays, message, queues)
         receivers = [
             b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)
         ]
@@ -331,7 +340,7 @@ class Broker:
         consumer = group.serving
         if consumer is None:
             raise error  # not the consumer's
-        self.detach(consumer)
+        self.queues.detach(consumer)
         self.on_bug(f"delivery to {consumer.name}", error)
 
     def relieve(self, receiver: Receiver) -> None:
@@ -339,78 +348,6 @@ class Broker:
         receiver.congested = False
         if receiver.inbox:
             self.ready.add_receiver(receiver)
-
-    def resume(self, consumer: Consumer) -> None:
-        """A consumer has room again (a larger window, or its peer reads): see what it wants."""
-        consumer.congested = False
-        group = consumer.group
-        if group is not None:
-            self.ready.look(group)
-
-    # -- consumers and queues -------------------------------------------------------------
-
-    def attach(self, group: Group, consumer: Consumer) -> None:
-        """Let a consumer take part; it may be delivered to in the next dispatch."""
-        group.attach(consumer)
-        self.ready.look(group)
-
-    def detach(self, consumer: Consumer, give_back: bool = True) -> None:
-        """Take a consumer away. What it holds goes back, unless it is held under leases."""
-        group = consumer.group
-        if group is None or not consumer.attached:
-            return
-        held = group.detach(consumer)
-        if give_back:
-            for delivery in reversed(held):
-                self.settlement.settle(delivery, Outcome.REQUEUE)
-        queue = group.queue
-        if queue.auto_delete and not queue.active:
-            self.delete_queue(queue)
-        elif queue.active:
-            self.ready.look(group)
-
-    def delete_queue(self, queue: Queue, cause: DropCause = DropCause.QUEUE_DELETED) -> int:
-        """Delete a queue with what it holds; return how many messages that was."""
-        if self.catalog.queues.get(queue.name) is not queue:
-            return 0
-        count = queue.clear()
-        for group in queue.groups():
-            count += len(group.unsettled) + len(group.parked)
-            group.unsettled.clear()
-            group.parked.clear()
-            for consumer in list(group.consumers):
-                group.detach(consumer)
-        if queue.kind == "classic":
-            self.metrics.drop(cause, count)
-        self.catalog.delete(queue)
-        self.ready.wake()
-        return count
-
-    def purge(self, queue: Queue) -> int:
-        """Drop what waits in a queue, not what consumers hold; return how many."""
-        count = queue.clear()
-        if isinstance(queue, StreamQueue):
-            if queue.durable:
-                self.engine.trim(queue.queue_id, queue.first_offset)
-        else:
-            self.metrics.drop(DropCause.PURGED, count)
-            if queue.durable:
-                self.engine.purge(queue.queue_id, [d.position for d in queue.held() if d.position])
-        self.ready.wake()
-        return count
-
-    def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
-        """Move a stream group's cursor, making the group if needed."""
-        if not isinstance(queue, StreamQueue):
-            raise Conflict(f"queue {queue.name!r} is {queue.kind}; only a stream has groups with positions")
-        group = queue.group(group_name, offset)
-        group.cursor = queue.clamp(offset)
-        group.redeliver.clear()
-        group.parked.clear()
-        self.ready.moved.append(group)
-        self.ready.look(group)
-        self.ready.wake()
-        return group
 
     # -- housekeeping ---------------------------------------------------------------------
 
@@ -432,6 +369,18 @@ class Broker:
     def waiting(self) -> int:
         """Return how many copies are on their way: the books' last term (see metrics)."""
         return copies_waiting(self.catalog, self.router, self.ready)
+
+
+def _relayed(relays: tuple[Relay, ...], message: Message, known: list[Binding]) -> list[Binding]:
+    """Return bindings to the queues that relays choose for a message, those known already excepted."""
+    seen = {id(binding.queue) for binding in known}
+    found: list[Binding] = []
+    for relay in relays:
+        for queue in relay.queues(message.topic, message) or ():
+            if id(queue) not in seen:
+                seen.add(id(queue))
+                found.append(Binding(message.topic, queue))
+    return found
 
 
 def _own(binding: Binding, message: Message) -> bool:

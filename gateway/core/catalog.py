@@ -8,7 +8,7 @@ The catalog declares and restores; it never touches a message.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from .classic import ClassicQueue
@@ -21,7 +21,7 @@ from .receiver import Item, Receiver
 from .retained import RETAINED_QUEUE_ID
 from .router import Binding, Router
 from .stream import StreamQueue
-from .topic import QUEUE_PREFIX, SESSION_PREFIX, check_filter, check_topic
+from .topic import QUEUE_PREFIX, SESSION_PREFIX, VHOST_PREFIX, check_filter, check_topic
 
 QUEUE_KEY = "queue/"
 BINDING_KEY = "binding/"
@@ -36,7 +36,7 @@ KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
 class Catalog:
     """All queues by name, all queue bindings by queue and filter."""
 
-    __slots__ = ("_engine", "_next_id", "_router", "bindings", "memory_messages_max", "queues")
+    __slots__ = ("_engine", "_next_id", "_router", "bindings", "deleted", "memory_messages_max", "queues")
 
     def __init__(
         self, engine: StorageEngine, router: Router, memory_messages_max: int = MEMORY_MESSAGES_MAX
@@ -46,6 +46,7 @@ class Catalog:
         self._next_id = RETAINED_QUEUE_ID + 1
         self.memory_messages_max = memory_messages_max
         self.queues: dict[str, Queue] = {}
+        self.deleted: list[Callable[[Queue], None]] = []  # to be called when a queue is gone
         self.bindings: dict[str, dict[str, Binding]] = {}  # queue name -> filter -> binding
 
     def get(self, name: str) -> Queue:
@@ -68,6 +69,7 @@ class Catalog:
         queue = self.queues.get(name)
         if queue is not None:
             _check_same(queue, kind, policy, durable)
+            queue.used_ms = 0
             return queue, False
         _check_name(name)
         if kind not in KINDS:
@@ -101,12 +103,14 @@ class Catalog:
             self.unbind(queue, topic_filter)
         self.bindings.pop(queue.name, None)
         del self.queues[queue.name]
-        if not queue.name.startswith("$"):
+        if _addressable(queue.name):
             own = Binding(QUEUE_PREFIX + queue.name, queue=queue)
             self._remove_own(own)
         if queue.durable:
             self._engine.drop_queue(queue.queue_id)
             self._engine.delete(QUEUE_KEY + queue.name)
+        for call in self.deleted:
+            call(queue)
 
     def bind(self, queue: Queue, binding: Binding) -> Binding | None:
         """Add a binding, replacing one of the same filter; return the replaced one."""
@@ -185,7 +189,7 @@ class Catalog:
         queue = KINDS[kind](name, queue_id, policy, self._engine, auto_delete)
         queue.memory_messages_max = self.memory_messages_max
         self.queues[name] = queue
-        if not name.startswith("$"):
+        if _addressable(name):
             self._router.add(Binding(QUEUE_PREFIX + name, queue=queue))  # publishing to $queue/<name>
         return queue
 
@@ -248,5 +252,10 @@ def _check_name(name: str) -> None:
         raise InvalidTopic(f"a queue name has 1 to {QUEUE_NAME_MAX} characters")
     if "\0" in name:
         raise InvalidTopic("a queue name must not contain U+0000")
-    if not name.startswith("$"):
+    if _addressable(name):
         check_topic(QUEUE_PREFIX + name)
+
+
+def _addressable(name: str) -> bool:
+    """Tell whether `$queue/<name>` leads to a queue: not to a session's or a shared subscription's."""
+    return not name.startswith("$") or name.startswith(VHOST_PREFIX)

@@ -8,6 +8,7 @@ that goes away gives back what it holds; attempts are counted unless it said RET
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from .message import NOWHERE, Message, Origin
@@ -91,7 +92,18 @@ class Consumer:
     peer does not read: nothing is delivered then.
     """
 
-    __slots__ = ("attached", "congested", "deliver", "group", "name", "origin", "unsettled", "window")
+    __slots__ = (
+        "attached",
+        "congested",
+        "deliver",
+        "gone",
+        "group",
+        "name",
+        "origin",
+        "priority",
+        "unsettled",
+        "window",
+    )
 
     def __init__(
         self,
@@ -99,12 +111,15 @@ class Consumer:
         window: int,
         deliver: Callable[[list[Delivery]], None],
         origin: Origin = NOWHERE,
+        priority: int = 0,
     ) -> None:
         assert window > 0, "a consumer without a window never gets anything"
         self.name = name
         self.origin = origin  # who it is, for the journal
         self.window = window
         self.deliver = deliver
+        self.priority = priority  # those with more come first, as long as they have room
+        self.gone: Callable[[], None] | None = None  # called when the queue is deleted
         self.unsettled = 0
         self.congested = False
         self.attached = False
@@ -151,7 +166,8 @@ class Group:
         assert self in self.queue.groups(), "a group that had nothing to do, kept for too long"
         consumer.attached = True
         consumer.group = self
-        self.consumers.append(consumer)
+        behind = next((n for n, c in enumerate(self.consumers) if c.priority < consumer.priority), None)
+        self.consumers.insert(len(self.consumers) if behind is None else behind, consumer)
         if self not in self.queue.active:
             self.queue.active = (*self.queue.active, self)
 
@@ -170,8 +186,17 @@ class Group:
     def pump(self, budget: int, now_ms: int) -> int:
         """Fill windows with at most `budget` deliveries; return how many were handed out."""
         consumers = self.consumers
-        if len(consumers) == 1:
+        if len(consumers) == 1 or (consumers and self.queue.policy.single_active):
             return self._fill(consumers[0], budget, now_ms)
+        if consumers and consumers[0].priority != consumers[-1].priority:
+            delivered = 0
+            for _, equals in groupby(list(consumers), _by_priority):
+                delivered += self._share(list(equals), budget - delivered, now_ms)
+            return delivered
+        return self._share(consumers, budget, now_ms)
+
+    def _share(self, consumers: list[Consumer], budget: int, now_ms: int) -> int:
+        """Fill the windows of consumers of one priority."""
         delivered = 0
         idle = 0  # consumers in a row that took nothing
         # Equal shares in turn: one consumer with a large window must not take it all.
@@ -203,19 +228,36 @@ class Group:
                 unsettled[delivery.offset] = delivery
             self.serving = consumer
             consumer.deliver(batch)
-            queue = self.queue
-            if queue.queue_id:
-                # After the call: the consumer has set its tags. Before the sockets: the batch
-                # is written to the log first.
-                queue.engine.delivered(
-                    queue.queue_id,
-                    [delivery.position for delivery in batch],
-                    [delivery.tag for delivery in batch],
-                    consumer.origin,
-                    self.name,
-                    now_ms,
-                )
+            # After the call: the consumer has set its tags. Before the sockets: the batch
+            # is written to the log first.
+            if self.queue.queue_id:
+                self._journal(batch, consumer, now_ms)
         return count
+
+    def _journal(self, batch: list[Delivery], consumer: Consumer, now_ms: int) -> None:
+        queue = self.queue
+        queue.engine.delivered(
+            queue.queue_id,
+            [delivery.position for delivery in batch],
+            [delivery.tag for delivery in batch],
+            consumer.origin,
+            self.name,
+            now_ms,
+        )
+
+    def fetch(self, consumer: Consumer, now_ms: int) -> Delivery | None:
+        """Hand one message to a consumer that is not attached, or return None."""
+        batch = self.queue.take(self, 1, now_ms)
+        if not batch:
+            return None
+        delivery = batch[0]
+        delivery.consumer = consumer
+        delivery.attempt += 1
+        consumer.unsettled += 1
+        self.unsettled[delivery.offset] = delivery
+        if self.queue.queue_id:
+            self._journal(batch, consumer, now_ms)
+        return delivery
 
     def forget(self, offset: int) -> None:
         """Take an offset out of its consumer's hands: that delivery settles nothing any more."""
@@ -230,7 +272,13 @@ class Group:
         for consumer in self.consumers:
             if not consumer.congested and consumer.unsettled < consumer.window:
                 return True
+            if self.queue.policy.single_active:
+                break
         return False
+
+
+def _by_priority(consumer: Consumer) -> int:
+    return consumer.priority
 
 
 def _by_offset(delivery: Delivery) -> int:

@@ -16,10 +16,18 @@ NONE = "none"  # at once: what a crash or a full disk takes is gone
 #: strictest first: a message for several queues is treated as the strictest wants it
 DURABILITIES: Final = (SYNC, ASYNC, NONE)
 
-_INTEGERS = ("ttl_ms", "max_length", "max_bytes", "delivery_limit", "max_age_ms", "retry_delay_ms")
+_INTEGERS = (
+    "ttl_ms",
+    "max_length",
+    "max_bytes",
+    "delivery_limit",
+    "max_age_ms",
+    "retry_delay_ms",
+    "expires_ms",
+)
 
 
-POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter", "durability", "compact")
+POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter", "durability", "compact", "single_active")
 
 
 class QueuePolicy:
@@ -31,7 +39,9 @@ class QueuePolicy:
     `max_age_ms` is a stream's retention. `retry_delay_ms` is the pause after RETRY.
     `durability` says when a publisher is told that a message is stored. A stream with `compact`
     keeps of each ordering key (or topic, where there is none) only the last message; an empty one
-    takes the key away, a day later.
+    takes the key away, a day later. With `single_active` one consumer gets everything until it
+    leaves, then the next. A queue that had no consumer, and that nobody used, for `expires_ms` is
+    deleted, a second later at most.
     """
 
     __slots__ = (
@@ -39,11 +49,13 @@ class QueuePolicy:
         "dead_letter",
         "delivery_limit",
         "durability",
+        "expires_ms",
         "max_age_ms",
         "max_bytes",
         "max_length",
         "overflow",
         "retry_delay_ms",
+        "single_active",
         "ttl_ms",
     )
 
@@ -59,6 +71,8 @@ class QueuePolicy:
         retry_delay_ms: int = 1000,
         durability: str = SYNC,
         compact: bool = False,
+        single_active: bool = False,
+        expires_ms: int = 0,
     ) -> None:
         self.ttl_ms = ttl_ms
         self.max_length = max_length
@@ -70,6 +84,8 @@ class QueuePolicy:
         self.retry_delay_ms = retry_delay_ms
         self.durability = durability
         self.compact = compact
+        self.single_active = single_active
+        self.expires_ms = expires_ms
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> QueuePolicy:
@@ -85,9 +101,9 @@ class QueuePolicy:
                 if value not in DURABILITIES:
                     expected = ", ".join(DURABILITIES)
                     raise Conflict(f"policy.durability: one of {expected} is expected, not {value!r}")
-            elif name == "compact":
+            elif name in ("compact", "single_active"):
                 if not isinstance(value, bool):
-                    raise Conflict(f"policy.compact: true or false is expected, not {value!r}")
+                    raise Conflict(f"policy.{name}: true or false is expected, not {value!r}")
             elif name == "dead_letter":
                 if not isinstance(value, str):
                     raise Conflict(f"policy.dead_letter: a topic is expected, not {value!r}")

@@ -12,7 +12,7 @@ will be handed next.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine
@@ -30,6 +30,16 @@ MEMORY_MESSAGES_MAX = 1000  # a window's worth: what the next turns will hand ou
 Lost = tuple[Delivery, DropCause]
 
 
+class Letters(Protocol):
+    """Sends dead letters in a protocol's own way: to an exchange, with the headers that AMQP has for it."""
+
+    def send(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int | None:
+        """Publish the dead letter of a message; return as `Broker.publish`, None if it has none.
+
+        Raise a GatewayError if nobody took it.
+        """
+
+
 class Queue:
     """What every kind of queue has. `queue_id` 0 means not durable: nothing is logged."""
 
@@ -40,6 +50,7 @@ class Queue:
         "auto_delete",
         "bytes_waiting",
         "engine",
+        "letters",
         "limited",
         "lost",
         "memory_messages_max",
@@ -48,6 +59,7 @@ class Queue:
         "policy",
         "queue_id",
         "unusual",
+        "used_ms",
     )
 
     policy: QueuePolicy
@@ -71,6 +83,8 @@ class Queue:
         self.next_offset = 0
         self.bytes_waiting = 0
         self.memory_messages_max = MEMORY_MESSAGES_MAX
+        self.letters: Letters | None = None  # who sends its dead letters, if not the policy's address
+        self.used_ms = 0  # when somebody used it last, as the sweeper saw it; 0: just now
         self.lost: Sequence[Lost] = ()  # what take() found expired, or could not read
 
     def set_policy(self, policy: QueuePolicy) -> None:

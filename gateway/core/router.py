@@ -10,7 +10,8 @@ for messages that may be lost and for messages that may not, and the ids for the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from .message import Message, Origin
 from .policy import DURABILITIES, NONE, SYNC
@@ -20,7 +21,16 @@ from .topic import is_wildcard, matches
 if TYPE_CHECKING:
     from .queue import Queue
 
+THROUGH_MAX = 1000  # different ways to one topic: sets of queues that headers choose, mostly
 TOPICS_CACHED_MAX = 100_000  # about 60 MB at worst; the older half goes when it is reached
+
+
+class Relay(Protocol):
+    """Routes by rules of its own what its filters match: an exchange of AMQP, say."""
+
+    def queues(self, topic: str, message: Message | None) -> Sequence[Queue] | None:
+        """Return the queues that get what is published to a topic; None, without a message, if that
+        depends on the message. Every change of the answer has to be followed by `Router.changed`."""
 
 
 class Binding:
@@ -29,7 +39,7 @@ class Binding:
     A client's subscription has a `receiver` for what may be lost and, if `qos` > 0, a
     `queue` for what may not. A plain queue's binding has only the queue and gets everything.
     `ids` are subscription identifiers for the receiver's protocol; `retained` marks a copy
-    made to send retained messages.
+    made to send retained messages. One with a `relay` has neither: that knows the queues.
     """
 
     __slots__ = (
@@ -40,6 +50,7 @@ class Binding:
         "qos",
         "queue",
         "receiver",
+        "relay",
         "retain_as_published",
         "retained",
     )
@@ -55,8 +66,9 @@ class Binding:
         ids: tuple[int, ...] = (),
         origin: Origin | None = None,
         retained: bool = False,
+        relay: Relay | None = None,
     ) -> None:
-        assert queue is not None or receiver is not None
+        assert queue is not None or receiver is not None or relay is not None
         self.filter = topic_filter
         self.queue = queue
         self.receiver = receiver
@@ -66,6 +78,7 @@ class Binding:
         self.ids = ids
         self.origin = origin
         self.retained = retained
+        self.relay = relay
 
     def for_retained(self) -> Binding:
         """Return a copy that marks what it delivers as retained."""
@@ -106,8 +119,10 @@ class Route:
         "queues_safe",
         "receivers_lossy",
         "receivers_safe",
+        "relays",
         "special",
         "sync",
+        "through",
         "told",
         "version",
     )
@@ -123,7 +138,16 @@ class Route:
         self.sync = True  # "stored" is on disk: so the strictest of the durable queues, or a rule, wants it
         self.told = True  # when it is stored; else publishers do not wait
         self.special = False  # publish must look closer: a stream, a queue that rejects, or no-local
-        self.last: Message | None = None  # the last message published to the topic
+        self.relays: tuple[Relay, ...] = ()  # that have to see the message
+        self.through: dict[Hashable, Route] | None = None  # for what came by a relay, see `Router.through`
+        self.last: Message | None = None  # the last message published by it
+
+    def expire(self) -> None:
+        """Something has changed: have it made again, and what came of it."""
+        self.version = -1
+        if self.through is not None:
+            for route in self.through.values():
+                route.version = -1
 
 
 class _Node:
@@ -199,24 +223,59 @@ class Router:
                 self._evict()
             route = self.routes[topic] = Route(-1)
         if route.version != self.version:
-            bindings = self._subscribers(topic)
-            _resolve(route, bindings)
-            mode = self._rule(topic) or _strictest(bindings)
-            route.sync, route.told = mode == SYNC, mode != NONE
-            route.version = self.version
+            route.expire()
+            found = self.match(topic)
+            relays = [binding.relay for binding in found if binding.relay is not None]
+            answers = [(relay, relay.queues(topic, None)) for relay in relays]
+            route.relays = tuple(relay for relay, queues in answers if queues is None)
+            self._resolve(route, topic, found, [queue for _, queues in answers for queue in queues or ()])
         return route
+
+    def through(self, topic: str, relay: Hashable, queues: Sequence[Queue]) -> Route:
+        """Return the route of what comes by a relay: to its queues, and to the topic's subscribers.
+
+        Other relays do not take part: one exchange does not hear what is published to another.
+        `relay` names whose queues these are. Valid while `version` is the router's.
+        """
+        own = self.route(topic)
+        if own.through is None:
+            own.through = {}
+        route = own.through.get(relay)
+        if route is None or route.version != self.version:
+            if len(own.through) >= THROUGH_MAX:
+                for other in own.through.values():
+                    other.version = -1
+                own.through.clear()
+            last = route.last if route is not None else None
+            route = own.through[relay] = Route(-1)
+            route.last = last
+            self._resolve(route, topic, self.match(topic), queues)
+        return route
+
+    def last(self, topic: str) -> Message | None:
+        """Return the last message published to a topic, whatever way it took."""
+        route = self.routes.get(topic)
+        if route is None:
+            return None
+        found = route.last
+        for other in (route.through or {}).values():
+            if found is None or (other.last is not None and other.last.timestamp_ms >= found.timestamp_ms):
+                found = other.last
+        return found
+
+    def changed(self) -> None:
+        """A relay answers differently from now on."""
+        self.version += 1
+
+    def _resolve(self, route: Route, topic: str, found: list[Binding], queues: Sequence[Queue]) -> None:
+        bindings = _merged([*found, *(Binding(topic, queue) for queue in queues)])
+        _resolve(route, bindings)
+        mode = self._rule(topic) or _strictest(bindings)
+        route.sync, route.told = mode == SYNC, mode != NONE
+        route.version = self.version
 
     def _rule(self, topic: str) -> str | None:
         return next((mode for topic_filter, mode in self.rules if matches(topic_filter, topic)), None)
-
-    def _subscribers(self, topic: str) -> list[Binding]:
-        """Return one binding per subscriber, overlapping ones merged."""
-        merged: dict[int, Binding] = {}
-        for binding in self.match(topic):
-            key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
-            earlier = merged.get(key)
-            merged[key] = binding if earlier is None else earlier.merged(binding)
-        return list(merged.values())
 
     def _invalidate(self, topic_filter: str) -> None:
         if is_wildcard(topic_filter):
@@ -224,11 +283,23 @@ class Router:
             return
         route = self.routes.get(topic_filter)
         if route is not None:
-            route.version = -1
+            route.expire()
 
     def _evict(self) -> None:
         for topic in list(self.routes)[: max(1, self.topics_max // 2)]:
-            del self.routes[topic]
+            self.routes.pop(topic).expire()
+
+
+def _merged(bindings: list[Binding]) -> list[Binding]:
+    """Return one binding per subscriber, overlapping ones merged."""
+    merged: dict[int, Binding] = {}
+    for binding in bindings:
+        if binding.relay is not None:
+            continue
+        key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
+        earlier = merged.get(key)
+        merged[key] = binding if earlier is None else earlier.merged(binding)
+    return list(merged.values())
 
 
 def _collect(node: _Node, levels: list[str], depth: int, wild: bool, found: list[Binding]) -> None:
@@ -272,7 +343,8 @@ def _resolve(route: Route, bindings: list[Binding]) -> None:
     route.queues_lossy = tuple(queues_lossy)
     route.receivers_safe = tuple(receivers_safe)
     route.queues_safe = tuple(queues_safe)
-    route.special = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
+    unusual = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
+    route.special = unusual or bool(route.relays)
     route.ids_lossy = _durable_ids(queues_lossy)
     route.ids_safe = _durable_ids(queues_safe)
 

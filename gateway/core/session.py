@@ -20,7 +20,7 @@ from .metrics import DropCause
 from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
 from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
-from .router import Binding
+from .router import Binding, Route
 from .stream import StreamQueue
 from .topic import (
     QUEUE_PREFIX,
@@ -73,9 +73,10 @@ class Session:
 
     # -- publish --------------------------------------------------------------------------
 
-    def publish(self, message: Message) -> int:
+    def publish(self, message: Message, route: Route | None = None) -> int:
         """Publish; return the position to wait for, 0 if none, or NO_SUBSCRIBERS (-1).
 
+        `route`: see `Broker.publish`; not that of a message which an interceptor sends elsewhere.
         Raise NotAuthorized, InvalidTopic or QueueFull; the message is then counted as
         dropped and was enqueued nowhere.
         """
@@ -85,8 +86,10 @@ class Session:
             changed = self._intercepted(message)
             if changed is None:
                 return 0
+            if changed.topic != message.topic:
+                route = None
             message = changed
-        return self.broker.publish(message)
+        return self.broker.publish(message, route)
 
     def publish_once(self, message: Message, key: str, message_id: str) -> tuple[int, str, bool]:
         """Publish unless `key` was seen in the window; return (position, message id, duplicate)."""
@@ -167,7 +170,7 @@ class Session:
             self._adopt_bindings(found)
             return True
         if found is not None:
-            self.broker.delete_queue(found, DropCause.SESSION_ENDED)
+            self.broker.queues.delete(found, DropCause.SESSION_ENDED)
         self.queue, _ = catalog.declare(full_name, "classic", policy, durable)
         self._bind_waiting_subscriptions(self.queue)
         return False
@@ -250,12 +253,17 @@ class Session:
     # -- consume --------------------------------------------------------------------------
 
     def consume(
-        self, queue_name: str, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
+        self,
+        queue_name: str,
+        deliver: Callable[[list[Delivery]], None],
+        window: int,
+        group: str = "",
+        priority: int = 0,
     ) -> Consumer:
         """Compete for a queue's messages. Raise NotFound or NotAuthorized."""
         self.check_consume(queue_name)
         queue = self.broker.catalog.get(queue_name)
-        return self._consume(queue, deliver, window, group)
+        return self._consume(queue, deliver, window, group, priority)
 
     def check_consume(self, queue_name: str) -> None:
         """Raise NotAuthorized unless this session may compete for a queue that was declared.
@@ -279,19 +287,40 @@ class Session:
         return self._consume(self.queue, deliver, window, "")
 
     def _consume(
-        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str
+        self,
+        queue: Queue,
+        deliver: Callable[[list[Delivery]], None],
+        window: int,
+        group: str,
+        priority: int = 0,
     ) -> Consumer:
         found = group_of(queue, group)
-        consumer = Consumer(self.origin.client_id or self.origin.peer, window, deliver, self.origin)
+        name = self.origin.client_id or self.origin.peer
+        consumer = Consumer(name, window, deliver, self.origin, priority)
         self.consumers.append(consumer)
-        self.broker.attach(found, consumer)
+        self.broker.queues.attach(found, consumer)
         return consumer
+
+    def fetch(self, consumer: Consumer, queue_name: str) -> Delivery | None:
+        """Take one message of a classic queue now, or None; `consumer` (see `fetcher`) settles it.
+
+        Raise NotFound, NotAuthorized or Conflict.
+        """
+        self.check_consume(queue_name)
+        queue = self.broker.catalog.get(queue_name)
+        group = group_of(queue, "")
+        consumer.group = group
+        return self.broker.queues.fetch(group, consumer)
+
+    def fetcher(self) -> Consumer:
+        """Return a consumer for `fetch`. What it holds goes back only if its owner settles it."""
+        return Consumer(self.origin.client_id or self.origin.peer, 1, _nowhere, self.origin)
 
     def cancel(self, consumer: Consumer, give_back: bool = True) -> None:
         """Stop consuming; what is unsettled goes back unless it is leased."""
         if consumer in self.consumers:
             self.consumers.remove(consumer)
-        self.broker.detach(consumer, give_back)
+        self.broker.queues.detach(consumer, give_back)
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
         """Settle a delivery; False if that was done already or its queue is gone."""
@@ -308,7 +337,7 @@ class Session:
         if self.receiver is not None:
             self.broker.relieve(self.receiver)
         for consumer in self.consumers:
-            self.broker.resume(consumer)
+            self.broker.queues.resume(consumer)
 
     # -- end ------------------------------------------------------------------------------
 
@@ -322,7 +351,7 @@ class Session:
             broker.metrics.drop(DropCause.SESSION_ENDED, self.receiver.close())
         queue = self.queue
         if queue is not None and not (keep and queue.durable):
-            broker.delete_queue(queue, DropCause.SESSION_ENDED)
+            broker.queues.delete(queue, DropCause.SESSION_ENDED)
         elif queue is None:
             for binding in self.subscriptions.values():
                 broker.router.remove(binding)

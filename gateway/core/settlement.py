@@ -128,18 +128,29 @@ class Settlement:
         delivery, cause = lost
         if queue.kind == "classic":
             self._metrics.drop(cause)
-        address, by = queue.policy.dead_letter, 0
-        now_ms = self._clock.now_ms
-        if address and cause != DropCause.UNREADABLE and not would_cycle(delivery.message, queue.name, cause):
-            self._metrics.dead_lettered += 1
-            attempts, position = delivery.attempt, delivery.position
-            letter = dead_letter(delivery.message, address, queue.name, cause, attempts, now_ms, position)
+        by = 0
+        if cause != DropCause.UNREADABLE:
             try:
-                by = self._publish(letter)
+                by = self._send_letter(queue, delivery, cause)
             except GatewayError:
                 pass  # the dead-letter queue rejected it: publish has counted that
         if queue.queue_id and delivery.position and isinstance(queue, ClassicQueue):
             self._let_go(queue, delivery, SETTLED_BY_DROP + cause, by)
+
+    def _send_letter(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int:
+        """Publish a dead letter, if there is to be one; return as `Broker.publish`, or 0."""
+        if queue.letters is not None:
+            by = queue.letters.send(queue, delivery, cause)
+            if by is None:
+                return 0
+            self._metrics.dead_lettered += 1
+            return by
+        address, message = queue.policy.dead_letter, delivery.message
+        if not address or would_cycle(message, queue.name, cause):
+            return 0
+        self._metrics.dead_lettered += 1
+        attempts, position, now_ms = delivery.attempt, delivery.position, self._clock.now_ms
+        return self._publish(dead_letter(message, address, queue.name, cause, attempts, now_ms, position))
 
     def _let_go(self, queue: ClassicQueue, delivery: Delivery, outcome: int, by: int) -> None:
         """Settle what was given up, once its dead letter is stored; without one it waits again."""

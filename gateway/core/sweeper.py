@@ -11,6 +11,7 @@ from .clock import Clock
 from .engine import StorageEngine
 from .metrics import DropCause, Metrics
 from .queue import Queue
+from .queues import Queues
 from .retained import RETAINED_QUEUE_ID, Retained
 from .settlement import SETTLED_BY_DROP, Settlement
 from .stream import StreamQueue
@@ -29,6 +30,7 @@ class Sweeper:
         "_engine",
         "_left",
         "_metrics",
+        "_queues",
         "_ready",
         "_retained",
         "_scheduler",
@@ -43,6 +45,7 @@ class Sweeper:
         clock: Clock,
         settlement: Settlement,
         metrics: Metrics,
+        queues: Queues,
     ) -> None:
         self._catalog = catalog
         self._retained = retained
@@ -52,6 +55,7 @@ class Sweeper:
         self._scheduler = settlement.scheduler
         self._ready = settlement.ready
         self._metrics = metrics
+        self._queues = queues
         self._left: list[Queue] = []  # not looked at yet in this round
 
     def start(self) -> None:
@@ -73,6 +77,13 @@ class Sweeper:
             self._part()
         self._ready.wake()
 
+    def _unused(self, queue: Queue) -> bool:
+        """Tell whether nobody has used a queue for as long as it may live then."""
+        up_ms = self._clock.monotonic_ms
+        if queue.active or not queue.used_ms:
+            queue.used_ms = up_ms
+        return up_ms - queue.used_ms >= queue.policy.expires_ms
+
     def _part(self) -> None:
         now_ms = self._clock.now_ms
         part, self._left = self._left[:QUEUES_PER_PART], self._left[QUEUES_PER_PART:]
@@ -81,6 +92,8 @@ class Sweeper:
                 self._settlement.give_up(queue, lost)
             if isinstance(queue, StreamQueue) and queue.bury(now_ms):
                 self._settlement.compacted(queue)
+            if queue.policy.expires_ms and self._unused(queue):
+                self._queues.delete(queue, DropCause.QUEUE_DELETED)
         if self._left:
             self._scheduler.after(PART_INTERVAL_MS, self._part)
         self._ready.wake()

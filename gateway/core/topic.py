@@ -10,7 +10,7 @@ from __future__ import annotations
 from .errors import InvalidTopic
 
 TOPIC_BYTES_MAX = 65_535  # MQTT's string length prefix [MQTT-1.5.4]; the widest door sets the rule
-LEVELS_MAX = 128  # bounds the trie's depth; deeper names seen in the wild are attacks
+LEVELS_MAX = 320  # bounds the trie's depth; the longest key of AMQP has 256 words
 
 QUEUE_PREFIX = "$queue/"
 SHARE_PREFIX = "$share/"
@@ -18,6 +18,7 @@ DELAYED_PREFIX = "$delayed/"
 DEAD_PREFIX = "$dead/"
 SYS_PREFIX = "$sys/"
 SESSION_PREFIX = "$session/"
+VHOST_PREFIX = "$vhost/"  # begins topics, and queues, of a virtual host other than "/"
 
 #: Clients may not publish here: the gateway itself speaks under these names.
 RESERVED_PREFIXES = (SYS_PREFIX, DEAD_PREFIX, SHARE_PREFIX, DELAYED_PREFIX, SESSION_PREFIX)

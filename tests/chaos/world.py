@@ -145,7 +145,7 @@ class World:
                 self.held.append((name, delivery))
 
         found = queue.group(group, start) if isinstance(queue, StreamQueue) else group_of(queue, "")
-        self.broker.attach(found, Consumer(who, window, deliver, Origin("test", "", who)))
+        self.broker.queues.attach(found, Consumer(who, window, deliver, Origin("test", "", who)))
 
     def _received(self, queue: str, who: str, delivery: Delivery) -> None:
         message = delivery.message

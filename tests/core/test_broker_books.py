@@ -201,13 +201,13 @@ def _queue_deleted(world: World) -> None:
     world.publish()
     world.publish()
     world.dispatch()  # one waits, one is held
-    assert world.broker.delete_queue(queue) == 2
+    assert world.broker.queues.delete(queue) == 2
 
 
 def _purged(world: World) -> None:
     queue = world.queue()
     world.publish()
-    assert world.broker.purge(queue) == 1
+    assert world.broker.queues.purge(queue) == 1
 
 
 def _session_ended(world: World) -> None:
@@ -388,7 +388,7 @@ class Mixed:
                 self.kept.close(keep)
                 self.kept = self._come()
             case ("delete", name) if name in world.broker.catalog.queues:
-                world.broker.delete_queue(world.broker.catalog.queues[name])
+                world.broker.queues.delete(world.broker.catalog.queues[name])
             case ("dispatch",):
                 world.dispatch()
 

@@ -84,8 +84,8 @@ def test_a_queue_has_an_address_of_its_own_while_it_exists() -> None:
     queue, _ = broker.catalog.declare("a/b")
     assert broker.publish(Message("$queue/a/b", b"1")) > 0
     assert _bodies(queue) == [b"1"]
-    assert broker.delete_queue(queue) == 1
-    assert broker.delete_queue(queue) == 0
+    assert broker.queues.delete(queue) == 1
+    assert broker.queues.delete(queue) == 0
     assert broker.publish(Message("$queue/a/b", b"2")) == NO_SUBSCRIBERS
     assert broker.router.bindings == 0
 
@@ -108,7 +108,7 @@ def test_a_deleted_queue_leaves_no_key_behind_but_its_id_is_not_used_again() -> 
     broker = _broker()
     first, _ = broker.catalog.declare("q")
     broker.catalog.bind(first, Binding("t", first))
-    broker.delete_queue(first)
+    broker.queues.delete(first)
     assert [key for key, _ in broker.engine.scan("")] == ["meta/next-queue-id"]
     again = _broker(broker.engine).catalog.declare("q")[0]
     assert again.queue_id > first.queue_id
@@ -187,7 +187,7 @@ def test_ids_are_never_used_twice(place: Place) -> None:
         queue, _ = broker.catalog.declare(name)
         ids.append(queue.queue_id)
         if name == "b":
-            broker.delete_queue(queue)
+            broker.queues.delete(queue)
     assert ids == sorted(set(ids))
 
 
@@ -242,7 +242,7 @@ class Keeps(Consumer):
     def __init__(self, broker: Broker, group: Group, window: int = 100) -> None:
         super().__init__("keeps", window, lambda batch: self.held.extend(batch))
         self.held: list[Delivery] = []
-        broker.attach(group, self)
+        broker.queues.attach(group, self)
         broker.dispatch()
 
 
@@ -305,7 +305,7 @@ def test_a_stream_that_was_emptied_goes_on_counting(log: Place) -> None:
     stream, _ = broker.catalog.declare("s", "stream")
     for body in (b"0", b"1"):
         broker.publish(Message("$queue/s", body))
-    broker.purge(stream)
+    broker.queues.purge(stream)
     restored = log.reopen()
     restored.publish(Message("$queue/s", b"2"))
     assert [(offset, message.body) for offset, message, _ in restored.catalog.get("s").browse(0, 9)] == [

@@ -114,7 +114,7 @@ def test_it_is_a_dictionary_with_offsets(steps: list[tuple[str, bytes] | str], a
     with tempfile.TemporaryDirectory() as directory:
         bench, model = Bench(Path(directory)), Model()
         if attached:  # then the newest are in memory as well
-            bench.broker.attach(bench.queue.group("g"), Consumer("c", 2, lambda batch: None))
+            bench.broker.queues.attach(bench.queue.group("g"), Consumer("c", 2, lambda batch: None))
         for step in steps:
             if isinstance(step, tuple):
                 bench.publish(*step)
@@ -176,7 +176,7 @@ def test_readers_get_what_is_left_of_what_they_have_not_seen(tmp_path: Path) -> 
         bench.turn()
     held: list[Delivery] = []
     reader = Consumer("c", 100, held.extend)
-    bench.broker.attach(bench.queue.group("g", 0), reader)
+    bench.broker.queues.attach(bench.queue.group("g", 0), reader)
     bench.turn()
     assert [(d.offset, d.message.properties.key, d.message.body) for d in held] == [
         (6, "a", b"2"),

@@ -19,6 +19,8 @@ VALUES: dict[str, int | str | bool] = {
     "dead_letter": "$dead/q",
     "durability": "async",
     "compact": True,
+    "single_active": True,
+    "expires_ms": 7,
 }
 INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int) and not isinstance(value, bool)]
 
@@ -30,6 +32,7 @@ def test_the_table_of_values_names_every_policy() -> None:
 def test_without_values_nothing_is_limited_and_the_oldest_makes_room() -> None:
     expected = {name: "" if name == "dead_letter" else 0 for name in POLICIES}
     expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000, "durability": "sync", "compact": False}
+    expected["single_active"] = False
     assert QueuePolicy().to_mapping() == expected
     assert QueuePolicy.from_mapping({}).to_mapping() == expected
 

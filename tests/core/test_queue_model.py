@@ -131,7 +131,7 @@ class Real:
 
     def attach(self, window: int) -> None:
         self.consumers.append(Consumer("c", window, self.fresh.extend))
-        self.broker.attach(self.queue.group, self.consumers[-1])
+        self.broker.queues.attach(self.queue.group, self.consumers[-1])
 
     def dispatch(self) -> list[Delivery]:
         self.fresh.clear()
@@ -155,7 +155,7 @@ def _detach(model: Model, real: Real, index: int) -> None:
         return
     consumer = real.consumers.pop(index % len(real.consumers))
     mine = [delivery for delivery in real.held if delivery.consumer is consumer]
-    real.broker.detach(consumer)
+    real.broker.queues.detach(consumer)
     real.held = [delivery for delivery in real.held if delivery not in mine]
     for delivery in mine:
         model.settle(delivery.offset, Outcome.REQUEUE)
@@ -198,7 +198,7 @@ def _step(model: Model, real: Real, step: tuple[Any, ...]) -> None:
             real.broker.scheduler.run_due()
             model.wait(milliseconds)
         case ("purge",):
-            real.broker.purge(real.queue)
+            real.broker.queues.purge(real.queue)
             model.purge()
     _dispatch(model, real)
 

@@ -24,7 +24,7 @@ class Reader(Consumer):
         super().__init__(f"reader of {group}", window, self._take)
         self.stream = stream
         self.held: list[Delivery] = []
-        stream.broker.attach(stream.queue.group(group, start), self)
+        stream.broker.queues.attach(stream.queue.group(group, start), self)
 
     def _take(self, batch: list[Delivery]) -> None:
         self.held.extend(batch)
@@ -179,7 +179,7 @@ def test_a_reader_that_leaves_gives_back_what_it_held() -> None:
     first = Reader(stream, "g", window=2)
     first.read()
     first.settle(0, Outcome.ACK)
-    stream.broker.detach(first)
+    stream.broker.queues.detach(first)
     assert Reader(stream, "g").read() == [(1, 2), (2, 1)]
 
 
@@ -229,18 +229,18 @@ def test_seek_moves_a_group_to_what_exists(offset: int, expected: list[int]) -> 
     reader = Reader(stream, "g")
     for held in _offsets(reader.read()):
         reader.settle(held, Outcome.ACK)
-    stream.broker.seek(stream.queue, "g", offset)
+    stream.broker.queues.seek(stream.queue, "g", offset)
     assert _offsets(reader.read()) == expected
 
 
 def test_seek_makes_a_group_but_not_on_a_classic_queue() -> None:
     stream = Stream()
     stream.publish(b"a", b"b")
-    assert stream.broker.seek(stream.queue, "new", 1) is stream.queue.group("new")
+    assert stream.broker.queues.seek(stream.queue, "new", 1) is stream.queue.group("new")
     assert stream.queue.group("new").cursor == 1
     classic, _ = stream.broker.catalog.declare("c")
     with pytest.raises(Conflict, match="only a stream has groups"):
-        stream.broker.seek(classic, "g", 0)
+        stream.broker.queues.seek(classic, "g", 0)
 
 
 def test_seek_forgets_what_was_given_back_before() -> None:
@@ -250,7 +250,7 @@ def test_seek_forgets_what_was_given_back_before() -> None:
     reader.read()
     reader.settle(0, Outcome.REQUEUE)
     reader.settle(1, Outcome.RETRY)
-    stream.broker.seek(stream.queue, "g", 2)
+    stream.broker.queues.seek(stream.queue, "g", 2)
     stream.advance(10_000)
     assert _offsets(reader.read()) == [2]
 
@@ -263,7 +263,7 @@ def test_a_reader_whose_group_is_moved_back_keeps_its_whole_window(settle_first:
     reader.read()
     stale = list(reader.held)
     for _ in range(3):
-        stream.broker.seek(stream.queue, "g", 0)
+        stream.broker.queues.seek(stream.queue, "g", 0)
         assert _offsets(reader.read()) == [0, 1]
         if settle_first:
             assert not any(stream.broker.settlement.settle(old, Outcome.ACK) for old in stale)
@@ -280,7 +280,7 @@ def test_after_a_seek_back_nothing_comes_twice(outcome: Outcome, before: bool) -
     reader.read()
     if before:
         reader.settle(1, outcome)
-    stream.broker.seek(stream.queue, "g", 0)
+    stream.broker.queues.seek(stream.queue, "g", 0)
     if not before:
         reader.settle(1, outcome)
     got = _offsets(reader.read())
@@ -358,7 +358,7 @@ def test_a_purge_moves_every_group_behind_the_end() -> None:
     stream.publish(b"a", b"b")
     reader = Reader(stream, "g", window=1)
     reader.read()
-    assert stream.broker.purge(stream.queue) == 2
+    assert stream.broker.queues.purge(stream.queue) == 2
     assert (stream.queue.length(), stream.queue.bytes_waiting, stream.queue.first_offset) == (0, 0, 2)
     assert reader.settle(0, Outcome.ACK)
     stream.publish(b"c")

@@ -43,7 +43,7 @@ class Bench:
     def consume(self, window: int) -> tuple[Consumer, list[Delivery]]:
         held: list[Delivery] = []
         consumer = Consumer("c", window, held.extend, Origin("test"))
-        self.broker.attach(self.queue.group, consumer)
+        self.broker.queues.attach(self.queue.group, consumer)
         return consumer, held
 
     def sweep(self) -> None:
@@ -89,7 +89,7 @@ def test_what_comes_back_late_keeps_its_offset() -> None:
     bench.broker.dispatch()
     bench.broker.settlement.settle(held[0], Outcome.RETRY)
     bench.broker.settlement.settle(held[1], Outcome.ACK)
-    bench.broker.detach(consumer)
+    bench.broker.queues.detach(consumer)
     bench.sweep()
     bench.sweep()
     assert [(offset, message.body) for offset, message, _ in bench.queue.browse(0, 10)] == [(0, b"0")]
@@ -101,7 +101,7 @@ def test_what_nobody_has_touched_is_left_to_the_index_when_the_last_consumer_goe
     consumer, held = bench.consume(4)
     bench.broker.dispatch()
     assert len(bench.queue.waiting) == WINDOW - 4
-    bench.broker.detach(consumer, give_back=False)  # four are still held, under leases
+    bench.broker.queues.detach(consumer, give_back=False)  # four are still held, under leases
     bench.sweep()
     assert (len(bench.queue.waiting), bench.queue.behind) == (0, 26)
     bench.broker.settlement.settle(held[1], Outcome.REQUEUE)
@@ -120,7 +120,7 @@ def test_given_back_out_of_order_while_others_hold_later_ones() -> None:
     bench.publish(12)
     consumer, held = bench.consume(6)
     bench.broker.dispatch()
-    bench.broker.detach(consumer, give_back=False)
+    bench.broker.queues.detach(consumer, give_back=False)
     bench.broker.settlement.settle(held[0], Outcome.RETRY)
     for _ in range(3):
         bench.sweep()
@@ -136,7 +136,7 @@ def test_a_retained_message_is_one_also_after_it_was_unloaded() -> None:
         bench.broker.enqueue(bench.queue, Message("t", b"%d" % n), binding if n % 2 else None)
     consumer, held = bench.consume(3)
     bench.broker.dispatch()
-    bench.broker.detach(consumer)
+    bench.broker.queues.detach(consumer)
     for _ in range(2):
         bench.sweep()
     held.clear()

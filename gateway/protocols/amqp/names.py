@@ -18,11 +18,10 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from gateway.core.topic import QUEUE_PREFIX
+from gateway.core.topic import QUEUE_PREFIX, VHOST_PREFIX
 
 DEFAULT_VHOST: Final = "/"
 TOPIC_EXCHANGE: Final = "amq.topic"
-VHOST_PREFIX: Final = "$vhost/"
 TOPIC_REPLY: Final = "$topic/"  # begins a reply-to, or a key of the default exchange, that is a topic
 CACHED_MAX: Final = 65_536  # different keys, topics and names; some 15 MB
 

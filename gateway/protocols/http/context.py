@@ -123,8 +123,7 @@ def value_of(context: Context, session: Session, topic: str) -> tuple[Message, b
     message = broker.retained.get(topic)
     if message is not None and not _expired(message, now_ms):
         return (message, True)
-    route = broker.router.routes.get(topic)
-    last = route.last if route is not None else None
+    last = broker.router.last(topic)
     if last is None or _expired(last, now_ms) or (last.retain and not last.body):
         return None  # an empty retained message cleared the value
     return (last, False)

@@ -207,6 +207,10 @@ class Policy(Strict):
         "sync", description="Publishers are told when the disk, or the operating system, has it, or at once"
     )
     compact: bool = Field(False, description="A stream keeps of each key, or topic, only the last message")
+    single_active: bool = Field(False, description="One consumer gets everything until it leaves")
+    expires_ms: int = Field(
+        0, ge=0, le=COUNT_MAX, description="Deleted if it had no consumer, and nobody used it, for so long"
+    )
 
 
 class QueueWanted(Strict):

@@ -80,7 +80,7 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
     async def delete(request: Request, queue: str) -> Response:
         """Delete a queue with what it holds."""
         session = await session_of(context, request)
-        context.gateway.broker.delete_queue(_managed(context, session, queue_name(request)))
+        context.gateway.broker.queues.delete(_managed(context, session, queue_name(request)))
         await context.metadata_stored()
         return Response(status_code=204)
 
@@ -162,7 +162,7 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
     async def purge(request: Request, queue: str) -> Response:
         """Drop what waits; what consumers hold stays theirs."""
         session = await session_of(context, request)
-        count = context.gateway.broker.purge(_managed(context, session, queue_name(request)))
+        count = context.gateway.broker.queues.purge(_managed(context, session, queue_name(request)))
         return Json(_encode({"purged": count}))
 
     @routes.post(
@@ -182,7 +182,7 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
         if group.startswith("$"):
             raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
         offset = start_offset(found, context.gateway.clock, str(wanted.offset), "offset")
-        return Json(_encode(_describe_group(found, context.gateway.broker.seek(found, group, offset))))
+        return Json(_encode(_describe_group(found, context.gateway.broker.queues.seek(found, group, offset))))
 
 
 # -- declaring --------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ class StreamSource:
             if self._start < self._queue.first_offset:
                 missed = self._queue.first_offset - self._start
                 first = gap("retention has removed events since", missed)
-            self._context.gateway.broker.seek(self._queue, self._group, self._start)
+            self._context.gateway.broker.queues.seek(self._queue, self._group, self._start)
         self._consumer = self._session.consume(self._queue.name, self._deliver, STREAM_WINDOW, self._group)
         return first + b"\n"
 

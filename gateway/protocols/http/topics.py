@@ -240,7 +240,7 @@ async def _list(context: Context, request: Request, prefix: str, after: str, lim
     broker = context.gateway.broker
     now_ms = broker.clock.now_ms
     retained = {m.topic for m in broker.retained.all() if not m.expires_at_ms or m.expires_at_ms > now_ms}
-    seen = [topic for topic, route in broker.router.routes.items() if route.last is not None]
+    seen = [topic for topic in broker.router.routes if broker.router.last(topic) is not None]
     topics = await asyncio.to_thread(_sorted_page, retained, seen, prefix, after)
     context.gateway.begin_turn()
     found, next_after = _permitted(session, topics, limit)

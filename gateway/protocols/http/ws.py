@@ -147,7 +147,7 @@ class Socket:
             broker.relieve(self._receiver)
         waiting, self._waiting_for_room = self._waiting_for_room, []
         for consumer in waiting:
-            broker.resume(consumer)
+            broker.queues.resume(consumer)
 
     async def _send_all(self, send: Send) -> None:
         try:

@@ -167,7 +167,7 @@ class Clients:
         """End a session: its queue, its subscriptions, its record."""
         queue = self._broker.catalog.queues.get(SESSION_PREFIX + client_id)
         if queue is not None:
-            self._broker.delete_queue(queue, DropCause.SESSION_ENDED)
+            self._broker.queues.delete(queue, DropCause.SESSION_ENDED)
         engine = self._broker.engine
         shared = self.record(client_id).get("shared", {})
         engine.delete(SESSION_KEY + client_id)
@@ -184,7 +184,7 @@ class Clients:
             return
         records = (json.loads(value) for _, value in self._broker.engine.scan(SESSION_KEY))
         if not any(name in record["shared"] for record in records):
-            self._broker.delete_queue(queue, DropCause.SESSION_ENDED)
+            self._broker.queues.delete(queue, DropCause.SESSION_ENDED)
 
     # -- what is written down ---------------------------------------------------------------------
 

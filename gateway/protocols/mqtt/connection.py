@@ -384,7 +384,7 @@ class MqttConnection:
         for consumer in session.consumers:
             consumer.window = share
             consumer.congested = self._congested
-            session.broker.resume(consumer) if not self._congested else None
+            session.broker.queues.resume(consumer) if not self._congested else None
 
     def _durable_position(self) -> int:
         return self._gateway.broker.engine.position() if self._terms.expiry else 0

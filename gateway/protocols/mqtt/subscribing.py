@@ -228,7 +228,7 @@ class Subscriptions:
         known = any(group.name == name for group in stream.groups())
         what, text = ("seek", replay.seek) if replay.seek else ("start", replay.start)
         if text and (replay.seek or not known):
-            broker.seek(stream, name, start_offset(stream, broker.clock, text, what))
+            broker.queues.seek(stream, name, start_offset(stream, broker.clock, text, what))
         return name
 
     def _shared_queue(self, name: str, topic_filter: str) -> None:
@@ -247,7 +247,7 @@ class Subscriptions:
         broker = self._session.broker
         queue = broker.catalog.queues.get(topic_filter)
         if queue is not None and topic_filter.startswith(SHARE_PREFIX) and not queue.active:
-            broker.delete_queue(queue)
+            broker.queues.delete(queue)
 
 
 def _drop_passing(shared: Shared) -> None:

@@ -126,7 +126,7 @@ def test_without_its_dead_letter_a_message_is_not_given_up(tmp_path: Path) -> No
     dead, _ = broker.catalog.declare("dead")
     broker.publish(Message("$queue/jobs", b"x", 1))
     held: list[Delivery] = []
-    broker.attach(jobs.groups()[0], Consumer("c", 1, held.extend))
+    broker.queues.attach(jobs.groups()[0], Consumer("c", 1, held.extend))
     broker.dispatch()
     log.flush()
     broker.flushed()
@@ -176,7 +176,7 @@ def test_an_index_that_has_lost_entries_knows_how_many_are_left(
     def take(batch: list[Delivery]) -> None:
         got.extend(delivery.message.body for delivery in batch)
 
-    broker.attach(found.groups()[0], Consumer("c", 1000, take))
+    broker.queues.attach(found.groups()[0], Consumer("c", 1000, take))
     for _ in range(20):
         broker.dispatch()
         broker.engine.flush()

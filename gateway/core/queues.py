@@ -1,0 +1,117 @@
+"""What is done to queues as a whole: consumers come and go, and queues are emptied, moved, deleted."""
+
+from __future__ import annotations
+
+from .catalog import Catalog
+from .clock import Clock
+from .delivery import Consumer, Delivery, Group
+from .engine import StorageEngine
+from .errors import Conflict
+from .message import Outcome
+from .metrics import DropCause, Metrics
+from .queue import Queue
+from .ready import Ready
+from .settlement import Settlement
+from .stream import StreamQueue
+
+
+class Queues:
+    """Part of the broker, which has its parts."""
+
+    __slots__ = ("_catalog", "_clock", "_engine", "_metrics", "_ready", "_settlement")
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        engine: StorageEngine,
+        clock: Clock,
+        metrics: Metrics,
+        ready: Ready,
+        settlement: Settlement,
+    ) -> None:
+        self._catalog = catalog
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+        self._ready = ready
+        self._settlement = settlement
+
+    def resume(self, consumer: Consumer) -> None:
+        """A consumer has room again (a larger window, or its peer reads): see what it wants."""
+        consumer.congested = False
+        group = consumer.group
+        if group is not None:
+            self._ready.look(group)
+
+    def attach(self, group: Group, consumer: Consumer) -> None:
+        """Let a consumer take part; it may be delivered to in the next dispatch."""
+        group.attach(consumer)
+        self._ready.look(group)
+
+    def detach(self, consumer: Consumer, give_back: bool = True) -> None:
+        """Take a consumer away. What it holds goes back, unless it is held under leases."""
+        group = consumer.group
+        if group is None or not consumer.attached:
+            return
+        held = group.detach(consumer)
+        if give_back:
+            for delivery in reversed(held):
+                self._settlement.settle(delivery, Outcome.REQUEUE)
+        queue = group.queue
+        if queue.auto_delete and not queue.active:
+            self.delete(queue)
+        elif queue.active:
+            self._ready.look(group)
+
+    def delete(self, queue: Queue, cause: DropCause = DropCause.QUEUE_DELETED) -> int:
+        """Delete a queue with what it holds; return how many messages that was."""
+        if self._catalog.queues.get(queue.name) is not queue:
+            return 0
+        count = queue.clear()
+        for group in queue.groups():
+            count += len(group.unsettled) + len(group.parked)
+            group.unsettled.clear()
+            group.parked.clear()
+            for consumer in list(group.consumers):
+                group.detach(consumer)
+                if consumer.gone is not None:
+                    consumer.gone()
+        if queue.kind == "classic":
+            self._metrics.drop(cause, count)
+        self._catalog.delete(queue)
+        self._ready.wake()
+        return count
+
+    def fetch(self, group: Group, consumer: Consumer) -> Delivery | None:
+        """Hand one message to a consumer that does not take part, at once; None if there is none."""
+        delivery = group.fetch(consumer, self._clock.now_ms)
+        group.queue.used_ms = 0
+        if group.queue.lost:
+            self._settlement.give_up_lost(group.queue)
+        return delivery
+
+    def purge(self, queue: Queue) -> int:
+        """Drop what waits in a queue, not what consumers hold; return how many."""
+        count = queue.clear()
+        if isinstance(queue, StreamQueue):
+            if queue.durable:
+                self._engine.trim(queue.queue_id, queue.first_offset)
+        else:
+            self._metrics.drop(DropCause.PURGED, count)
+            if queue.durable:
+                self._engine.purge(queue.queue_id, [d.position for d in queue.held() if d.position])
+        self._ready.wake()
+        return count
+
+    def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
+        """Move a stream group's cursor, making the group if needed."""
+        if not isinstance(queue, StreamQueue):
+            raise Conflict(f"queue {queue.name!r} is {queue.kind}; only a stream has groups with positions")
+        group = queue.group(group_name, offset)
+        group.cursor = queue.clamp(offset)
+        group.redeliver.clear()
+        group.parked.clear()
+        self._ready.moved.append(group)
+        self._ready.look(group)
+        self._ready.wake()
+        return group
