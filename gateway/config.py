@@ -25,6 +25,7 @@ from .settings import (
     TLS_DOORS,
     TYPE_NAMES,
     Address,
+    Amqp,
     Auth,
     Limits,
     Mqtt,
@@ -61,6 +62,7 @@ class Config(msgspec.Struct, frozen=True):
     storage: Storage
     limits: Limits
     mqtt: Mqtt
+    amqp: Amqp
     network: Network
     auth: Auth
     plugins: Plugins
@@ -384,6 +386,7 @@ data = "./gateway-data"            # the log, its index and the lock
 
 [listeners]                        # one address a door; "" closes it
 mqtt = "127.0.0.1:1883"
+amqp = "127.0.0.1:5672"
 http = "127.0.0.1:8080"
 
 [auth]

@@ -22,6 +22,7 @@ BUILTIN: dict[str, str] = {
     "commitlog": "gateway.storage.commitlog",
     "auth": "gateway.auth.builtin",
     "mqtt": "gateway.protocols.mqtt",
+    "amqp": "gateway.protocols.amqp",
     "http": "gateway.protocols.http",
 }
 

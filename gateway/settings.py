@@ -122,6 +122,14 @@ class Mqtt(msgspec.Struct, frozen=True):
     queue_length_max: int = 100_000
 
 
+class Amqp(msgspec.Struct, frozen=True):
+    """`[amqp]`"""
+
+    frame_bytes_max: int = 131_072
+    channels_max: int = 2047
+    heartbeat_seconds: int = 60
+
+
 class Network(msgspec.Struct, frozen=True):
     """`[network]`"""
 
@@ -155,6 +163,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "storage": Storage,
     "limits": Limits,
     "mqtt": Mqtt,
+    "amqp": Amqp,
     "network": Network,
     "auth": Auth,
     "plugins": Plugins,
@@ -179,6 +188,9 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("mqtt", "receive_maximum"): (1, 65_535),
     ("mqtt", "topic_alias_maximum"): (0, 65_535),
     ("mqtt", "queue_length_max"): (0, 1 << 40),
+    ("amqp", "frame_bytes_max"): (4096, 1 << 31),
+    ("amqp", "channels_max"): (1, 65_535),
+    ("amqp", "heartbeat_seconds"): (0, 65_535),
 }
 
 #: What a setting's type is called in TOML.

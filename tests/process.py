@@ -48,6 +48,7 @@ class GatewayProcess:
         self.data = data
         self.mqtt_port = free_port()
         self.http_port = free_port()
+        self.amqp_port = free_port()
         self._sets = sets
         self._dev = dev
         self._config = config
@@ -78,7 +79,7 @@ class GatewayProcess:
         doors = {
             "mqtt": f"127.0.0.1:{self.mqtt_port}",
             "http": f"127.0.0.1:{self.http_port}",
-            "amqp": "",
+            "amqp": f"127.0.0.1:{self.amqp_port}",
             "coap": "",
             "openmessaging": "",
         }

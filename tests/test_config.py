@@ -131,7 +131,7 @@ def test_what_init_writes_is_accepted(file: Path) -> None:
     config = read(file, render_default("admin", stored))
     assert config.users == {"admin": User(stored, admin=True)}
     assert config.address("mqtt", "") == Address("tcp", "127.0.0.1", 1883)
-    assert config.closed_for_now(["mqtt", "http"]) == []
+    assert config.closed_for_now(["mqtt", "amqp", "http"]) == []
 
 
 @given(st.text(min_size=1).filter(lambda name: name.isprintable()))

@@ -24,7 +24,7 @@ from gateway.server import Server
 from gateway.storage.memory import MemoryEngine
 from tests.process import free_port
 
-DISABLED = "plugins.disabled=['mqtt', 'http']"
+DISABLED = "plugins.disabled=['mqtt', 'amqp', 'http']"
 
 
 class Echo(StreamProtocol):
@@ -254,7 +254,8 @@ async def test_authenticators_are_asked_in_order_until_one_vouches_or_refuses(
 ) -> None:
     seen: list[str] = []
     vouching = (Vouches("first", seen, "a", refuses="x"), Vouches("second", seen, "b"))
-    server = make(tmp_path, "plugins.disabled=['mqtt', 'http', 'auth']", kit=Kit(authenticators=vouching))
+    disabled = "plugins.disabled=['mqtt', 'amqp', 'http', 'auth']"
+    server = make(tmp_path, disabled, kit=Kit(authenticators=vouching))
     async with running(server):
         connecting: Awaitable[Any] = server.connect(Credentials("test", username=username))
         if who:
@@ -266,7 +267,7 @@ async def test_authenticators_are_asked_in_order_until_one_vouches_or_refuses(
 
 
 async def test_nobody_vouching_and_nobody_allowing_are_refusals(tmp_path: Path) -> None:
-    server = make(tmp_path, "plugins.disabled=['mqtt', 'http', 'auth']")
+    server = make(tmp_path, "plugins.disabled=['mqtt', 'amqp', 'http', 'auth']")
     async with running(server):
         with pytest.raises(AuthenticationFailed, match="nobody vouches"):
             await server.connect(Credentials("test"))

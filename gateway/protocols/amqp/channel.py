@@ -1,0 +1,421 @@
+"""One channel: its methods, in a table at the end.
+
+Publishing is in `publisher`, consuming in `consumers`, what exists in `vhost`. A rule that is
+broken here ends the channel, or the connection if the standard says so; nobody else notices.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from pamqp import commands
+
+from gateway.core.access import Action
+from gateway.core.delivery import Delivery
+from gateway.core.errors import GatewayError
+from gateway.core.message import Outcome
+from gateway.core.stream import StreamQueue
+
+from . import names
+from .consumers import Receiving, Subscription
+from .errors import AmqpFault, Reply, fault_of
+from .exchanges import Exchange
+from .frames import encode_frame
+from .methods import Method, encode_method
+from .publisher import DIRECT_REPLY, Publisher
+from .tables import Table
+from .vhost import RESERVED, Declared
+
+if TYPE_CHECKING:
+    from .connection import AmqpConnection
+
+GENERATED: Final = "amq.gen-"
+TAG: Final = "amq.ctag-"
+
+
+class Channel:
+    """One of a connection's conversations."""
+
+    __slots__ = (
+        "closing",
+        "connection",
+        "last_queue",
+        "number",
+        "publisher",
+        "receiving",
+        "reply_queue",
+        "stopped",
+        "vhost",
+    )
+
+    def __init__(self, connection: AmqpConnection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.vhost = connection.vhost
+        self.publisher = Publisher(self)
+        self.receiving = Receiving(self)
+        self.last_queue = ""  # a method that names no queue means this one
+        self.reply_queue = ""  # of direct reply-to
+        self.stopped = False  # by the client's channel.flow
+        self.closing = False  # we have closed it, and wait for its close-ok
+
+    # -- what the connection calls -----------------------------------------------------------------
+
+    def take(self, method: Method) -> None:
+        """Do what a method says. Raise AmqpFault."""
+        handler = _HANDLERS.get(type(method))
+        if handler is None:
+            raise AmqpFault(Reply.COMMAND_INVALID, f"{method.name} does not belong on a channel")
+        try:
+            handler(self, method)
+        except AmqpFault:
+            raise
+        except GatewayError as error:
+            raise fault_of(error) from error
+
+    def acknowledge(self, tag: int, multiple: bool) -> list[Delivery]:
+        """Return what a basic.ack settles. Raise AmqpFault."""
+        return self.receiving.take(tag, multiple)
+
+    def end(self) -> None:
+        """The channel is closed, whoever did it."""
+        self.publisher.close()
+        self.receiving.close()
+        if self.reply_queue:
+            self._drop(self.reply_queue)
+
+    def answer(self, method: Any) -> None:
+        """Send a method."""
+        self.connection.send(encode_frame(self.number, encode_method(method)))
+
+    def answer_stored(self, method: Any) -> None:
+        """Send a method once what it says is on disk; a fault if it never will be."""
+        connection = self.connection
+
+        def stored(done: bool) -> None:
+            if connection.channels.get(self.number) is not self or self.closing:
+                return
+            if done:
+                self.answer(method)
+            else:
+                connection.refuse(
+                    self.number, AmqpFault(Reply.INTERNAL_ERROR, "it could not be stored"), method
+                )
+
+        connection.gateway.when_durable(connection.session.broker.engine.position(), stored)
+
+    # -- channel -----------------------------------------------------------------------------------
+
+    def _flow(self, method: Any) -> None:
+        self.stopped = not method.active
+        if self.stopped or not self.connection.is_congested:
+            self.receiving.hold(self.stopped)
+        self.answer(commands.Channel.FlowOk(bool(method.active)))
+
+    def _flow_ok(self, method: Any) -> None:
+        pass  # we never send channel.flow
+
+    def _close(self, method: Any) -> None:
+        self.connection.drop_channel(self)
+        self.answer(commands.Channel.CloseOk())
+
+    # -- exchanges ---------------------------------------------------------------------------------
+
+    def _exchange_declare(self, method: Any) -> None:
+        vhost = self.vhost
+        if method.passive:
+            vhost.exchange(method.exchange)
+        else:
+            self._manage(method.exchange)
+            if not method.exchange:
+                raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+            vhost.declare_exchange(
+                method.exchange,
+                method.exchange_type,
+                method.durable,
+                method.auto_delete,
+                method.internal,
+                method.arguments,
+            )
+        self._done(method, commands.Exchange.DeclareOk(), method.durable and not method.passive)
+
+    def _exchange_delete(self, method: Any) -> None:
+        self._manage(method.exchange)
+        self.vhost.delete_exchange(method.exchange, method.if_unused)
+        self._done(method, commands.Exchange.DeleteOk())
+
+    def _exchange_bind(self, method: Any) -> None:
+        source, destination = self._ends(method)
+        self.vhost.bind(source, destination, method.routing_key, method.arguments)
+        self._done(method, commands.Exchange.BindOk())
+
+    def _exchange_unbind(self, method: Any) -> None:
+        source, destination = self._ends(method)
+        self.vhost.unbind(source, destination, method.routing_key, method.arguments)
+        self._done(method, commands.Exchange.UnbindOk())
+
+    def _ends(self, method: Any) -> tuple[Exchange, Exchange]:
+        self._manage(method.destination)
+        source, destination = self.vhost.exchange(method.source), self.vhost.exchange(method.destination)
+        if not destination.name:
+            raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+        self._listen(source, method.routing_key)
+        return source, destination
+
+    # -- queues ------------------------------------------------------------------------------------
+
+    def _queue_declare(self, method: Any) -> None:
+        name, owner = method.queue, self.connection if method.exclusive else None
+        if not name and not method.passive:
+            name = GENERATED + secrets.token_urlsafe(16)
+        elif not name:
+            name = self._named("")
+        if name == DIRECT_REPLY:
+            self._done(method, commands.Queue.DeclareOk(name, 0, len(self.connection.reply_channels)))
+            return
+        if method.passive:
+            declared = self.vhost.queue(name, self.connection)
+        else:
+            declared = self._declare(name, method, owner)
+        self.last_queue = name
+        queue = declared.queue
+        consumers = sum(len(group.consumers) for group in queue.active)
+        answer = commands.Queue.DeclareOk(name, queue.length(), consumers)
+        self._done(method, answer, queue.durable and not method.passive)
+
+    def _declare(self, name: str, method: Any, owner: object | None) -> Declared:
+        if name.startswith(RESERVED) and not name.startswith(GENERATED) and self.vhost.find(name) is None:
+            text = f"queue name '{name}' contains reserved prefix '{RESERVED}*'"
+            raise AmqpFault(Reply.ACCESS_REFUSED, text)
+        self._manage(name)
+        declared = self.vhost.declare_queue(
+            name, method.durable, method.auto_delete, owner, self.connection, method.arguments
+        )
+        if owner is not None:
+            self.connection.exclusive.add(declared.queue.name)
+        return declared
+
+    def _queue_bind(self, method: Any) -> None:
+        declared = self._queue(method.queue)
+        source = self.vhost.exchange(method.exchange)
+        key = method.routing_key
+        if not method.queue and not key:
+            key = declared.name  # the standard says so [queue.bind, rule 'queue-known']
+        self._manage(declared.name)
+        self._listen(source, key)
+        self.vhost.bind(source, declared, key, method.arguments)
+        self._done(method, commands.Queue.BindOk(), declared.queue.durable and source.durable)
+
+    def _queue_unbind(self, method: Any) -> None:
+        declared = self._queue(method.queue)
+        source = self.vhost.exchange(method.exchange)
+        self._manage(declared.name)
+        self.vhost.unbind(source, declared, method.routing_key, method.arguments)
+        self.answer(commands.Queue.UnbindOk())
+
+    def _queue_purge(self, method: Any) -> None:
+        declared = self._queue(method.queue)
+        self._manage(declared.name)
+        count = self.connection.session.broker.queues.purge(declared.queue)
+        self._done(method, commands.Queue.PurgeOk(count))
+
+    def _queue_delete(self, method: Any) -> None:
+        name = self._named(method.queue)
+        declared = self.vhost.find(name)
+        count = 0
+        if declared is not None:
+            self.vhost.queue(name, self.connection)
+            self._manage(name)
+            queue = declared.queue
+            if method.if_unused and queue.active:
+                text = f"queue '{name}' in vhost '{self.vhost.name}' in use"
+                raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+            if method.if_empty and queue.length():
+                text = f"queue '{name}' in vhost '{self.vhost.name}' not empty"
+                raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+            count = queue.length()
+            self.connection.session.broker.queues.delete(queue)
+        self._done(method, commands.Queue.DeleteOk(count))
+
+    def _queue(self, name: str) -> Declared:
+        return self.vhost.queue(self._named(name), self.connection)
+
+    def _named(self, name: str) -> str:
+        if name:
+            return name
+        if not self.last_queue:
+            raise AmqpFault(Reply.NOT_FOUND, "no previously declared queue")
+        return self.last_queue
+
+    def _drop(self, name: str) -> None:
+        declared = self.vhost.find(name)
+        if declared is not None:
+            self.connection.session.broker.queues.delete(declared.queue)
+
+    def _done(self, method: Any, answer: Any, keep: bool = False) -> None:
+        """Answer, unless the client said it need not be; with `keep` once it is on disk."""
+        if getattr(method, "nowait", False):
+            return
+        if keep:
+            self.answer_stored(answer)
+        else:
+            self.answer(answer)
+
+    # -- who may -----------------------------------------------------------------------------------
+
+    def _manage(self, name: str) -> None:
+        core_name = names.queue_to_core(self.vhost.name, name)
+        self.connection.session.access.check(Action.MANAGE, core_name)
+
+    def _listen(self, source: Exchange, key: str) -> None:
+        """Raise NotAuthorized unless this client may have what a binding brings."""
+        session = self.connection.session
+        if source.kind == "topic":
+            levels, _ = names.pattern_to_filter(key)
+            prefix = source.filter[:-1]
+            session.access.check(Action.SUBSCRIBE, prefix + levels)
+        else:
+            session.access.check(Action.SUBSCRIBE, source.filter)
+
+    # -- consuming ---------------------------------------------------------------------------------
+
+    def _qos(self, method: Any) -> None:
+        if method.prefetch_size:
+            raise AmqpFault(Reply.NOT_IMPLEMENTED, f"prefetch_size!=0 ({method.prefetch_size})")
+        if method.global_:
+            self.receiving.limit_all(method.prefetch_count)
+        else:
+            self.receiving.prefetch = method.prefetch_count
+        self.answer(commands.Basic.QosOk())
+
+    def _consume(self, method: Any) -> None:
+        receiving = self.receiving
+        tag = method.consumer_tag or TAG + secrets.token_urlsafe(16)
+        if tag in receiving.subscriptions:
+            raise AmqpFault(Reply.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
+        name = self._named(method.queue)
+        if name == DIRECT_REPLY:
+            self._consume_replies(tag, method)
+            return
+        declared = self.vhost.queue(name, self.connection)
+        queue = declared.queue
+        busy = declared.sole is not None or (method.exclusive and queue.active)
+        if busy:
+            text = f"queue '{name}' in vhost '{self.vhost.name}' in exclusive use"
+            raise AmqpFault(Reply.ACCESS_REFUSED, text)
+        if not method.nowait:
+            self.answer(commands.Basic.ConsumeOk(tag))
+        made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments))
+        made.consumer.gone = lambda: self._consumer_gone(made)
+        if method.exclusive:
+            declared.sole = made
+
+    def _consumer_gone(self, subscription: Subscription) -> None:
+        """The queue was deleted under a consumer [consumer cancel notification]."""
+        if self.receiving.subscriptions.pop(subscription.tag, None) is None:
+            return
+        session = self.connection.session
+        if subscription.consumer in session.consumers:
+            session.consumers.remove(subscription.consumer)
+        if self.connection.can("consumer_cancel_notify"):
+            self.answer(commands.Basic.Cancel(subscription.tag, True))
+
+    def _consume_replies(self, tag: str, method: Any) -> None:
+        if not method.no_ack:
+            text = "reply consumer cannot acknowledge"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+        if self.reply_queue:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, "reply consumer already set")
+        name = f"{DIRECT_REPLY}.{secrets.token_urlsafe(24)}"
+        connection = self.connection
+        declared = self.vhost.declare_queue(name, False, True, connection, connection, {})
+        connection.exclusive.add(declared.queue.name)
+        self.reply_queue = name
+        connection.reply_channels.add(self.number)
+        if not method.nowait:
+            self.answer(commands.Basic.ConsumeOk(tag))
+        self.receiving.consume(declared, tag, True, 0)
+
+    def _cancel(self, method: Any) -> None:
+        subscription = self.receiving.cancel(method.consumer_tag)
+        if subscription is not None and subscription.declared.name == self.reply_queue:
+            self.connection.reply_channels.discard(self.number)
+            self.reply_queue = ""
+        if not method.nowait:
+            self.answer(commands.Basic.CancelOk(method.consumer_tag))
+
+    def _cancel_ok(self, method: Any) -> None:
+        pass  # the answer to our notification
+
+    def _get(self, method: Any) -> None:
+        declared = self._queue(method.queue)
+        if isinstance(declared.queue, StreamQueue):
+            text = f"queue '{declared.name}' is a stream: basic.get cannot read it"
+            raise AmqpFault(Reply.NOT_IMPLEMENTED, text)
+        if declared.sole is not None:
+            text = f"queue '{declared.name}' in vhost '{self.vhost.name}' in exclusive use"
+            raise AmqpFault(Reply.ACCESS_REFUSED, text)
+        answer = self.receiving.get(declared, method.no_ack)
+        if answer is not None:
+            self.connection.send(answer)
+        else:
+            self.answer(commands.Basic.GetEmpty())
+
+    def _reject(self, method: Any) -> None:
+        self._give_back(method.delivery_tag, False, method.requeue)
+
+    def _nack(self, method: Any) -> None:
+        self._give_back(method.delivery_tag, method.multiple, method.requeue)
+
+    def _give_back(self, tag: int, multiple: bool, requeue: bool) -> None:
+        deliveries = self.receiving.take(tag, multiple)
+        self.receiving.settle(deliveries, Outcome.REQUEUE if requeue else Outcome.REJECT)
+
+    def _recover(self, method: Any) -> None:
+        if not method.requeue:
+            raise AmqpFault(Reply.NOT_IMPLEMENTED, "requeue=false")
+        self.receiving.requeue_all()
+        if isinstance(method, commands.Basic.Recover):
+            self.answer(commands.Basic.RecoverOk())
+
+    # -- confirms and transactions -----------------------------------------------------------------
+
+    def _confirm_select(self, method: Any) -> None:
+        self.publisher.confirming = True
+        if not method.nowait:
+            self.answer(commands.Confirm.SelectOk())
+
+
+def _priority(arguments: Table) -> int:
+    value = arguments.get("x-priority", 0)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise AmqpFault(Reply.PRECONDITION_FAILED, f"invalid arg 'x-priority': {value!r} is no integer")
+    return max(-(1 << 31), min(value, (1 << 31) - 1))
+
+
+_HANDLERS: Final[dict[type, Callable[[Channel, Any], None]]] = {
+    commands.Channel.Flow: Channel._flow,
+    commands.Channel.FlowOk: Channel._flow_ok,
+    commands.Channel.Close: Channel._close,
+    commands.Exchange.Declare: Channel._exchange_declare,
+    commands.Exchange.Delete: Channel._exchange_delete,
+    commands.Exchange.Bind: Channel._exchange_bind,
+    commands.Exchange.Unbind: Channel._exchange_unbind,
+    commands.Queue.Declare: Channel._queue_declare,
+    commands.Queue.Bind: Channel._queue_bind,
+    commands.Queue.Unbind: Channel._queue_unbind,
+    commands.Queue.Purge: Channel._queue_purge,
+    commands.Queue.Delete: Channel._queue_delete,
+    commands.Basic.Qos: Channel._qos,
+    commands.Basic.Consume: Channel._consume,
+    commands.Basic.Cancel: Channel._cancel,
+    commands.Basic.CancelOk: Channel._cancel_ok,
+    commands.Basic.Get: Channel._get,
+    commands.Basic.Reject: Channel._reject,
+    commands.Basic.Nack: Channel._nack,
+    commands.Basic.Recover: Channel._recover,
+    commands.Basic.RecoverAsync: Channel._recover,
+    commands.Confirm.Select: Channel._confirm_select,
+}

@@ -1,0 +1,214 @@
+"""A channel's receiving half: consumers, what they hold, and how it is settled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gateway.core.delivery import Consumer, Delivery
+from gateway.core.message import Outcome
+
+from .errors import AmqpFault, Reply
+from .frames import deliver_prefix, encode_content, encode_deliver, encode_get_ok
+from .methods import shortstr
+
+if TYPE_CHECKING:
+    from .channel import Channel
+    from .vhost import Declared
+
+UNLIMITED: Final = 1 << 31  # a prefetch count of 0; what a slow client leaves unread limits it all the same
+
+
+class Subscription:
+    """One basic.consume."""
+
+    __slots__ = ("_channel", "_prefix", "consumer", "declared", "no_ack", "prefetch", "tag")
+
+    def __init__(self, channel: Channel, tag: str, declared: Declared, no_ack: bool, prefetch: int) -> None:
+        self._channel = channel
+        self._prefix = deliver_prefix(shortstr(tag))
+        self.tag = tag
+        self.declared = declared
+        self.no_ack = no_ack
+        self.prefetch = prefetch
+        self.consumer: Consumer
+
+    def deliver(self, batch: list[Delivery]) -> None:
+        """Send what the queue hands out."""
+        channel = self._channel
+        connection = channel.connection
+        receiving = channel.receiving
+        number, frame_max = channel.number, connection.frame_max
+        unacked = receiving.unacked
+        tag = receiving.last_tag
+        pieces: list[bytes] = []
+        for delivery in batch:
+            tag += 1
+            address, raw = connection.content_of(delivery.message)
+            method = encode_deliver(self._prefix, tag, delivery.attempt > 1, address)
+            pieces.append(encode_content(number, method, raw, delivery.message.body, frame_max))
+            if not self.no_ack:
+                unacked[tag] = delivery
+        receiving.last_tag = tag
+        connection.send(b"".join(pieces))
+        if self.no_ack:
+            connection.session.broker.settlement.acknowledge(batch)
+        elif receiving.prefetch_all:
+            receiving.share_window()
+
+
+class Receiving:
+    """What a channel consumes."""
+
+    __slots__ = (
+        "_channel",
+        "_fetcher",
+        "_session",
+        "last_tag",
+        "prefetch",
+        "prefetch_all",
+        "subscriptions",
+        "unacked",
+    )
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._session = channel.connection.session
+        self._fetcher: Consumer | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+        self.unacked: dict[int, Delivery] = {}  # in order
+        self.last_tag = 0
+        self.prefetch = 0  # of consumers that begin from now on
+        self.prefetch_all = 0  # of all of the channel together
+
+    # -- consumers ------------------------------------------------------------------------------
+
+    def consume(
+        self, declared: Declared, tag: str, no_ack: bool, priority: int, group: str = ""
+    ) -> Subscription:
+        """Begin to consume. Raise a GatewayError."""
+        made = Subscription(self._channel, tag, declared, no_ack, self.prefetch)
+        window = UNLIMITED if no_ack else self.prefetch or UNLIMITED
+        name = declared.queue.name
+        made.consumer = self._session.consume(name, made.deliver, window, group, priority)
+        made.consumer.congested = self._channel.stopped or self._channel.connection.is_congested
+        self.subscriptions[tag] = made
+        if self.prefetch_all:
+            self.share_window()
+        return made
+
+    def cancel(self, tag: str) -> Subscription | None:
+        """Stop consuming; what is unacknowledged stays so."""
+        subscription = self.subscriptions.pop(tag, None)
+        if subscription is None:
+            return None
+        if subscription.declared.sole is subscription:
+            subscription.declared.sole = None
+        self._session.cancel(subscription.consumer, give_back=False)
+        return subscription
+
+    def limit_all(self, count: int) -> None:
+        """Set how many deliveries all consumers together may hold; 0: any number."""
+        self.prefetch_all = count
+        if count:
+            self.share_window()
+            return
+        for subscription in self.subscriptions.values():
+            subscription.consumer.window = subscription.prefetch or UNLIMITED
+        self.look()
+
+    def share_window(self) -> None:
+        """Give every consumer the room that all together have left."""
+        room = max(0, self.prefetch_all - len(self.unacked))
+        for subscription in self.subscriptions.values():
+            if not subscription.no_ack:
+                own = subscription.prefetch or UNLIMITED
+                subscription.consumer.window = min(own, subscription.consumer.unsettled + room)
+
+    def look(self) -> None:
+        """There is room again: see what can be delivered."""
+        ready = self._session.broker.ready
+        for subscription in self.subscriptions.values():
+            if subscription.consumer.group is not None:
+                ready.look(subscription.consumer.group)
+
+    def hold(self, congested: bool) -> None:
+        """Deliver nothing, or deliver again."""
+        broker = self._session.broker
+        for subscription in self.subscriptions.values():
+            if congested:
+                subscription.consumer.congested = True
+            else:
+                broker.queues.resume(subscription.consumer)
+
+    # -- fetching ---------------------------------------------------------------------------------
+
+    def get(self, declared: Declared, no_ack: bool) -> bytes | None:
+        """Return a get-ok with its message, or None if the queue is empty."""
+        fetcher = self._fetcher
+        if fetcher is None:
+            fetcher = self._fetcher = self._session.fetcher()
+        delivery = self._session.fetch(fetcher, declared.queue.name)
+        if delivery is None:
+            return None
+        connection = self._channel.connection
+        self.last_tag += 1
+        address, raw = connection.content_of(delivery.message)
+        method = encode_get_ok(self.last_tag, delivery.attempt > 1, address, declared.queue.length())
+        answer = encode_content(
+            self._channel.number, method, raw, delivery.message.body, connection.frame_max
+        )
+        if no_ack:
+            self._session.settle(delivery, Outcome.ACK)
+        else:
+            self.unacked[self.last_tag] = delivery
+        return answer
+
+    # -- settling -----------------------------------------------------------------------------------
+
+    def take(self, tag: int, multiple: bool) -> list[Delivery]:
+        """Return the deliveries that a tag stands for; they are not unacknowledged any more.
+
+        Raise AmqpFault for a tag that is unknown, or was settled before.
+        """
+        unacked = self.unacked
+        if not multiple:
+            delivery = unacked.pop(tag, None)
+            if delivery is None:
+                raise AmqpFault(Reply.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
+            return [delivery]
+        if tag == 0:
+            taken = list(unacked.values())
+            unacked.clear()
+            return taken
+        if tag not in unacked:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, f"unknown delivery tag {tag}")
+        tags = []
+        for known in unacked:
+            if known > tag:
+                break
+            tags.append(known)
+        return [unacked.pop(known) for known in tags]
+
+    def settled(self) -> None:
+        """Deliveries were settled: all together may have room."""
+        if self.prefetch_all:
+            self.share_window()
+            self.look()
+
+    def settle(self, deliveries: list[Delivery], outcome: Outcome) -> None:
+        """Settle deliveries that were taken; those that go back do so in their order."""
+        for delivery in reversed(deliveries):
+            self._session.settle(delivery, outcome)
+        self.settled()
+
+    def requeue_all(self) -> None:
+        """Give everything unacknowledged back."""
+        deliveries = list(self.unacked.values())
+        self.unacked.clear()
+        self.settle(deliveries, Outcome.REQUEUE)
+
+    def close(self) -> None:
+        """The channel is gone."""
+        for tag in list(self.subscriptions):
+            self.cancel(tag)
+        self.requeue_all()

@@ -1,0 +1,390 @@
+"""A virtual host: its exchanges, its bindings, and what AMQP knows of its queues.
+
+Queues are the gateway's own. What only AMQP says of one (its arguments as they were given, who
+may use it alone) is in a `Declared` beside it; a queue that another door has made has one, too,
+once somebody here asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.core.broker import Broker
+from gateway.core.errors import Conflict
+from gateway.core.message import Message
+from gateway.core.policy import QueuePolicy
+from gateway.core.queue import Queue
+from gateway.core.router import Binding, Route
+from gateway.core.topic import VHOST_PREFIX
+
+from . import names
+from .arguments import check, difference, terms
+from .errors import AmqpFault, Reply
+from .exchanges import Bound, Exchange
+from .letters import ExchangeLetters
+from .store import Store
+from .tables import Table
+
+#: Exchanges that are always there [3.1.2]: name -> type.
+PREDECLARED: Final = {
+    "": "direct",
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+}
+RESERVED: Final = "amq."
+
+
+class Declared:
+    """A queue as AMQP sees it. `arguments` None: another door has made it."""
+
+    __slots__ = ("arguments", "auto_delete", "bound", "durable", "name", "owner", "queue", "sole")
+
+    def __init__(
+        self,
+        name: str,
+        queue: Queue,
+        arguments: Table | None = None,
+        durable: bool = True,
+        owner: object | None = None,
+    ) -> None:
+        self.name = name
+        self.queue = queue
+        self.arguments = arguments
+        self.durable = durable  # as declared: an exclusive queue is never kept, whatever this says
+        self.auto_delete = queue.auto_delete
+        self.owner = owner  # the connection that may use it
+        self.sole: object | None = None  # the consumer that has it alone
+        self.bound: list[Bound] = []  # to it
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one connection has it alone."""
+        return self.owner is not None
+
+
+class Vhost:
+    """One of them."""
+
+    def __init__(self, name: str, broker: Broker, store: Store) -> None:
+        self.name = name
+        self.broker = broker
+        self._store = store
+        self.exchanges: dict[str, Exchange] = {}
+        self.declared: dict[str, Declared] = {}
+        self.policies_of: Any = None  # set by the policies, once there are some
+        self.changes = 0  # of what addresses mean: whoever remembers one compares
+        self._gates: dict[str, Binding] = {}
+        for exchange, kind in PREDECLARED.items():
+            self.exchanges[exchange] = self._exchange(exchange, kind, durable=True)
+
+    # -- exchanges ------------------------------------------------------------------------------
+
+    def exchange(self, name: str) -> Exchange:
+        """Return an exchange. Raise AmqpFault."""
+        found = self.exchanges.get(name)
+        if found is None:
+            raise AmqpFault(Reply.NOT_FOUND, f"no exchange '{name}' in vhost '{self.name}'")
+        return found
+
+    def _exchange(self, name: str, kind: str, **flags: Any) -> Exchange:
+        return Exchange(self.name, name, kind, find=self.exchanges.get, **flags)
+
+    def declare_exchange(
+        self,
+        name: str,
+        kind: str,
+        durable: bool,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: Table | None = None,
+    ) -> Exchange:
+        """Return an exchange, made if need be. Raise AmqpFault if there is another of that name."""
+        arguments = arguments or {}
+        found = self.exchanges.get(name)
+        if found is not None:
+            self._check_exchange(found, kind, durable, auto_delete, internal, arguments)
+            return found
+        if name.startswith(RESERVED):
+            raise AmqpFault(
+                Reply.ACCESS_REFUSED, f"exchange name '{name}' contains reserved prefix '{RESERVED}*'"
+            )
+        alternate = arguments.get("alternate-exchange")
+        if alternate is not None and not isinstance(alternate, str):
+            text = f"invalid arg 'alternate-exchange' for exchange '{name}' in vhost '{self.name}'"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, f"{text}: expected a string, got {alternate!r}")
+        made = self.restore_exchange(name, kind, durable, auto_delete, internal, arguments)
+        if durable:
+            self._store.save_exchange(made)
+        return made
+
+    def restore_exchange(
+        self, name: str, kind: str, durable: bool, auto_delete: bool, internal: bool, arguments: Table
+    ) -> Exchange:
+        """Make an exchange without keeping it."""
+        made = self.exchanges[name] = self._exchange(
+            name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
+        )
+        self._changed(made)
+        return made
+
+    def _check_exchange(
+        self, found: Exchange, kind: str, durable: bool, auto_delete: bool, internal: bool, arguments: Table
+    ) -> None:
+        resource = f"exchange '{found.name}'"
+        for what, wanted, is_so in (
+            ("type", kind, found.kind),
+            ("durable", durable, found.durable),
+            ("auto_delete", auto_delete, found.auto_delete),
+            ("internal", internal, found.internal),
+        ):
+            if wanted != is_so:
+                fault = difference(resource, self.name, what, wanted, is_so)
+                fault.detail = fault.detail.replace(
+                    f"the value '{wanted}' of type 'longstr'", f"'{wanted}'"
+                ).replace(f"the value '{is_so}' of type 'longstr'", f"'{is_so}'")
+                raise fault
+        self._check_arguments(resource, arguments, found.arguments)
+
+    def _check_arguments(self, resource: str, wanted: Table, found: Table) -> None:
+        for what in sorted({*wanted, *found}):
+            if wanted.get(what) != found.get(what):
+                raise difference(resource, self.name, what, wanted.get(what), found.get(what))
+
+    def delete_exchange(self, name: str, if_unused: bool = False) -> None:
+        """Delete an exchange with its bindings; one that does not exist is fine [RabbitMQ]."""
+        exchange = self.exchanges.get(name)
+        if name.startswith(RESERVED) or not name:
+            why = f"contains reserved prefix '{RESERVED}*'" if name else "is the default's"
+            raise AmqpFault(Reply.ACCESS_REFUSED, f"exchange name '{name}' {why}")
+        if exchange is None:
+            return
+        if if_unused and exchange.bound:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, f"exchange '{name}' in vhost '{self.name}' in use")
+        for bound in [*exchange.bound, *self._bound_to(exchange)]:
+            self._release(bound)
+        self.exchanges.pop(name, None)
+        self._close_gate(exchange)
+        if exchange.durable:
+            self._store.drop_exchange(exchange)
+        self._note_change()
+
+    def _bound_to(self, exchange: Exchange) -> list[Bound]:
+        return [b for source in self.exchanges.values() for b in source.bound if b.exchange is exchange]
+
+    # -- bindings -------------------------------------------------------------------------------
+
+    def bind(
+        self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table, keep: bool = True
+    ) -> Bound | None:
+        """Bind a queue or exchange to an exchange; None if it was bound that way. Raise AmqpFault."""
+        if not source.name:
+            raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+        if self.find_bound(source, to, key, arguments) is not None:
+            return None
+        if isinstance(to, Declared):
+            bound = Bound(source, to.queue, None, key, arguments)
+        else:
+            bound = Bound(source, None, to, key, arguments)
+        source.add(bound)
+        if isinstance(to, Declared):
+            to.bound.append(bound)
+        if keep and bound.durable:
+            self._store.save_binding(bound)
+        self._changed(source)
+        return bound
+
+    def find_bound(
+        self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table
+    ) -> Bound | None:
+        """Return the binding of that key and those arguments, or None."""
+        if isinstance(to, Declared):
+            mine = (bound for bound in to.bound if bound.source is source)
+        else:
+            mine = (bound for bound in source.bound if bound.exchange is to)
+        return next((bound for bound in mine if bound.same(key, arguments)), None)
+
+    def unbind(self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table) -> None:
+        """Remove a binding; one that does not exist is fine [RabbitMQ]."""
+        if not source.name:
+            raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+        bound = self.find_bound(source, to, key, arguments)
+        if bound is not None:
+            self._release(bound)
+
+    def _release(self, bound: Bound) -> None:
+        source = bound.source
+        if bound not in source.bound:
+            return
+        source.remove(bound)
+        if bound.queue is not None:
+            declared = self.declared.get(names.core_to_queue(bound.queue.name)[1])
+            if declared is not None and bound in declared.bound:
+                declared.bound.remove(bound)
+        if bound.durable:
+            self._store.drop_binding(bound)
+        self._changed(source)
+        if source.auto_delete and not source.bound:
+            self.delete_exchange(source.name)
+
+    # -- the router -------------------------------------------------------------------------------
+
+    def _changed(self, exchange: Exchange) -> None:
+        """What an exchange reaches is different: open or close its part of the topic space."""
+        wanted = bool(exchange.name) and not exchange.internal
+        wanted = wanted and bool(exchange.bound or exchange.alternate)
+        if wanted and exchange.name not in self._gates:
+            gate = self._gates[exchange.name] = Binding(exchange.filter, relay=exchange)
+            self.broker.router.add(gate)
+        elif not wanted:
+            self._close_gate(exchange)
+        self._note_change()
+
+    def _close_gate(self, exchange: Exchange) -> None:
+        gate = self._gates.pop(exchange.name, None)
+        if gate is not None:
+            self.broker.router.remove(gate)
+
+    def _note_change(self) -> None:
+        self.changes += 1
+        self.broker.router.changed()
+
+    def route(self, exchange: Exchange, topic: str, keys: Sequence[str], message: Message | None) -> Route:
+        """Return the way through an exchange; `message` may be None if the exchange does not need it."""
+        queues = exchange.reach(keys, None)
+        mark: tuple[object, ...] = (exchange.name, *keys)
+        if queues is None:
+            queues = exchange.reach(keys, message) or []
+            mark = (exchange.name, *sorted(id(queue) for queue in queues))
+        return self.broker.router.through(topic, mark, queues)
+
+    def address_of(self, topic: str) -> tuple[str, str]:
+        """Return exchange and key for a topic that no AMQP client published to."""
+        prefix = names.vhost_prefix(self.name)
+        if topic.startswith(prefix):
+            level = topic[len(prefix) :].partition("/")[0]
+            exchange = self.exchanges.get(names.level_to_name(level))
+            if exchange is not None and exchange.name and not topic.startswith("$queue/"):
+                key = exchange.key_of(topic)
+                if key is not None and exchange.name != names.TOPIC_EXCHANGE:
+                    return exchange.name, key
+        key = names.from_topic(self.name, topic)
+        return names.TOPIC_EXCHANGE, names.TOPIC_REPLY + topic if key is None else key
+
+    # -- queues -------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Declared | None:
+        """Return a queue, or None. One that another door has made is found, too."""
+        declared = self.declared.get(name)
+        if declared is not None:
+            return declared
+        queue = self.broker.catalog.queues.get(names.queue_to_core(self.name, name))
+        if queue is None or (queue.name.startswith("$") and not queue.name.startswith(VHOST_PREFIX)):
+            return None
+        declared = self.declared[name] = Declared(name, queue, None, queue.durable)
+        return declared
+
+    def queue(self, name: str, asker: object) -> Declared:
+        """Return a queue that `asker` (a connection) may use. Raise AmqpFault."""
+        declared = self.find(name)
+        if declared is None:
+            raise AmqpFault(Reply.NOT_FOUND, f"no queue '{name}' in vhost '{self.name}'")
+        if declared.owner is not None and declared.owner is not asker:
+            raise AmqpFault(
+                Reply.RESOURCE_LOCKED,
+                f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'. It could "
+                "be originally declared on another connection or the exclusive property value does not "
+                "match that of the original declaration.",
+            )
+        return declared
+
+    def declare_queue(
+        self,
+        name: str,
+        durable: bool,
+        auto_delete: bool,
+        owner: object | None,
+        asker: object,
+        arguments: Table,
+    ) -> Declared:
+        """Return a queue, made if need be. Raise AmqpFault if there is another of that name."""
+        if self.find(name) is not None:
+            declared = self.queue(name, asker)
+            self._check_queue(declared, durable, auto_delete, owner is not None, arguments)
+            declared.queue.used_ms = 0
+            return declared
+        check(name, self.name, arguments, durable, owner is not None)
+        found = terms(arguments)
+        core_name = names.queue_to_core(self.name, name)
+        kept = durable and owner is None
+        try:
+            queue, _ = self.broker.catalog.declare(core_name, found.kind, found.policy, kept, auto_delete)
+        except Conflict as error:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, error.detail) from error
+        declared = self.restore_queue(name, queue, arguments, durable, owner)
+        if kept:
+            self._store.save_queue(core_name, {"arguments": arguments})
+        return declared
+
+    def restore_queue(
+        self, name: str, queue: Queue, arguments: Table, durable: bool = True, owner: object | None = None
+    ) -> Declared:
+        """Note what AMQP knows of a queue that is there."""
+        declared = self.declared[name] = Declared(name, queue, arguments, durable, owner)
+        self.set_letters(declared)
+        self.broker.ready.wake()
+        return declared
+
+    def set_letters(self, declared: Declared) -> None:
+        """Have dead letters go to the exchange that the arguments name."""
+        arguments = declared.arguments or {}
+        exchange = arguments.get("x-dead-letter-exchange")
+        if exchange is None:
+            declared.queue.letters = None
+            return
+        key = arguments.get("x-dead-letter-routing-key")
+        declared.queue.letters = ExchangeLetters(self, declared.name, exchange, key)
+
+    def _check_queue(
+        self, declared: Declared, durable: bool, auto_delete: bool, exclusive: bool, arguments: Table
+    ) -> None:
+        resource = f"queue '{declared.name}'"
+        for what, wanted, is_so in (
+            ("durable", durable, declared.durable),
+            ("auto_delete", auto_delete, declared.auto_delete),
+            ("exclusive", exclusive, declared.exclusive),
+        ):
+            if wanted != is_so:
+                raise difference(resource, self.name, what, wanted, is_so)
+        if declared.arguments is not None:
+            self._check_arguments(resource, arguments, declared.arguments)
+            return
+        check(declared.name, self.name, arguments, durable, exclusive)
+        wanted_terms = terms(arguments, declared.queue.policy)
+        if wanted_terms.kind != declared.queue.kind:
+            raise difference(resource, self.name, "x-queue-type", wanted_terms.kind, declared.queue.kind)
+        if text := _policy_difference(declared.queue.policy, wanted_terms.policy):
+            raise AmqpFault(Reply.PRECONDITION_FAILED, f"{resource} in vhost '{self.name}': {text}")
+
+    def gone(self, queue: Queue) -> None:
+        """A queue of this virtual host has been deleted, by whatever door."""
+        name = names.core_to_queue(queue.name)[1]
+        declared = self.declared.get(name)
+        if declared is None or declared.queue is not queue:
+            return
+        del self.declared[name]
+        for bound in list(declared.bound):
+            self._release(bound)
+        if declared.durable:
+            self._store.drop_queue(queue.name)
+
+    def bound_to_queue(self, declared: Declared) -> list[Bound]:
+        """Return the bindings to a queue."""
+        return list(declared.bound)
+
+
+def _policy_difference(found: QueuePolicy, wanted: QueuePolicy) -> str:
+    return found.difference(wanted)
