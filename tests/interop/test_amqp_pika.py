@@ -698,5 +698,6 @@ def test_the_other_adapter(gateway: GatewayProcess) -> None:
     thread = threading.Thread(target=connection.ioloop.start, daemon=True)
     thread.start()
     thread.join(15)
+    connection.ioloop.close()
     assert got == [b"%d" % n for n in range(100)]
     assert confirmed[-1] == 100
