@@ -701,3 +701,56 @@ def test_the_other_adapter(gateway: GatewayProcess) -> None:
     connection.ioloop.close()
     assert got == [b"%d" % n for n in range(100)]
     assert confirmed[-1] == 100
+
+
+# -- streams ------------------------------------------------------------------------------------------
+
+
+def test_streams_are_read_from_where_one_wants(channel: Channel) -> None:
+    channel.queue_declare("s", durable=True, arguments={"x-queue-type": "stream", "x-max-age": "7D"})
+    for n in range(10):
+        channel.basic_publish("", "s", b"%d" % n, pika.BasicProperties(delivery_mode=2))
+    connection = channel.connection
+
+    def read(count: int, **arguments: Any) -> list[tuple[int, bytes]]:
+        reader = connection.channel()
+        reader.basic_qos(prefetch_count=3)
+        got: list[tuple[int, bytes]] = []
+
+        def take(ch: Channel, method: Any, properties: Any, body: bytes) -> None:
+            got.append((properties.headers["x-stream-offset"], body))
+            ch.basic_ack(method.delivery_tag)
+
+        named = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
+        reader.basic_consume("s", take, arguments=named)
+        wait_for(lambda: connection.process_data_events(0.02) or len(got) >= count, what="the stream")
+        reader.close()
+        return got
+
+    everything = [(n, b"%d" % n) for n in range(10)]
+    assert read(10, stream_offset="first") == everything
+    assert read(4, stream_offset=6) == everything[6:]
+    assert read(1, stream_offset="last") == everything[9:]
+    assert read(10, stream_offset="1h") == everything
+    assert read(10, stream_offset="first", group="audit") == everything
+    channel.basic_publish("", "s", b"10")
+    assert read(1, stream_offset="first", group="audit") == [(10, b"10")]
+    for options, code in (({"auto_ack": True}, 540), ({}, 406)):
+        other = pika.BlockingConnection(connection._impl.params)
+        OPENED.append(other)
+        with pytest.raises((ChannelClosedByBroker, ConnectionClosedByBroker)) as closed:
+            other.channel().basic_consume("s", lambda *_: None, **options)
+        assert closed.value.reply_code == code
+
+
+def test_a_quorum_queue_counts_deliveries(channel: Channel) -> None:
+    channel.queue_declare("q", durable=True, arguments={"x-queue-type": "quorum"})
+    channel.basic_publish("", "q", b"x")
+    for attempt in range(3):
+        got: list[Any] = []
+        tag = channel.basic_consume("q", lambda ch, m, p, b, got=got: got.append((m, p)))
+        wait_for(lambda got=got: channel.connection.process_data_events(0.02) or got)
+        method, properties = got[0]
+        assert (properties.headers or {}).get("x-delivery-count") == (attempt or None)
+        channel.basic_cancel(tag)
+        channel.basic_nack(method.delivery_tag)

@@ -18,7 +18,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
 from gateway.core.stream import StreamQueue
 
-from . import names
+from . import names, streams
 from .consumers import Receiving, Subscription
 from .errors import AmqpFault, Reply, fault_of
 from .exchanges import Exchange
@@ -305,12 +305,26 @@ class Channel:
         if busy:
             text = f"queue '{name}' in vhost '{self.vhost.name}' in exclusive use"
             raise AmqpFault(Reply.ACCESS_REFUSED, text)
+        group = ""
+        if isinstance(queue, StreamQueue):
+            group = self._begin_stream(queue, method)
         if not method.nowait:
             self.answer(commands.Basic.ConsumeOk(tag))
-        made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments))
+        made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments), group)
         made.consumer.gone = lambda: self._consumer_gone(made)
         if method.exclusive:
             declared.sole = made
+
+    def _begin_stream(self, queue: StreamQueue, method: Any) -> str:
+        if method.no_ack:
+            raise AmqpFault(Reply.NOT_IMPLEMENTED, "a stream's consumers have to acknowledge")
+        if not self.receiving.prefetch:
+            name = names.core_to_queue(queue.name)[1]
+            text = f"consumer prefetch count is not set for stream queue '{name}'"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+        session = self.connection.session
+        session.check_consume(queue.name)
+        return streams.begin(queue, method.arguments, session.broker.clock)
 
     def _consumer_gone(self, subscription: Subscription) -> None:
         """The queue was deleted under a consumer [consumer cancel notification]."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.message import Outcome
+from gateway.core.stream import StreamQueue
 
 from .errors import AmqpFault, Reply
 from .frames import deliver_prefix, encode_content, encode_deliver, encode_get_ok
 from .methods import shortstr
+from .streams import OFFSET, leave, with_header
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -21,7 +24,7 @@ UNLIMITED: Final = 1 << 31  # a prefetch count of 0; what a slow client leaves u
 class Subscription:
     """One basic.consume."""
 
-    __slots__ = ("_channel", "_prefix", "consumer", "declared", "no_ack", "prefetch", "tag")
+    __slots__ = ("_channel", "_prefix", "_says", "consumer", "declared", "no_ack", "prefetch", "tag")
 
     def __init__(self, channel: Channel, tag: str, declared: Declared, no_ack: bool, prefetch: int) -> None:
         self._channel = channel
@@ -30,6 +33,7 @@ class Subscription:
         self.declared = declared
         self.no_ack = no_ack
         self.prefetch = prefetch
+        self._says = _more_to_say(declared)
         self.consumer: Consumer
 
     def deliver(self, batch: list[Delivery]) -> None:
@@ -44,6 +48,8 @@ class Subscription:
         for delivery in batch:
             tag += 1
             address, raw = connection.content_of(delivery.message)
+            if self._says is not None:
+                raw = self._says(delivery, raw)
             method = encode_deliver(self._prefix, tag, delivery.attempt > 1, address)
             pieces.append(encode_content(number, method, raw, delivery.message.body, frame_max))
             if not self.no_ack:
@@ -54,6 +60,17 @@ class Subscription:
             connection.session.broker.settlement.acknowledge(batch)
         elif receiving.prefetch_all:
             receiving.share_window()
+
+
+def _more_to_say(declared: Declared) -> Callable[[Delivery, bytes], bytes] | None:
+    """Return what adds a header to each delivery of a kind of queue, or None."""
+    if declared.queue.kind == "stream":
+        return lambda delivery, raw: with_header(raw, OFFSET, delivery.offset)
+    if (declared.arguments or {}).get("x-queue-type") == "quorum":
+        return lambda delivery, raw: (
+            with_header(raw, "x-delivery-count", delivery.attempt - 1) if delivery.attempt > 1 else raw
+        )
+    return None
 
 
 class Receiving:
@@ -103,7 +120,11 @@ class Receiving:
             return None
         if subscription.declared.sole is subscription:
             subscription.declared.sole = None
+        group = subscription.consumer.group
         self._session.cancel(subscription.consumer, give_back=False)
+        queue = subscription.declared.queue
+        if isinstance(queue, StreamQueue) and group is not None:
+            leave(queue, group.name)
         return subscription
 
     def limit_all(self, count: int) -> None:
