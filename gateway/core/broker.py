@@ -10,6 +10,7 @@ delivery ends is in `settlement`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .books import copies_waiting
 from .catalog import Catalog
@@ -38,6 +39,16 @@ DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more 
 SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
 RETAINED_PER_LOAD = 1000  # messages that a start reads together
 NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
+
+
+class Plan(NamedTuple):
+    """Where a message is to go."""
+
+    message: Message
+    queues: list[Binding]
+    receivers: list[Binding]
+    ids: tuple[int, ...]  # of the durable among the queues
+    told: bool  # its publisher waits until it is stored
 
 
 class Broker:
@@ -237,6 +248,25 @@ class Broker:
 
     def _publish_special(self, message: Message, route: Route) -> int:
         """Publish what is retained, or goes where limits or no-local make it less simple."""
+        plan = self.plan(message, route)
+        size = len(message.body)
+        for binding in plan.queues:
+            queue = binding.queue
+            assert queue is not None
+            if queue.limited and queue.policy.overflow == REJECT and queue.full(size):
+                self.metrics.copies += 1
+                self.metrics.drop(DropCause.QUEUE_FULL)
+                raise QueueFull(f"queue {queue.name!r} is full and rejects publishes")
+        self.ready.wake()
+        now_ms, ids = self.clock.now_ms, plan.ids
+        position = self.engine.append(message, ids, now_ms, route.sync or message.retain) if ids else 0
+        return self.carry_out(plan, position)
+
+    def plan(self, message: Message, route: Route | None) -> Plan:
+        """Return who gets a message, and nothing more; `route` as for `publish`."""
+        if route is None:
+            route = self.router.route(message.topic)
+        route.last = message
         lossy = not message.qos
         queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
         if route.relays:
@@ -244,39 +274,32 @@ class Broker:
         receivers = [
             b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)
         ]
-        size = len(message.body)
-        for binding in queues:
-            queue = binding.queue
-            assert queue is not None
-            if queue.limited and queue.policy.overflow == REJECT and queue.full(size):
-                self.metrics.copies += 1
-                self.metrics.drop(DropCause.QUEUE_FULL)
-                raise QueueFull(f"queue {queue.name!r} is full and rejects publishes")
         ids = {b.queue.queue_id for b in queues if b.queue is not None and b.queue.durable}
-        keep = message.retain and bool(message.body)
-        if keep:
+        if message.retain and message.body:
             ids.add(RETAINED_QUEUE_ID)
-        self.ready.wake()
-        now_ms, sync = self.clock.now_ms, route.sync or message.retain
-        position = self.engine.append(message, tuple(sorted(ids)), now_ms, sync) if ids else 0
+        return Plan(message, queues, receivers, tuple(sorted(ids)), route.told)
+
+    def carry_out(self, plan: Plan, position: int) -> int:
+        """Enqueue a message that is in the log at a position (0: not logged); return as `publish`."""
+        message = plan.message
         if message.retain:
             position = max(position, self._retain(message, position))
-        for binding in queues:
+        for binding in plan.queues:
             queue = binding.queue
             assert queue is not None
             self._make_room(queue, message)
             self._enqueue(queue, message, position if queue.durable else 0, binding, self.clock.now_ms)
-        for binding in receivers:
+        for binding in plan.receivers:
             assert binding.receiver is not None
             self.push(binding.receiver, message, binding)
-        if not queues and not receivers:
+        if not plan.queues and not plan.receivers:
             self.metrics.copies += 1
-            if keep:
+            if message.retain and message.body:
                 self.metrics.delivered += 1  # to the retained store: that is who wanted it
             else:
                 self.metrics.drop(DropCause.NO_SUBSCRIBER)
             return position or NO_SUBSCRIBERS
-        return position if route.told or message.retain else 0
+        return position if plan.told or message.retain else 0
 
     def _retain(self, message: Message, position: int) -> int:
         """Keep or clear a topic's retained message; return the position to wait for."""

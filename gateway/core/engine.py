@@ -107,6 +107,18 @@ class StorageEngine(Protocol):
         Without `sync`, whoever waits for it waits until it is written, not until the disk has it.
         """
 
+    def transact(
+        self,
+        messages: Sequence[tuple[Message, Sequence[int]]],
+        settled: Sequence[tuple[int, Sequence[int]]],
+        now_ms: int,
+    ) -> list[int]:
+        """Add messages for queues, and acknowledge positions of queues: all of it, or nothing, ever.
+
+        Return the messages' positions. What is acknowledged is waiting until the batch is written,
+        and goes on waiting if it cannot be. Somebody waits for it, so it is synced.
+        """
+
     def delivered(
         self,
         queue_id: int,

@@ -30,6 +30,7 @@ from .topic import (
     check_filter,
     check_topic,
 )
+from .transaction import commit
 
 OnPublish = Callable[["Message", "Session"], "Message | None"]
 OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
@@ -110,6 +111,25 @@ class Session:
     def forget_once(self, key: str) -> None:
         """What was published under this key was not stored: a retry must not be taken for a duplicate."""
         self.broker.dedup.forget(self._scoped(key))
+
+    def transact(
+        self, publishes: list[tuple[Message, Route | None]], acknowledged: list[Delivery]
+    ) -> list[int]:
+        """Publish and acknowledge all of it or nothing; return what `publish` would for each message.
+
+        Raise NotAuthorized, InvalidTopic or QueueFull: then nothing has happened. See `transaction.commit`.
+        """
+        kept: list[tuple[Message, Route | None] | None] = []
+        for message, route in publishes:
+            if message.topic not in self.access.publishable:
+                self._may_publish(message.topic)
+            changed = self._intercepted(message) if self._intercept else message
+            if changed is None:
+                kept.append(None)
+            else:
+                kept.append((changed, route if changed.topic == message.topic else None))
+        results = iter(commit(self.broker, [item for item in kept if item is not None], acknowledged))
+        return [0 if item is None else next(results) for item in kept]
 
     def _scoped(self, key: str) -> str:
         name = self.principal.name

@@ -112,6 +112,17 @@ class Settlement:
                 self._engine.settle(queue.queue_id, positions, _ACK, self._clock.now_ms)
         self.ready.look(group)
 
+    def acknowledged(self, batch: list[Delivery]) -> None:
+        """A transaction is stored: what it acknowledged leaves, which the engine knows."""
+        for delivery in batch:
+            group = delivery.group
+            if _take(delivery):
+                if group.queue.kind == "classic":
+                    self._metrics.delivered += 1
+                else:
+                    self.ready.moved.append(group)
+                self.ready.look(group)
+
     def discard(self, delivery: Delivery, cause: DropCause) -> bool:
         """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
         group = delivery.group

@@ -67,6 +67,17 @@ class MemoryEngine:
         self._index.add(queue_ids, self._position, len(message.body))
         return self._position
 
+    def transact(
+        self,
+        messages: Sequence[tuple[Message, Sequence[int]]],
+        settled: Sequence[tuple[int, Sequence[int]]],
+        now_ms: int,
+    ) -> list[int]:
+        positions = [self.append(message, ids, now_ms) for message, ids in messages]
+        for queue_id, gone in settled:
+            self._index.settle(queue_id, gone)
+        return positions
+
     def delivered(
         self,
         queue_id: int,

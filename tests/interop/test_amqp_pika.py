@@ -754,3 +754,50 @@ def test_a_quorum_queue_counts_deliveries(channel: Channel) -> None:
         assert (properties.headers or {}).get("x-delivery-count") == (attempt or None)
         channel.basic_cancel(tag)
         channel.basic_nack(method.delivery_tag)
+
+
+# -- transactions -----------------------------------------------------------------------------------
+
+
+def test_a_transaction_is_all_or_nothing(gateway: GatewayProcess, connection: Any) -> None:
+    channel, watcher = connection.channel(), connection.channel()
+    for queue in ("in", "a", "b"):
+        channel.queue_declare(queue, durable=True)
+    watcher.basic_publish("", "in", b"work", pika.BasicProperties(delivery_mode=2))
+    channel.tx_select()
+    method, _, _ = get(channel, "in")
+    for queue in ("a", "b"):
+        channel.basic_publish("", queue, b"made of it", pika.BasicProperties(delivery_mode=2))
+    channel.basic_ack(method.delivery_tag)
+    assert bodies(watcher, "a") == bodies(watcher, "b") == []
+    channel.tx_rollback()
+    assert bodies(watcher, "a") == bodies(watcher, "b") == []
+    channel.basic_publish("", "a", b"for a", pika.BasicProperties(delivery_mode=2))
+    channel.basic_publish("", "b", b"for b", pika.BasicProperties(delivery_mode=2))
+    channel.basic_ack(method.delivery_tag)  # the rollback has made it unacknowledged again
+    channel.tx_commit()
+    gateway.kill()
+    gateway.start()
+    again = connect(gateway).channel()
+    assert [bodies(again, queue) for queue in ("in", "a", "b")] == [[], [b"for a"], [b"for b"]]
+
+
+def test_a_queue_without_room_refuses_the_whole_transaction(connection: Any) -> None:
+    channel, watcher = connection.channel(), connection.channel()
+    watcher.queue_declare("open")
+    watcher.queue_declare("small", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    channel.tx_select()
+    for queue in ("open", "small", "small"):
+        channel.basic_publish("", queue, b"x")
+    with pytest.raises(ChannelClosedByBroker, match="nothing was committed"):
+        channel.tx_commit()
+    assert bodies(watcher, "open") == bodies(watcher, "small") == []
+
+
+def test_transactions_and_confirms_exclude_each_other(connection: Any) -> None:
+    channel = connection.channel()
+    channel.tx_select()
+    with pytest.raises(ChannelClosedByBroker, match="cannot switch from tx to confirm mode"):
+        channel.confirm_delivery()
+    with pytest.raises(ChannelClosedByBroker, match="channel is not transactional"):
+        connection.channel().tx_commit()

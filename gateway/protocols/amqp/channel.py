@@ -26,6 +26,7 @@ from .frames import encode_frame
 from .methods import Method, encode_method
 from .publisher import DIRECT_REPLY, Publisher
 from .tables import Table
+from .transactions import Transaction
 from .vhost import RESERVED, Declared
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Channel:
         "receiving",
         "reply_queue",
         "stopped",
+        "transaction",
         "vhost",
     )
 
@@ -58,6 +60,7 @@ class Channel:
         self.receiving = Receiving(self)
         self.last_queue = ""  # a method that names no queue means this one
         self.reply_queue = ""  # of direct reply-to
+        self.transaction: Transaction | None = None
         self.stopped = False  # by the client's channel.flow
         self.closing = False  # we have closed it, and wait for its close-ok
 
@@ -77,10 +80,22 @@ class Channel:
 
     def acknowledge(self, tag: int, multiple: bool) -> list[Delivery]:
         """Return what a basic.ack settles. Raise AmqpFault."""
-        return self.receiving.take(tag, multiple)
+        if self.transaction is None:
+            return self.receiving.take(tag, multiple)
+        self._settle_later(tag, multiple, Outcome.ACK)
+        return []
+
+    def _settle_later(self, tag: int, multiple: bool, outcome: Outcome) -> None:
+        assert self.transaction is not None
+        before = list(self.receiving.unacked)
+        deliveries = self.receiving.take(tag, multiple)
+        tags = [tag] if not multiple else before[: len(deliveries)]
+        self.transaction.settle(tags, deliveries, outcome)
 
     def end(self) -> None:
         """The channel is closed, whoever did it."""
+        if self.transaction is not None:
+            self.transaction.rollback()
         self.publisher.close()
         self.receiving.close()
         if self.reply_queue:
@@ -384,8 +399,11 @@ class Channel:
         self._give_back(method.delivery_tag, method.multiple, method.requeue)
 
     def _give_back(self, tag: int, multiple: bool, requeue: bool) -> None:
-        deliveries = self.receiving.take(tag, multiple)
-        self.receiving.settle(deliveries, Outcome.REQUEUE if requeue else Outcome.REJECT)
+        outcome = Outcome.REQUEUE if requeue else Outcome.REJECT
+        if self.transaction is not None:
+            self._settle_later(tag, multiple, outcome)
+        else:
+            self.receiving.settle(self.receiving.take(tag, multiple), outcome)
 
     def _recover(self, method: Any) -> None:
         if not method.requeue:
@@ -397,9 +415,30 @@ class Channel:
     # -- confirms and transactions -----------------------------------------------------------------
 
     def _confirm_select(self, method: Any) -> None:
+        if self.transaction is not None:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
         self.publisher.confirming = True
         if not method.nowait:
             self.answer(commands.Confirm.SelectOk())
+
+    def _tx_select(self, method: Any) -> None:
+        if self.publisher.confirming:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
+        if self.transaction is None:
+            self.transaction = Transaction(self)
+        self.answer(commands.Tx.SelectOk())
+
+    def _tx_commit(self, method: Any) -> None:
+        self._begun().commit(method)
+
+    def _tx_rollback(self, method: Any) -> None:
+        self._begun().rollback()
+        self.answer(commands.Tx.RollbackOk())
+
+    def _begun(self) -> Transaction:
+        if self.transaction is None:
+            raise AmqpFault(Reply.PRECONDITION_FAILED, "channel is not transactional")
+        return self.transaction
 
 
 def _priority(arguments: Table) -> int:
@@ -432,4 +471,7 @@ _HANDLERS: Final[dict[type, Callable[[Channel, Any], None]]] = {
     commands.Basic.Recover: Channel._recover,
     commands.Basic.RecoverAsync: Channel._recover,
     commands.Confirm.Select: Channel._confirm_select,
+    commands.Tx.Select: Channel._tx_select,
+    commands.Tx.Commit: Channel._tx_commit,
+    commands.Tx.Rollback: Channel._tx_rollback,
 }

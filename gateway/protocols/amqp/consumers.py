@@ -210,6 +210,11 @@ class Receiving:
             tags.append(known)
         return [unacked.pop(known) for known in tags]
 
+    def restore(self, deliveries: dict[int, Delivery]) -> None:
+        """These are unacknowledged again: their transaction was rolled back."""
+        if deliveries:
+            self.unacked = dict(sorted((self.unacked | deliveries).items()))
+
     def settled(self) -> None:
         """Deliveries were settled: all together may have room."""
         if self.prefetch_all:

@@ -221,6 +221,9 @@ class Publisher:
             route = target.find(message, known.copies)
         if known.user_id is not None:
             self._check_user(known.user_id)
+        if self._channel.transaction is not None:
+            self._channel.transaction.publish(target, message, known.copies, raw)
+            return
         try:
             position = connection.session.publish(message, route)
         except NotAuthorized as error:
@@ -233,7 +236,7 @@ class Publisher:
         if position > self._position:
             self._position = position
         elif position == NO_SUBSCRIBERS and target.mandatory:
-            self._return(target, raw, body)
+            self.give_back(target, raw, body)
 
     def _with_reply_queue(self, raw: bytes) -> bytes:
         """Return a property list with the name that answers have to be sent to."""
@@ -250,7 +253,8 @@ class Publisher:
             text = f"user_id property set to '{wanted}' but authenticated user was '{name}'"
             raise AmqpFault(Reply.PRECONDITION_FAILED, text)
 
-    def _return(self, target: Target, raw: bytes, body: bytes) -> None:
+    def give_back(self, target: Target, raw: bytes, body: bytes) -> None:
+        """Return a message that nobody takes."""
         exchange = target.exchange.name
         method: Any = commands.Basic.Return(int(Reply.NO_ROUTE), Reply.NO_ROUTE.name, exchange, target.key)
         frame_max = self._connection.frame_max

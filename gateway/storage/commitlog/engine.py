@@ -24,6 +24,7 @@ from gateway.storage.index import QueueIndex
 
 from . import record
 from .backup import Backups, LogBackup
+from .batch import Batch, Messages, Settled, group
 from .checkpoints import Checkpoints
 from .directory import DataDirectory
 from .failures import Failures
@@ -66,13 +67,9 @@ class CommitLog:
         self._kept = (kept_ms, kept_bytes_max)
         self._end = FIRST_POSITION + SEGMENT_HEADER_BYTES  # where the next record goes
         self._begun = self._room_end = 0  # of the segment that is written to
-        self._references = 0  # of queues to the batch's messages, not counted yet
         self._written = 0  # up to where the log has been written
-        self._batch: list[bytes] = []
-        self._pending: dict[int, Message] = {}  # of the batch, by position
-        self._carried: list[bytes] = []  # payloads of the batch that outlive its failure
+        self._batch = Batch()
         self._now_ms = 0
-        self._mark = b""  # before every record
         self._failed_from = 0
         self._waiters = Waiters()
         self._backups = Backups()
@@ -104,7 +101,7 @@ class CommitLog:
             raise
         state = found.state
         self._index, self._keys, self._segments = state.index, state.keys, found.segments
-        self._mark = state.mark
+        self._batch.mark = state.mark
         self._journal = Journal(self._index)
         self._end = state.position
         if not len(self._segments) or self._end > self._tail_end():
@@ -152,20 +149,38 @@ class CommitLog:
     def append(self, message: Message, queue_ids: Sequence[int], now_ms: int, sync: bool = True) -> int:
         payload = record.encode_message(message, queue_ids, now_ms)
         position = self._place(HEADER_BYTES + len(payload))
-        batch = self._batch  # only now: placing may have begun another
-        batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
-        batch.append(payload)
-        self._pending[position] = message
+        pieces = self._batch.pieces  # only now: placing may have begun another
+        pieces.append(HEADER.pack(self._batch.mark, len(payload), crc32(payload)))
+        pieces.append(payload)
         self._now_ms = now_ms
-        self._references += len(queue_ids)
         if sync:
             self._waiters.must_sync = position
+        self._appended(message, queue_ids, position)
+        return position
+
+    def _appended(self, message: Message, queue_ids: Sequence[int], position: int) -> None:
+        batch = self._batch
+        batch.pending[position] = message
+        batch.references += len(queue_ids)
         if message.properties is not NO_PROPERTIES:
             self._finder.current.message(message.properties, position)
         size, index = len(message.body), self._index
         for queue_id in queue_ids:
             (index.queues.get(queue_id) or index.make(queue_id)).append(position, size)
-        return position
+
+    def transact(self, messages: Messages, settled: Settled, now_ms: int) -> list[int]:
+        self._journal.pack(self._add)  # what came first is no part of it
+        payloads, size = group(messages, settled, now_ms)
+        positions = self._batch.add_all(payloads, self._place(size))
+        count = len(messages)
+        for (message, ids), position in zip(messages, positions, strict=False):
+            self._appended(message, ids, position)
+        for payload, position in zip(payloads[count + 1 :], positions[count:], strict=True):
+            self._finder.current.journal(payload, position)
+        self._waiters.must_sync = positions[-1]
+        self._batch.settled += settled
+        self._now_ms = now_ms
+        return positions[:count]
 
     def _place(self, size: int) -> int:
         """Return where a record of that size goes; begin a new segment if it does not fit."""
@@ -189,7 +204,7 @@ class CommitLog:
         self._finder.begin(base)
 
     def _segment_at(self, base: int, room: int) -> None:
-        self._segments.next = Segment(self._files, self._directory.log, base, room, self._mark)
+        self._segments.next = Segment(self._files, self._directory.log, base, room, self._batch.mark)
         self._end = base + SEGMENT_HEADER_BYTES
 
     def _tail_is(self, segment: Segment) -> None:
@@ -244,10 +259,8 @@ class CommitLog:
     # -- looking --------------------------------------------------------------------------------
 
     def read(self, position: int) -> Message:
-        pending = self._pending.get(position)
-        if pending is not None:
-            return pending
-        return record.decode_message(message_payload(self._segments, position))
+        found = self._batch.pending.get(position)
+        return found or record.decode_message(message_payload(self._segments, position))
 
     def after(self, queue_id: int, position: int, count: int) -> list[Stored]:
         return self._load(queue_id, self._entries(queue_id).after(position, count))
@@ -263,7 +276,7 @@ class CommitLog:
 
     def _load(self, queue_id: int, places: list[Place]) -> list[Stored]:
         tried = self._index.of(queue_id).tried or {}
-        return load(places, tried, self._pending, self._now_ms, self._segments, self._reader)
+        return load(places, tried, self._batch.pending, self._now_ms, self._segments, self._reader)
 
     def extent(self, queue_id: int, after: int = 0) -> Extent:
         return self._entries(queue_id).extent(after)
@@ -306,16 +319,11 @@ class CommitLog:
     def _add(self, payload: bytes) -> int:
         """Add a record that must not be lost should this batch fail; return its position."""
         position = self._place(HEADER_BYTES + len(payload))
-        self._keep(payload)
+        self._batch.keep(payload)
         self._finder.current.journal(payload, position)
         if payload[0] in METADATA:
             self._waiters.must_sync = position
         return position
-
-    def _keep(self, payload: bytes) -> None:
-        self._batch.append(HEADER.pack(self._mark, len(payload), crc32(payload)))
-        self._batch.append(payload)
-        self._carried.append(payload)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -343,9 +351,9 @@ class CommitLog:
 
     def _write_out(self) -> bool:
         """Write the batch; if that fails, the turn goes on as if nothing were wrong, until its flush."""
-        batch, self._batch = self._batch, []
+        data = self._batch.take()
         segments = self._segments
-        self._count_references()
+        self._segments.tail.live += self._batch.counted()
         try:
             if segments.next is not None:
                 segments.next.create()
@@ -353,33 +361,29 @@ class CommitLog:
                     segments.last.closed_ms = self._now_ms
                 segments.created()
             self._finder.current.time(self._now_ms, segments.last.base + segments.last.end)
-            segments.last.write(b"".join(batch))
+            segments.last.write(data)
         except OSError as error:
             self._failed_from = self._tail_end()
             self._error = NotStored(f"the log cannot be written: {error.strerror or error}")
             return False
         self._written = self._end
-        self._pending.clear()
-        self._carried.clear()
+        for queue_id, positions in self._batch.settled:
+            self._index.settle(queue_id, positions)
+        self._batch.written()
         self._syncer.wrote(segments.last, self._written, bool(self._waiters))
         return True
 
-    def _count_references(self) -> None:
-        self._segments.tail.live += self._references
-        self._references = 0
-
     def _forget_batch(self, first: int) -> None:
         """Forget the batch's messages, keep its journal and keys for the next one, tell who waits."""
-        self._count_references()
+        self._segments.tail.live += self._batch.counted()
         self._index.forget_from(first)
         self._forget_moved(first, ALL)
-        self._pending, self._batch = {}, []
+        carried = self._batch.failed()
         self._end = self._tail_end()
         if self._segments.next is None and self._segments.last.spoilt:
             self._syncer.wrote(self._segments.last, self._written, False)  # no hole before what comes
             self._begin_segment(self._end, self._segment_bytes)
         self._waiters.failed(self._written)
-        carried, self._carried = self._carried, []
         for payload in carried:
             if payload[0] == record.MOVED:
                 continue  # it is where it was
@@ -388,7 +392,7 @@ class CommitLog:
                 # Without rolling, which would write to the disk that has just refused.
                 self._finder.current.journal(kept, self._end)
                 self._end += HEADER_BYTES + len(kept)
-                self._keep(kept)
+                self._batch.keep(kept)
         self._notify()
 
     def _forget_moved(self, first: int, end: int) -> None:
@@ -397,7 +401,7 @@ class CommitLog:
 
     def _recount(self) -> None:
         self._segments.recount(self._index)
-        self._references = 0  # of the batch, too
+        self._batch.counted()  # its references, too
 
     def _abandon(self) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""

@@ -33,6 +33,7 @@ KIND_NAMES: Final = {
     record.RETURNED: "returned",
     record.MOVED: "moved",
     record.SYNCED: "synced",
+    record.GROUP: "group",
 }
 
 
@@ -228,6 +229,10 @@ def _synced(payload: bytes) -> dict[str, Any]:
     return {"before": record.decode_synced(payload)}
 
 
+def _group(payload: bytes) -> dict[str, Any]:
+    return {"bytes": record.decode_group(payload)}
+
+
 def _drop(payload: bytes) -> dict[str, Any]:
     return {"queue": record.decode_drop_queue(payload)}
 
@@ -253,4 +258,5 @@ _DESCRIBE: Final[dict[int, Callable[[bytes], dict[str, Any]]]] = {
     record.RETURNED: _settle,
     record.MOVED: _moved,
     record.SYNCED: _synced,
+    record.GROUP: _group,
 }

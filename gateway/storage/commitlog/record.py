@@ -38,7 +38,8 @@ TRIM: Final = 8
 RETURNED: Final = 9
 MOVED: Final = 10
 SYNCED: Final = 11
-KINDS: Final = frozenset(range(MESSAGE, SYNCED + 1))
+GROUP: Final = 12
+KINDS: Final = frozenset(range(MESSAGE, GROUP + 1))
 
 #: kind, flags (qos in bits 0-1, retain bit 2), queues, times in ms: stored, published, expires;
 #: lengths of topic, origin, properties
@@ -52,6 +53,7 @@ _CURSOR: Final = Struct("<BIQq")  # kind, queue, offset, time (ms); then the gro
 _TRIM: Final = Struct("<BIQqI")  # kind, queue, before, offset, count; then the positions kept, u64
 _MOVED: Final = Struct("<BQ")  # kind, position; then the message record's payload
 _SYNCED: Final = Struct("<BQ")  # kind, position
+_GROUP: Final = Struct("<BI")  # kind, length of the records that follow
 _DROP: Final = Struct("<BI")  # kind, queue
 _PUT: Final = Struct("<BI")  # kind, key length; then key, value
 
@@ -334,6 +336,17 @@ def decode_synced(payload: bytes) -> int:
     """Return the position."""
     position: int = _SYNCED.unpack_from(payload)[1]
     return position
+
+
+def encode_group(length: int) -> bytes:
+    """The records in the next so many bytes are all there, or none of them counts."""
+    return _GROUP.pack(GROUP, length)
+
+
+def decode_group(payload: bytes) -> int:
+    """Return the length."""
+    length: int = _GROUP.unpack_from(payload)[1]
+    return length
 
 
 def encode_drop_queue(queue_id: int) -> bytes:

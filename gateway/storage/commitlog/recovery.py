@@ -192,6 +192,9 @@ def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> int:
         end = segment.record_at(data, offset)
         if end > 0:
             payload = data[offset + record.HEADER_BYTES : end]
+            if payload[0] == record.GROUP and not _whole(segment, data, end, record.decode_group(payload)):
+                if recovered.proven() <= segment.base + offset:
+                    break  # the rest of it was never on disk, so nothing of it counts
             _APPLY[payload[0]](state, payload, segment.base + offset)
             offset = end
             continue
@@ -210,6 +213,14 @@ def _replay(segment: Segment, recovered: Recovered, limit: int | None) -> int:
         segment.cut(offset)
     state.position = max(state.position, segment.base + offset)
     return segment.base + offset
+
+
+def _whole(segment: Segment, data: bytes, offset: int, length: int) -> bool:
+    """Tell whether the records of a group are all there."""
+    stop = offset + length
+    while 0 < offset < stop:
+        offset = segment.record_at(data, offset)
+    return offset == stop
 
 
 def _resume(segment: Segment, data: bytes, offset: int, found: int) -> int:
@@ -269,6 +280,10 @@ def _synced(state: State, payload: bytes, position: int) -> None:
     pass  # it counts where there is a hole
 
 
+def _group(state: State, payload: bytes, position: int) -> None:
+    pass  # its records follow
+
+
 def _returned(state: State, payload: bytes, position: int) -> None:
     queue_id, outcome, _, positions = record.decode_settle(payload)
     if position >= state.as_of.get(queue_id, 0):
@@ -287,4 +302,5 @@ _APPLY: Final[dict[int, Callable[[State, bytes, int], None]]] = {
     record.RETURNED: _returned,
     record.MOVED: _moved,
     record.SYNCED: _synced,
+    record.GROUP: _group,
 }

@@ -192,7 +192,7 @@ def test_a_header_without_a_length_is_no_record(tmp_path: Path) -> None:
     log = _opened(tmp_path, FaultyFiles())
     position = log.append(Message("t", b"x", 1), (2,), NOW_MS)
     log.flush()
-    mark, path = log._mark, log._segments.last.path
+    mark, path = log._batch.mark, log._segments.last.path
     with path.open("r+b") as file:
         file.seek(position - log._segments.last.base)
         file.write(HEADER.pack(mark, 0, 0))

@@ -1,0 +1,74 @@
+"""Transactions: publishes and acknowledgements that happen together or not at all.
+
+Nothing is enqueued before everything may be: a queue that would refuse one message refuses all.
+In the log they are one group of records. What is acknowledged stays in its consumer's hands
+until the group is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .broker import Broker, Plan
+from .delivery import Delivery
+from .errors import QueueFull
+from .message import Message
+from .metrics import DropCause
+from .policy import REJECT
+from .queue import Queue
+from .router import Route
+
+Publish = tuple[Message, Route | None]  # as `Broker.publish` takes it
+
+
+def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[Delivery]) -> list[int]:
+    """Do all of it; return what `Broker.publish` would for each message.
+
+    Raise QueueFull, having done nothing. Once the engine's position of now is stored, call
+    `Settlement.acknowledged`; should it not be, nothing has happened.
+    """
+    metrics = broker.metrics
+    plans = [broker.plan(message, route) for message, route in publishes]
+    metrics.published += len(plans)
+    try:
+        _check_room(plans)
+    except QueueFull:
+        metrics.copies += len(plans)
+        metrics.drop(DropCause.QUEUE_FULL, len(plans))
+        raise
+    broker.ready.wake()
+    logged = [plan for plan in plans if plan.ids]
+    found: list[int] = []
+    settled = _by_queue(acknowledged)
+    if logged or settled:
+        messages = [(plan.message, plan.ids) for plan in logged]
+        found = broker.engine.transact(messages, settled, broker.clock.now_ms)
+    positions = iter(found)
+    return [broker.carry_out(plan, next(positions) if plan.ids else 0) for plan in plans]
+
+
+def _check_room(plans: Sequence[Plan]) -> None:
+    """Raise QueueFull if a queue that rejects cannot take all that is for it."""
+    wanted: dict[int, tuple[Queue, int, int]] = {}
+    for plan in plans:
+        for binding in plan.queues:
+            queue = binding.queue
+            if queue is not None and queue.limited and queue.policy.overflow == REJECT:
+                _, count, size = wanted.get(id(queue), (queue, 0, 0))
+                wanted[id(queue)] = (queue, count + 1, size + len(plan.message.body))
+    for queue, count, size in wanted.values():
+        policy = queue.policy
+        too_many = policy.max_length and queue.length() + count > policy.max_length
+        if too_many or (policy.max_bytes and queue.bytes_waiting + size > policy.max_bytes):
+            raise QueueFull(f"queue {queue.name!r} has no room for all of it and rejects publishes")
+
+
+def _by_queue(deliveries: Sequence[Delivery]) -> list[tuple[int, Sequence[int]]]:
+    """Return positions of durable classic queues' deliveries; streams have cursors instead."""
+    found: dict[int, list[int]] = {}
+    for delivery in deliveries:
+        queue = delivery.queue
+        held = delivery.group.unsettled.get(delivery.offset) is delivery
+        if held and delivery.position and queue.queue_id and queue.kind == "classic":
+            found.setdefault(queue.queue_id, []).append(delivery.position)
+    return list(found.items())

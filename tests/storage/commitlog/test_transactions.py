@@ -1,0 +1,132 @@
+"""Transactions: all of it or nothing, wherever the power goes, and on a disk that refuses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway.core.errors import NotStored
+from gateway.core.message import Message, Outcome
+from gateway.storage.commitlog import CommitLog
+from tests.storage.commitlog.faulty_files import FaultyFiles
+from tests.storage.commitlog.logs import NOW_MS, bodies
+
+INPUT, ONE, OTHER = 2, 3, 4
+
+
+def _opened(path: Path, files: FaultyFiles | None = None, segment_bytes: int = 4096) -> CommitLog:
+    log = CommitLog(path, segment_bytes=segment_bytes, files=files)
+    log.open(lambda: None)
+    return log
+
+
+def _begun(log: CommitLog) -> list[int]:
+    """Put two messages into the input."""
+    positions = [log.append(Message("in", body, 1), (INPUT,), NOW_MS) for body in (b"first", b"second")]
+    log.flush()
+    return positions
+
+
+def _commit(log: CommitLog, position: int) -> list[int]:
+    messages = [(Message("a", b"for one", 1), (ONE,)), (Message("b", b"for both", 1), (ONE, OTHER))]
+    return log.transact(messages, [(INPUT, [position])], NOW_MS)
+
+
+def test_what_is_written_is_all_there(tmp_path: Path) -> None:
+    log = _opened(tmp_path)
+    first, _ = _begun(log)
+    positions = _commit(log, first)
+    assert bodies(log, INPUT) == [b"first", b"second"]  # until it is written
+    log.flush()
+    assert bodies(log, INPUT) == [b"second"]
+    assert [log.read(position).body for position in positions] == [b"for one", b"for both"]
+    log.close()
+    log = _opened(tmp_path)
+    assert (bodies(log, INPUT), bodies(log, ONE)) == ([b"second"], [b"for one", b"for both"])
+    assert bodies(log, OTHER) == [b"for both"]
+    log.close()
+
+
+def test_cut_off_anywhere_it_is_there_or_not(tmp_path: Path) -> None:
+    log = _opened(tmp_path / "log")
+    first, _ = _begun(log)
+    (segment,) = (tmp_path / "log" / "log").glob("*.seg")
+    before = segment.stat().st_size
+    _commit(log, first)
+    log.flush()
+    log.append(Message("in", b"after", 1), (INPUT,), NOW_MS)
+    log.flush()
+    content = segment.read_bytes()
+    whole = 0
+    for cut in range(before, len(content) + 1):
+        copy = tmp_path / f"cut-{cut}"
+        (copy / "log").mkdir(parents=True)
+        (copy / "log" / segment.name).write_bytes(content[:cut])
+        again = _opened(copy)
+        state = (bodies(again, INPUT), bodies(again, ONE), bodies(again, OTHER))
+        rest = [b"after"] if b"after" in state[0] else []
+        if state[1]:
+            whole += 1
+            assert state == ([b"second", *rest], [b"for one", b"for both"], [b"for both"])
+        else:
+            assert state == ([b"first", b"second"], [], [])
+        again.append(Message("in", b"goes on", 1), (INPUT,), NOW_MS)
+        again.flush()
+        again.close()
+        shutil.rmtree(copy)
+    assert 0 < whole < len(content) - before
+    log.close()
+
+
+def test_a_hole_in_it_takes_all_of_it_and_what_follows(tmp_path: Path) -> None:
+    log = _opened(tmp_path / "log")
+    first, _ = _begun(log)
+    (segment,) = (tmp_path / "log" / "log").glob("*.seg")
+    _commit(log, first)
+    log.flush()
+    content = bytearray(segment.read_bytes())
+    at = content.rindex(b"for both")
+    content[at : at + 4] = bytes(4)  # a page that never came to the disk
+    copy = tmp_path / "copy" / "log"
+    copy.mkdir(parents=True)
+    (copy / segment.name).write_bytes(content)
+    again = _opened(tmp_path / "copy")
+    assert (bodies(again, INPUT), bodies(again, ONE)) == ([b"first", b"second"], [])
+    again.close()
+    log.close()
+
+
+def test_a_disk_that_refuses_takes_nothing(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    first, second = _begun(log)
+    files.room = 60
+    _commit(log, first)
+    log.settle(INPUT, [second], Outcome.ACK, NOW_MS)  # no part of it: kept for the next turn
+    with pytest.raises(NotStored):
+        log.flush()
+    files.room = None
+    log.flush()
+    assert (bodies(log, INPUT), bodies(log, ONE), bodies(log, OTHER)) == ([b"first"], [], [])
+    _commit(log, first)
+    log.flush()
+    log.close()
+    log = _opened(tmp_path)
+    assert (bodies(log, INPUT), bodies(log, OTHER)) == ([], [b"for both"])
+    log.close()
+
+
+def test_it_is_never_split_over_segments(tmp_path: Path) -> None:
+    log = _opened(tmp_path, segment_bytes=600)
+    for n in range(40):
+        log.transact(
+            [(Message("a", b"%d" % n * 40, 1), (ONE,)), (Message("b", b"x", 1), (OTHER,))], [], NOW_MS
+        )
+        log.flush()
+    assert len(list((tmp_path / "log").glob("*.seg"))) > 5
+    log.close()
+    log = _opened(tmp_path, segment_bytes=600)
+    assert (len(bodies(log, ONE)), len(bodies(log, OTHER))) == (40, 40)
+    log.close()
