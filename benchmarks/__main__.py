@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import brokers, machine, report
-from .scenarios import SCENARIOS
+from .catalogue import SCENARIOS
 from .suite import Round, Settings, survey
 
 DATA = Path(__file__).resolve().parent / ".run"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from . import machine, processes
 from .clients import WireError, log_in
@@ -61,6 +61,14 @@ class Launch:
     """A line that its standard output must show before it counts as ready, besides answering CONNECT."""
 
 
+class Ports(NamedTuple):
+    """Where the doors are to be."""
+
+    mqtt: int
+    http: int
+    amqp: int
+
+
 @dataclass
 class Running:
     """A started broker."""
@@ -69,6 +77,7 @@ class Running:
     process: subprocess.Popen[bytes]
     mqtt_port: int
     http_port: int
+    amqp_port: int
     ready_seconds: float
 
     @property
@@ -83,8 +92,9 @@ class Broker:
     name: str
     promise: str
     version: Callable[[], str]
-    prepare: Callable[[Path, int, int], Launch]
+    prepare: Callable[[Path, Ports], Launch]
     has_http: bool = False
+    has_amqp: bool = False
 
     @contextlib.contextmanager
     def started(self, directory: Path, core: int) -> Iterator[Running]:
@@ -92,16 +102,16 @@ class Broker:
         directory.mkdir(parents=True)
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            mqtt_port, http_port = free_ports(2)
-            launch = self.prepare(directory, mqtt_port, http_port)
+            ports = Ports(*free_ports(3))
+            launch = self.prepare(directory, ports)
             log = stack.enter_context((directory / "broker.log").open("wb"))
             began = time.perf_counter()
             with processes.pinned(core):
                 for command in filter(None, (launch.helper, launch.command)):
                     process = spawn(command, launch.environment, directory, log)
                     stack.callback(stop, process)
-            wait_until_ready(process, mqtt_port, directory / "broker.log", launch.ready_line)
-            yield Running(self.name, process, mqtt_port, http_port, time.perf_counter() - began)
+            wait_until_ready(process, ports.mqtt, directory / "broker.log", launch.ready_line)
+            yield Running(self.name, process, *ports, time.perf_counter() - began)
 
 
 def spawn(
@@ -187,18 +197,18 @@ def _compiled_version() -> str:
     return f"{version} (compiled with mypyc)"
 
 
-def _prepare_compiled(directory: Path, mqtt_port: int, http_port: int) -> Launch:
-    launch = _prepare_gateway(directory, mqtt_port, http_port)
+def _prepare_compiled(directory: Path, ports: Ports) -> Launch:
+    launch = _prepare_gateway(directory, ports)
     # -P: the sources in the working directory must not be found before the installed, compiled package.
     launch.command[:1] = [str(COMPILED_ENVIRONMENT / "bin" / "python"), "-P"]
     return Launch(launch.command, {"PYTHONUNBUFFERED": "1"}, ready_line=launch.ready_line)
 
 
-def _prepare_gateway(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+def _prepare_gateway(directory: Path, ports: Ports) -> Launch:
     settings = {
-        "mqtt": f"127.0.0.1:{mqtt_port}",
-        "http": f"127.0.0.1:{http_port}",
-        "amqp": "",
+        "mqtt": f"127.0.0.1:{ports.mqtt}",
+        "http": f"127.0.0.1:{ports.http}",
+        "amqp": f"127.0.0.1:{ports.amqp}",
         "coap": "",
         "openmessaging": "",
     }
@@ -225,11 +235,11 @@ def _mosquitto_version() -> str:
     return _first_number(done.stdout)
 
 
-def _prepare_mosquitto(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+def _prepare_mosquitto(directory: Path, ports: Ports) -> Launch:
     configuration = directory / "mosquitto.conf"
     configuration.write_text(
         f"""\
-listener {mqtt_port} 127.0.0.1
+listener {ports.mqtt} 127.0.0.1
 allow_anonymous true
 user root
 persistence true
@@ -257,13 +267,13 @@ def _rabbitmq_version() -> str:
     return _first_number(machine.output_of(str(_rabbitmq_script("rabbitmqctl")), "version"))
 
 
-def _prepare_rabbitmq(directory: Path, mqtt_port: int, http_port: int) -> Launch:
-    amqp_port, distribution_port, mapper_port = free_ports(3)
+def _prepare_rabbitmq(directory: Path, ports: Ports) -> Launch:
+    distribution_port, mapper_port = free_ports(2)
     (directory / "enabled_plugins").write_text("[rabbitmq_mqtt].\n")
     (directory / "rabbitmq.conf").write_text(
         f"""\
-listeners.tcp.default = 127.0.0.1:{amqp_port}
-mqtt.listeners.tcp.default = 127.0.0.1:{mqtt_port}
+listeners.tcp.default = 127.0.0.1:{ports.amqp}
+mqtt.listeners.tcp.default = 127.0.0.1:{ports.mqtt}
 mqtt.allow_anonymous = true
 mqtt.prefetch = 1000
 mqtt.tcp_listen_options.nodelay = true
@@ -273,7 +283,7 @@ log.console.level = error
     )
     environment = {
         "HOME": str(directory),
-        "RABBITMQ_NODENAME": f"bench-{mqtt_port}@localhost",
+        "RABBITMQ_NODENAME": f"bench-{ports.mqtt}@localhost",
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
         "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
@@ -303,7 +313,7 @@ def _nats_version() -> str:
     return machine.output_of(_nats_program(), "--version").rpartition("v")[2]
 
 
-def _prepare_nats(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+def _prepare_nats(directory: Path, ports: Ports) -> Launch:
     (port,) = free_ports(1)
     configuration = directory / "nats.conf"
     configuration.write_text(
@@ -311,7 +321,7 @@ def _prepare_nats(directory: Path, mqtt_port: int, http_port: int) -> Launch:
 listen: 127.0.0.1:{port}
 server_name: bench
 jetstream {{ store_dir: "{directory}/jetstream", max_memory_store: 1GB, max_file_store: 50GB }}
-mqtt {{ listen: "127.0.0.1:{mqtt_port}", max_ack_pending: 1000 }}
+mqtt {{ listen: "127.0.0.1:{ports.mqtt}", max_ack_pending: 1000 }}
 """
     )
     return Launch([_nats_program(), "-c", str(configuration)])
@@ -326,14 +336,14 @@ def _amqtt_version() -> str:
     )
 
 
-def _prepare_amqtt(directory: Path, mqtt_port: int, http_port: int) -> Launch:
+def _prepare_amqtt(directory: Path, ports: Ports) -> Launch:
     configuration = directory / "amqtt.yaml"
     configuration.write_text(
         f"""\
 listeners:
   default:
     type: tcp
-    bind: 127.0.0.1:{mqtt_port}
+    bind: 127.0.0.1:{ports.mqtt}
     max_connections: 20000
 plugins:
   amqtt.plugins.authentication.AnonymousAuthPlugin:
@@ -352,6 +362,7 @@ BROKERS = {
             _gateway_version,
             _prepare_gateway,
             has_http=True,
+            has_amqp=True,
         ),
         Broker(
             "compiled",
@@ -359,6 +370,7 @@ BROKERS = {
             _compiled_version,
             _prepare_compiled,
             has_http=True,
+            has_amqp=True,
         ),
         Broker(
             "mosquitto",
@@ -371,6 +383,7 @@ BROKERS = {
             "PUBACK on publisher confirm; persistent sessions are durable queues, written in batches",
             _rabbitmq_version,
             _prepare_rabbitmq,
+            has_amqp=True,
         ),
         Broker(
             "nats",

@@ -34,6 +34,8 @@ class Wire:
     """A non-blocking socket with what it still has to send."""
 
     __slots__ = ("_epoll", "blocked", "sock")
+    goodbye = frames.DISCONNECT
+    """Said before the socket is closed."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -211,6 +213,7 @@ class Poster(Wire):
     """One keep-alive HTTP connection with one request in flight; the reply is measured, not interpreted."""
 
     __slots__ = ("_at", "_data", "_request", "replies", "requests")
+    goodbye = b""
 
     def __init__(self, sock: socket.socket, request: bytes) -> None:
         super().__init__(sock)

@@ -98,8 +98,8 @@ class Crew:
         for wire in self._wires.values():
             # A socket that the broker closed first has said all that matters.
             with contextlib.suppress(OSError):
-                if not isinstance(wire, Poster):
-                    wire.sock.send(DISCONNECT)
+                if wire.goodbye:
+                    wire.sock.send(wire.goodbye)
             wire.close()
 
 
@@ -264,7 +264,15 @@ class Timer(Subscriber):
         super()._take(count, whole)
 
 
-def trickle(publisher: Publisher, timer: Timer, ring: Ring, rate: int, seconds: float) -> array[float]:
+def trickle(
+    publisher: Publisher,
+    timer: Subscriber,
+    ages_ms: array[float],
+    ring: Ring,
+    rate: int,
+    seconds: float,
+    stamp_at: int,
+) -> array[float]:
     """Publish `rate` messages a second on the dot; return every message's age on arrival in milliseconds.
 
     A message carries the time at which it was *due*, so a broker (or client) that falls behind is charged
@@ -279,7 +287,7 @@ def trickle(publisher: Publisher, timer: Timer, ring: Ring, rate: int, seconds: 
             due += interval_ns
             while time.perf_counter_ns() < due:
                 crew.turn(0)
-            struct.pack_into(">Q", ring.data, number % ring.count * ring.frame_bytes + timer.stamp_at, due)
+            struct.pack_into(">Q", ring.data, number % ring.count * ring.frame_bytes + stamp_at, due)
             if not publisher.allow(1):
                 raise WireError(f"too many messages unacknowledged at {rate}/s")
         until = time.perf_counter() + DRAIN_SECONDS_MAX
@@ -287,7 +295,7 @@ def trickle(publisher: Publisher, timer: Timer, ring: Ring, rate: int, seconds: 
             pass
     if timer.received != wanted:
         raise WireError(f"{timer.received} of {wanted} messages arrived")
-    return timer.ages_ms[warm_up:]
+    return ages_ms[warm_up:]
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from . import processes
+from .catalogue import SCENARIOS
 from .machine import ROOT
-from .scenarios import SCENARIOS, Goal, Row, Scenario
+from .scenarios import Goal, Row, Scenario
 
 PAGE = ROOT / "docs" / "performance.md"
 RESULTS = Path(__file__).resolve().parent / "results"

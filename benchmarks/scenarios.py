@@ -88,6 +88,7 @@ class Scenario:
     split: bool = False
     fresh: bool = False
     http: bool = False
+    amqp: bool = False
     combine: Callable[[Sequence[Sample]], Figures] = field(default=lambda samples: medians(samples))
 
 
@@ -231,7 +232,7 @@ def latency(running: Running, seconds: float) -> Sample:
     timer = Timer(reader, ring.sample, id_at=frames.packet_id_offset(TOPIC, ring.sample))
     writer = publisher(running, "pub", ring, TRICKLE_IN_FLIGHT_MAX)
     with Meter(running) as meter:
-        ages = trickle(writer, timer, ring, TRICKLE_RATE, seconds)
+        ages = trickle(writer, timer, timer.ages_ms, ring, TRICKLE_RATE, seconds, timer.stamp_at)
     return Sample({**percentiles(ages), **meter.shares()}, ages)
 
 

@@ -47,7 +47,11 @@ class Round:
 
     def __init__(self, scenario: Scenario, brokers: Sequence[Broker], settings: Settings) -> None:
         self._scenario = scenario
-        self._brokers = [broker for broker in brokers if broker.has_http or not scenario.http]
+        self._brokers = [
+            broker
+            for broker in brokers
+            if (broker.has_http or not scenario.http) and (broker.has_amqp or not scenario.amqp)
+        ]
         self._settings = settings
         self._samples: dict[str, list[Sample]] = {broker.name: [] for broker in self._brokers}
         self._errors: dict[str, str] = {}

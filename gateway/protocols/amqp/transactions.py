@@ -50,7 +50,7 @@ class Transaction:
         self._channel.receiving.restore({tag: delivery for tag, delivery, _ in settled})
 
     def commit(self, method: Any) -> None:
-        """Do it all; answer once it is stored. Raise AmqpFault, with everything as it was, if it cannot be."""
+        """Do it all; answer once it is stored. Raise AmqpFault, everything as it was, if it cannot be."""
         channel = self._channel
         connection = channel.connection
         publishes, settled = self._publishes, self._settled
