@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, runtime_checkable
+from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
 from .core.access import Action, Authorizer, Credentials, Principal
@@ -57,6 +57,9 @@ __all__ = [
     "Extent",
     "Gateway",
     "GatewayError",
+    "HttpAnswer",
+    "HttpPart",
+    "HttpRequest",
     "Interceptor",
     "InvalidTopic",
     "InvalidValue",
@@ -216,6 +219,34 @@ class Authenticator:
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
         return None
+
+
+class HttpRequest(NamedTuple):
+    """A request to a protocol's part of the HTTP door; who asks has logged in."""
+
+    method: str
+    path: str  # as it was sent, percent-encoded, without the query
+    query: str
+    body: bytes
+    session: Session
+
+
+class HttpAnswer(NamedTuple):
+    """What it gets."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+
+
+@runtime_checkable
+class HttpPart(Interface):
+    """A protocol that has a part of the HTTP door, below a path of its own: an API for its tools."""
+
+    http_prefix: str
+
+    async def answer_http(self, request: HttpRequest) -> HttpAnswer:
+        """Answer; a `GatewayError` becomes a problem document."""
 
 
 class Interceptor:

@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(
     name="gateway",
-    help="One messaging gateway: MQTT and HTTP over one core and one log.",
+    help="One messaging gateway: MQTT, AMQP and HTTP over one core and one log.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,6 +24,10 @@ log_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(log_app, name="log")
+definitions_app = typer.Typer(
+    help="RabbitMQ's definitions: a topology as one JSON document, out and in.", no_args_is_help=True
+)
+app.add_typer(definitions_app, name="definitions")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The configuration file.", show_default=False)
@@ -317,6 +321,32 @@ def backup(
     from .backup import backup as run
 
     raise typer.Exit(run(url, user, target))
+
+
+@definitions_app.command("export")
+def definitions_export(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="-: standard output.")],
+    url: Url = DEFAULT_URL,
+    user: User = None,
+) -> None:
+    """Write virtual hosts, exchanges, queues, bindings and policies to a file."""
+    from .definitions import export as run
+
+    raise typer.Exit(run(url, user, target))
+
+
+@definitions_app.command("import")
+def definitions_import(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|URL", help="A document, -, or http://user:pass@rabbit:15672.")
+    ],
+    url: Url = DEFAULT_URL,
+    user: User = None,
+) -> None:
+    """Take them over, from a file or from a RabbitMQ that runs; names what is skipped."""
+    from .definitions import import_ as run
+
+    raise typer.Exit(run(url, user, source))
 
 
 @app.command()

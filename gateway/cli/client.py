@@ -87,6 +87,8 @@ def problem_text(status: int, content: bytes) -> str:
     """Return an RFC 9457 problem as one line."""
     try:
         problem = json.loads(content)
+        if "reason" in problem:  # of RabbitMQ's management API, and of ours
+            return str(problem["reason"])
         return f"{problem['title']}: {problem['detail']}" if "detail" in problem else str(problem["title"])
     except (ValueError, KeyError, TypeError):
         return f"the gateway answered with status {status}"

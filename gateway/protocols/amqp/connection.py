@@ -24,6 +24,7 @@ from .frames import ACK, HEARTBEAT, HEARTBEAT_FRAME, METHOD, PUBLISH, Decoder, E
 from .handshake import Handshake
 from .methods import decode_method, encode_method, shortstr
 from .publisher import TARGETS_MAX, Target
+from .tables import Table
 from .translate import NATIVE, address_end, native_of
 from .vhost import Vhost
 
@@ -49,9 +50,13 @@ class AmqpConnection:
         self.any_user_id = False  # may say that others have published
         self.is_congested = False
         self.frame_max = 0
+        self.channels_max = 0
+        self.heartbeat_seconds = 0
+        self.connected_ms = gateway.clock.wall_ms
+        self.mechanism = ""
+        self.client_properties: Table = {}
         self.session: Session
         self.vhost: Vhost
-        self._channels_max = 0
         self._decoder = Decoder(amqp.body_max)
         self._handshake: Handshake | None = Handshake(self)
         self._capabilities: frozenset[str] = frozenset()
@@ -126,7 +131,8 @@ class AmqpConnection:
     def tuned(self, frame_max: int, channels_max: int, heartbeat_seconds: int) -> None:
         """The terms are agreed on."""
         self.frame_max = self._decoder.frame_max = frame_max
-        self._channels_max = channels_max
+        self.channels_max = channels_max
+        self.heartbeat_seconds = heartbeat_seconds
         self._heartbeat_ms = heartbeat_seconds * 1000
         if self._heartbeat_ms:
             self._timer = self.gateway.scheduler.after(self._heartbeat_ms // 2, self._beat)
@@ -136,10 +142,18 @@ class AmqpConnection:
         assert self._handshake is not None
         self.vhost = vhost
         self._capabilities = self._handshake.capabilities
+        self.client_properties = self._handshake.properties
+        self.mechanism = self._handshake.mechanism
         self._handshake = None
         self._open = True
         self.amqp.connections.add(self)
         self.transport.established()
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others, for people."""
+        given = self.client_properties.get("connection_name")
+        return f"{self.transport.peer} ({given})" if isinstance(given, str) else self.transport.peer
 
     def can(self, capability: str) -> bool:
         """Tell whether the client has said it understands something."""
@@ -267,9 +281,9 @@ class AmqpConnection:
             return  # the last word on a channel that is closed already
         if not isinstance(method, commands.Channel.Open):
             raise AmqpFault(Reply.CHANNEL_ERROR, "expected 'channel.open'")
-        if number > self._channels_max:
+        if number > self.channels_max:
             text = f"number of channels opened ({number}) has reached the negotiated channel_max"
-            raise AmqpFault(Reply.NOT_ALLOWED, f"{text} ({self._channels_max})")
+            raise AmqpFault(Reply.NOT_ALLOWED, f"{text} ({self.channels_max})")
         channel = self.channels[number] = Channel(self, number)
         channel.answer(commands.Channel.OpenOk())
 

@@ -15,6 +15,7 @@ from gateway.core.queue import Queue
 
 from . import names
 from .errors import AmqpFault, Reply
+from .policies import Policy
 from .rules import RULES, Rule
 from .tables import Table
 
@@ -88,6 +89,7 @@ class Exchange:
         self.arguments = arguments or {}
         self.rule = _rule(kind, self.arguments)
         self.bound: list[Bound] = []  # from here
+        self.policy: Policy | None = None  # that counts for it
         self.policy_alternate = ""
         self._find = find  # an exchange of the same virtual host
         prefix = names.vhost_prefix(vhost)

@@ -40,7 +40,16 @@ CAPABILITIES: Final = (
 class Handshake:
     """Until connection.open-ok."""
 
-    __slots__ = ("_connection", "_expects", "_gone", "_header", "capabilities", "properties", "running")
+    __slots__ = (
+        "_connection",
+        "_expects",
+        "_gone",
+        "_header",
+        "capabilities",
+        "mechanism",
+        "properties",
+        "running",
+    )
 
     def __init__(self, connection: AmqpConnection) -> None:
         self._connection = connection
@@ -49,6 +58,7 @@ class Handshake:
         self._gone = False
         self.running = False  # an authenticator is asked
         self.capabilities: frozenset[str] = frozenset()  # the client's
+        self.mechanism = ""
         self.properties: Table = {}
 
     def begin(self, data: bytes) -> bytes | None:
@@ -107,6 +117,7 @@ class Handshake:
 
     def _credentials(self, method: Any) -> Credentials:
         name, response = method.mechanism, bytes(method.response)
+        self.mechanism = name
         connection = self._connection
         user: str | None = None
         password: bytes | None = None

@@ -3,7 +3,8 @@
     amqp/exchange/<vhost>NUL<name>                                   kind, flags, arguments
     amqp/binding/<vhost>NUL<source>NUL<kind>NUL<destination>NUL<key>NUL<hash>   arguments
     amqp/queue/<name, as the gateway has it>                         arguments, flags
-    amqp/vhost/<name>                                                description, tags
+    amqp/vhost/<name>                                                nothing yet
+    amqp/policy/<vhost>NUL<name>                                     as the management API shows it
 
 Values are MessagePack: arguments have types that JSON has not.
 """
@@ -19,12 +20,14 @@ import msgspec
 from gateway.core.engine import StorageEngine
 
 from .exchanges import Bound, Exchange
+from .policies import Policy
 from .tables import Table, encode_table
 
 EXCHANGE_KEY: Final = "amqp/exchange/"
 BINDING_KEY: Final = "amqp/binding/"
 QUEUE_KEY: Final = "amqp/queue/"
 VHOST_KEY: Final = "amqp/vhost/"
+POLICY_KEY: Final = "amqp/policy/"
 
 _pack = msgspec.msgpack.encode
 _unpack = msgspec.msgpack.decode
@@ -83,6 +86,20 @@ class Store:
         """Yield (name, fields)."""
         for key, value in list(self._engine.scan(QUEUE_KEY)):
             yield key[len(QUEUE_KEY) :], _unpack(value)
+
+    def save_policy(self, vhost: str, policy: Policy) -> None:
+        """Keep a policy."""
+        self._engine.put(f"{POLICY_KEY}{vhost}\0{policy.name}", _pack(policy.to_mapping(vhost)))
+
+    def drop_policy(self, vhost: str, name: str) -> None:
+        """Forget it."""
+        self._engine.delete(f"{POLICY_KEY}{vhost}\0{name}")
+
+    def policies(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield (vhost, name, fields)."""
+        for key, value in list(self._engine.scan(POLICY_KEY)):
+            vhost, name = key[len(POLICY_KEY) :].split("\0", 1)
+            yield vhost, name, _unpack(value)
 
     def drop(self, key: str) -> None:
         """Forget a key whose exchange or queue is gone."""

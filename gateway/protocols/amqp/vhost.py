@@ -23,6 +23,7 @@ from .arguments import check, difference, terms
 from .errors import AmqpFault, Reply
 from .exchanges import Bound, Exchange
 from .letters import ExchangeLetters
+from .policies import Policy, best, effective
 from .store import Store
 from .tables import Table
 
@@ -41,7 +42,17 @@ RESERVED: Final = "amq."
 class Declared:
     """A queue as AMQP sees it. `arguments` None: another door has made it."""
 
-    __slots__ = ("arguments", "auto_delete", "bound", "durable", "name", "owner", "queue", "sole")
+    __slots__ = (
+        "arguments",
+        "auto_delete",
+        "bound",
+        "durable",
+        "name",
+        "owner",
+        "policy",
+        "queue",
+        "sole",
+    )
 
     def __init__(
         self,
@@ -59,6 +70,7 @@ class Declared:
         self.owner = owner  # the connection that may use it
         self.sole: object | None = None  # the consumer that has it alone
         self.bound: list[Bound] = []  # to it
+        self.policy: Policy | None = None  # that counts for it
 
     @property
     def exclusive(self) -> bool:
@@ -75,7 +87,7 @@ class Vhost:
         self._store = store
         self.exchanges: dict[str, Exchange] = {}
         self.declared: dict[str, Declared] = {}
-        self.policies_of: Any = None  # set by the policies, once there are some
+        self.policies: dict[str, Policy] = {}
         self.changes = 0  # of what addresses mean: whoever remembers one compares
         self._gates: dict[str, Binding] = {}
         for exchange, kind in PREDECLARED.items():
@@ -128,6 +140,7 @@ class Vhost:
         made = self.exchanges[name] = self._exchange(
             name, kind, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments
         )
+        self._apply_to_exchange(made)
         self._changed(made)
         return made
 
@@ -174,6 +187,37 @@ class Vhost:
 
     def _bound_to(self, exchange: Exchange) -> list[Bound]:
         return [b for source in self.exchanges.values() for b in source.bound if b.exchange is exchange]
+
+    # -- policies -------------------------------------------------------------------------------
+
+    def set_policy(self, policy: Policy, keep: bool = True) -> None:
+        """Make or change a policy; it takes effect at once."""
+        self.policies[policy.name] = policy
+        if keep:
+            self._store.save_policy(self.name, policy)
+        self._reapply()
+
+    def drop_policy(self, name: str) -> None:
+        """Delete a policy. Raise AmqpFault."""
+        if self.policies.pop(name, None) is None:
+            raise AmqpFault(Reply.NOT_FOUND, f"no policy '{name}' in vhost '{self.name}'")
+        self._store.drop_policy(self.name, name)
+        self._reapply()
+
+    def _reapply(self) -> None:
+        for declared in self.declared.values():
+            self._apply(declared)
+        for exchange in self.exchanges.values():
+            self._apply_to_exchange(exchange)
+        self.broker.ready.wake()
+
+    def _apply_to_exchange(self, exchange: Exchange) -> None:
+        policy = best(self.policies.values(), exchange.name, "exchange")
+        exchange.policy = policy
+        alternate = policy.definition.get("alternate-exchange", "") if policy is not None else ""
+        if exchange.policy_alternate != alternate:
+            exchange.policy_alternate = alternate
+            self._changed(exchange)
 
     # -- bindings -------------------------------------------------------------------------------
 
@@ -334,13 +378,24 @@ class Vhost:
     ) -> Declared:
         """Note what AMQP knows of a queue that is there."""
         declared = self.declared[name] = Declared(name, queue, arguments, durable, owner)
-        self.set_letters(declared)
+        self._apply(declared)
         self.broker.ready.wake()
         return declared
 
-    def set_letters(self, declared: Declared) -> None:
+    def _apply(self, declared: Declared) -> None:
+        """Have a queue be as its arguments and the policy for it say. Another door's stays as it is."""
+        if declared.arguments is None:
+            return
+        kind = declared.arguments.get("x-queue-type", "classic")
+        declared.policy = best(self.policies.values(), declared.name, kind)
+        arguments = effective(declared.arguments, declared.policy)
+        policy = terms(arguments).policy
+        if declared.queue.policy.difference(policy):
+            self.broker.catalog.set_policy(declared.queue, policy)
+        self._set_letters(declared, arguments)
+
+    def _set_letters(self, declared: Declared, arguments: Table) -> None:
         """Have dead letters go to the exchange that the arguments name."""
-        arguments = declared.arguments or {}
         exchange = arguments.get("x-dead-letter-exchange")
         if exchange is None:
             declared.queue.letters = None
@@ -381,9 +436,22 @@ class Vhost:
         if declared.durable:
             self._store.drop_queue(queue.name)
 
-    def bound_to_queue(self, declared: Declared) -> list[Bound]:
-        """Return the bindings to a queue."""
-        return list(declared.bound)
+    def all_queues(self) -> list[Declared]:
+        """Return all queues of this virtual host, other doors' too."""
+        for name in list(self.broker.catalog.queues):
+            vhost, queue = names.core_to_queue(name)
+            if vhost == self.name:
+                self.find(queue)
+        return sorted(self.declared.values(), key=lambda declared: declared.name)
+
+    def clear(self) -> None:
+        """Delete everything in it."""
+        for declared in self.all_queues():
+            self.broker.queues.delete(declared.queue)
+        for name in [name for name in self.exchanges if name and not name.startswith(RESERVED)]:
+            self.delete_exchange(name)
+        for name in list(self.policies):
+            self.drop_policy(name)
 
 
 def _policy_difference(found: QueuePolicy, wanted: QueuePolicy) -> str:

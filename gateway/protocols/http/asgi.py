@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from ...api import GatewayError, ServerProtocol
+from ...api import GatewayError, HttpPart, ServerProtocol
 from .answers import Header, Receive, Scope, Send, refuse_websocket, send_problem
 from .app import limited
 from .batch import publish_batch
@@ -19,6 +19,7 @@ from .bridge import serve_bridge
 from .context import Context
 from .limits import HEADERS_MAX
 from .origins import allowed_origin, preflight, with_origin
+from .parts import serve_part
 from .problems import BUG, Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, MESSAGES_SUFFIX, QUEUES_PATH, TOPICS_PATH, ClientGone, Publishing
 from .ws import serve_socket
@@ -36,6 +37,7 @@ class Front:
         self._context = context
         self._app = app
         self._publishing = Publishing(context)
+        self._parts: list[HttpPart] | None = None  # not asked for yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -84,11 +86,22 @@ class Front:
                 await self._publishing.to_queue(scope, receive, send)
                 return
         path = raw.decode("ascii")
+        part = self._part(path)
+        if part is not None:
+            await serve_part(self._context, part, path, scope, receive, send)
+            return
         if scope["method"] == "HEAD" and path != EVENTS_PATH:  # the server leaves the body out
             scope = {**scope, "method": "GET", "path": path}
         else:
             scope["path"] = path
         await self._app(scope, limited(receive), send)
+
+    def _part(self, path: str) -> HttpPart | None:
+        """Return the protocol whose part of this door a path is in."""
+        if self._parts is None:
+            found = self._context.gateway.protocols.values()
+            self._parts = [protocol for protocol in found if isinstance(protocol, HttpPart)]
+        return next((part for part in self._parts if path.startswith(part.http_prefix)), None)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -118,3 +118,8 @@ def _origins(own: dict[str, Any]) -> frozenset[str]:
     if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
         raise ValueError(f"plugins.http.origins: a list of texts is expected, found {value!r}")
     return frozenset(origin.rstrip("/") for origin in value)
+
+
+PART_BYTES_MAX = (
+    32 << 20
+)  # of a request to another protocol's part of the door: definitions of a hundred thousand queues
