@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import queue
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,19 @@ START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 15.0
 
 
+#: Where servers of tests listen: the kernel gives none of these to an outgoing connection, so a gateway
+#: that was killed finds its port free when it comes back.
+SERVER_PORTS = range(10_000, 32_000)
+_ports = random.SystemRandom()
+
+
 def free_port() -> int:
     """Return a TCP port nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        port = _ports.choice(SERVER_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "the condition") -> Any:

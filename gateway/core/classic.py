@@ -147,6 +147,16 @@ class ClassicQueue(Queue):
             index += 1
         waiting.insert(index, delivery)
 
+    def withdraw(self, size: int) -> bool:
+        """Let go of a message of that size that nobody has in hands, and that is settled elsewhere."""
+        if self.waiting:
+            self.unload()
+        if not self.behind:
+            return False
+        self.behind -= 1
+        self.bytes_waiting -= size
+        return True
+
     def clear(self) -> int:
         count = self.length()
         self.waiting = _NOTHING

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from .broker import Broker, Plan
 from .delivery import Delivery
 from .errors import QueueFull
-from .message import Message
+from .message import Message, Outcome
 from .metrics import DropCause
 from .policy import REJECT
 from .queue import Queue
@@ -45,6 +45,24 @@ def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[
         found = broker.engine.transact(messages, settled, broker.clock.now_ms)
     positions = iter(found)
     return [broker.carry_out(plan, next(positions) if plan.ids else 0) for plan in plans]
+
+
+def move(broker: Broker, message: Message, route: Route | None, queue_id: int, position: int) -> int:
+    """Publish a message in place of one that a durable queue has at a position; return as `publish`.
+
+    In the log it is one or the other. Raise QueueFull, having done nothing.
+    """
+    plan = broker.plan(message, route)
+    _check_room([plan])
+    metrics = broker.metrics
+    metrics.published += 1
+    broker.ready.wake()
+    now_ms = broker.clock.now_ms
+    if not plan.ids:
+        broker.engine.settle(queue_id, (position,), Outcome.ACK, now_ms)
+        return broker.carry_out(plan, 0)
+    (new,) = broker.engine.transact([(message, plan.ids)], [(queue_id, (position,))], now_ms)
+    return broker.carry_out(plan, new)
 
 
 def _check_room(plans: Sequence[Plan]) -> None:

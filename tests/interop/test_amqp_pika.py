@@ -801,3 +801,36 @@ def test_transactions_and_confirms_exclude_each_other(connection: Any) -> None:
         channel.confirm_delivery()
     with pytest.raises(ChannelClosedByBroker, match="channel is not transactional"):
         connection.channel().tx_commit()
+
+
+# -- delays -------------------------------------------------------------------------------------------
+
+
+def test_delayed_messages_come_when_they_are_due_also_after_kill_9(gateway: GatewayProcess) -> None:
+    channel = connect(gateway).channel()
+    channel.confirm_delivery()
+    channel.exchange_declare(
+        "later", "x-delayed-message", durable=True, arguments={"x-delayed-type": "topic"}
+    )
+    channel.queue_declare("q", durable=True)
+    channel.queue_bind("q", "later", "a.*")
+    began = time.monotonic()
+    for body, delay in ((b"third", 2500), (b"second", 600), (b"first", 0)):
+        sent = pika.BasicProperties(headers={"x-delay": delay}, delivery_mode=2)
+        channel.basic_publish("later", "a.b", body, sent)
+    _, properties, body = get(channel, "q")
+    assert (body, properties.headers) == (b"first", {"x-delay": 0})
+    method, properties, body = get(channel, "q")
+    assert time.monotonic() - began >= 0.6
+    assert (body, properties.headers["x-delay"]) == (b"second", -600)
+    assert (method.exchange, method.routing_key) == ("later", "a.b")
+    channel.basic_ack(0, multiple=True)
+    channel.basic_get("q")  # what was acknowledged is: this has come back after it
+    gateway.kill()
+    gateway.start()
+    channel = connect(gateway).channel()
+    _, properties, body = get(channel, "q", 10)
+    assert (body, properties.headers["x-delay"]) == (b"third", -2500)
+    assert time.monotonic() - began >= 2.5
+    channel.basic_ack(0, multiple=True)
+    assert bodies(channel, "q") == []

@@ -5,8 +5,9 @@ names, translate                      topics and properties to the model's and b
 rules, exchanges, arguments, streams  how it routes, what queues are to be
 vhost, vhosts, policies, definitions  what exists
 handshake, connection, channel        a client's conversation
+blocking                              what all clients are told
 publisher, consumers, letters         what goes in, out, and nowhere
-transactions                          what goes together
+transactions, delays                  what goes together, what waits
 store                                 how it survives a restart
 management, views                     RabbitMQ's management API, on the HTTP door
 """
@@ -19,7 +20,9 @@ from typing import Any, Final
 from gateway.api import Connection, Gateway, HttpAnswer, HttpRequest, Protocol, Transport
 from gateway.hookspecs import hookimpl
 
+from .blocking import Blocking
 from .connection import AmqpConnection
+from .delays import Delays
 from .management import Management
 from .vhosts import Vhosts
 
@@ -48,6 +51,9 @@ class Amqp:
         """Take over exchanges and bindings that recovery found."""
         self.vhosts = Vhosts(gateway)
         self.vhosts.restore()
+        self.delays = Delays(gateway.broker, self.vhosts)
+        self.delays.restore()
+        self.blocking = Blocking(self, gateway)
         self._management = Management(self, gateway)
 
     async def answer_http(self, request: HttpRequest) -> HttpAnswer:

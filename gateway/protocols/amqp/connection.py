@@ -290,6 +290,7 @@ class AmqpConnection:
     def drop_channel(self, channel: Channel) -> None:
         """A channel is closed on both sides."""
         self.channels.pop(channel.number, None)
+        self._decoder.heed(channel.number)
         self.reply_channels.discard(channel.number)
         if not channel.closing:
             channel.end()
@@ -321,7 +322,7 @@ class AmqpConnection:
         channel = self.channels.get(number)
         if fault.channel_only and not whole and channel is not None and self._open:
             channel.closing = True
-            self._decoder.forget(number)
+            self._decoder.ignore(number)
             channel.end()
             channel.answer(commands.Channel.Close(code, fault.text, class_id, method_id))
             return

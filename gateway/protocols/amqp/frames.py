@@ -60,11 +60,12 @@ class _Partial:
 class Decoder:
     """One connection's bytes. After an error it takes no more: `error` says why."""
 
-    __slots__ = ("_buffer", "_partial", "body_max", "error", "frame_max")
+    __slots__ = ("_buffer", "_closed", "_partial", "body_max", "error", "frame_max")
 
     def __init__(self, body_max: int) -> None:
         self._buffer = b""
         self._partial: dict[int, _Partial] = {}
+        self._closed: set[int] = set()  # channels whose contents nobody wants, until the client knows
         self.frame_max = FRAME_MIN  # until the tuning is over
         self.body_max = body_max
         self.error: AmqpFault | None = None
@@ -112,7 +113,8 @@ class Decoder:
                 if index == _PUBLISH:
                     if size < 9:
                         raise SyntaxFault("basic.publish ends before its fields")
-                    partial[channel] = _Partial(data[begin + 6 : end])
+                    if channel not in self._closed:
+                        partial[channel] = _Partial(data[begin + 6 : end])
                 elif index == _ACK and size == 13:
                     tag, multiple = _TAG.unpack_from(data, begin + 4)
                     events.append((ACK, channel, tag, multiple & 1))
@@ -132,6 +134,8 @@ class Decoder:
 
     def _header(self, channel: int, data: bytes, begin: int, end: int, events: list[Event]) -> None:
         partial = self._partial.get(channel)
+        if channel in self._closed:
+            return
         if partial is None or partial.properties is not None:
             raise AmqpFault(Reply.UNEXPECTED_FRAME, "a content header without its method")
         if end - begin < 14:
@@ -156,6 +160,8 @@ class Decoder:
 
     def _body(self, channel: int, chunk: bytes, events: list[Event]) -> None:
         partial = self._partial.get(channel)
+        if channel in self._closed:
+            return
         if partial is None or partial.properties is None:
             raise AmqpFault(Reply.UNEXPECTED_FRAME, "a content body without its header")
         size = len(chunk)
@@ -171,9 +177,15 @@ class Decoder:
             chunk = b"".join(partial.chunks)
         events.append((PUBLISH, channel, partial.arguments, partial.properties, chunk))
 
-    def forget(self, channel: int) -> None:
-        """A channel is closed: what it had begun will not be finished."""
+    def ignore(self, channel: int) -> None:
+        """We have closed a channel: contents that the client has sent before it knows are passed over."""
         self._partial.pop(channel, None)
+        self._closed.add(channel)
+
+    def heed(self, channel: int) -> None:
+        """The client knows: the channel's number may be used again."""
+        self._partial.pop(channel, None)
+        self._closed.discard(channel)
 
 
 # -- writing --------------------------------------------------------------------------------------

@@ -210,6 +210,7 @@ class Handshake:
             raise AmqpFault(Reply.NOT_ALLOWED, f"vhost {name} not found")
         connection.opened(vhost)
         connection.answer(commands.Connection.OpenOk())
+        connection.amqp.blocking.opened(connection)
 
 
 def _amqplain(response: bytes) -> tuple[str, bytes]:

@@ -116,6 +116,13 @@ def vhost_prefix(vhost: str) -> str:
     return "" if vhost == DEFAULT_VHOST else f"{VHOST_PREFIX}{name_to_level(vhost)}/"
 
 
+def vhost_of(topic: str) -> str:
+    """Return the virtual host that a topic, or queue, is in."""
+    if not topic.startswith(VHOST_PREFIX):
+        return DEFAULT_VHOST
+    return level_to_name(topic[len(VHOST_PREFIX) :].partition("/")[0])
+
+
 @lru_cache(CACHED_MAX)
 def queue_to_core(vhost: str, queue: str) -> str:
     """Return the gateway's name of a queue."""

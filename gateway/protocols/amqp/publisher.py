@@ -147,7 +147,7 @@ def _understand(vhost: str, address: bytes, raw: bytes) -> Known:
             raw = encode_list(basic)
         delay = table.get("x-delay")
         if isinstance(delay, int) and not isinstance(delay, bool):
-            delay_ms = max(0, delay)
+            delay_ms = min(max(0, delay), EXPIRATION_MS_MAX)
     known = Known(to_properties(vhost, address, raw, basic), basic)
     known.copies = copies
     known.delay_ms = delay_ms
@@ -225,7 +225,10 @@ class Publisher:
             self._channel.transaction.publish(target, message, known.copies, raw)
             return
         try:
-            position = connection.session.publish(message, route)
+            if known.delay_ms and target.exchange.delayed:
+                position = self._delay(message, known.delay_ms)
+            else:
+                position = connection.session.publish(message, route)
         except NotAuthorized as error:
             raise fault_of(error) from error
         except (QueueFull, NotStored):
@@ -237,6 +240,12 @@ class Publisher:
             self._position = position
         elif position == NO_SUBSCRIBERS and target.mandatory:
             self.give_back(target, raw, body)
+
+    def _delay(self, message: Message, delay_ms: int) -> int:
+        connection = self._connection
+        if message.topic not in connection.session.access.publishable:
+            connection.session.access.check_publish(message.topic)
+        return connection.amqp.delays.hold(message, delay_ms)
 
     def _with_reply_queue(self, raw: bytes) -> bytes:
         """Return a property list with the name that answers have to be sent to."""
@@ -297,6 +306,8 @@ class Publisher:
 
     def _confirm(self, last: int, count: int, refused: list[int], stored: bool) -> None:
         number, send = self._channel.number, self._connection.send
+        if not stored:
+            self._connection.amqp.blocking.failed()
         if stored:
             for sequence in refused:
                 send(encode_confirm(number, sequence, False, False))
