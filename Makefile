@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 AMQTT  := .venv-amqtt
 FAST   := .venv-compiled
+NODE   := tests/interop/node_app
 
 .PHONY: run chaos test test-compiled nightly lint types format bench compiled docs clean help
 
@@ -36,14 +37,18 @@ $(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml $(VENV)/.installed
 $(AMQTT)/.installed: | $(VENV)/bin/python
 	-$(PYTHON) -m venv $(AMQTT) && $(AMQTT)/bin/pip install --quiet --disable-pip-version-check 'amqtt>=0.11' && touch $@
 
-test: $(VENV)/.dev $(AMQTT)/.installed
+# The peer that runs on Node. Without npm one test is skipped by name.
+$(NODE)/node_modules/.installed: $(NODE)/package.json
+	-@if command -v npm > /dev/null; then cd $(NODE) && npm install --silent --no-audit --no-fund && touch node_modules/.installed; fi
+
+test: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
 	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
-nightly: $(VENV)/.dev $(AMQTT)/.installed
+nightly: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
 	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)
 
 # The same processes, their hot modules compiled.
-test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(FAST)/.installed
+test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed $(FAST)/.installed
 	GATEWAY_TEST_PYTHON=$(CURDIR)/$(FAST)/bin/python GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python \
 	    $(BIN)/python -m pytest -n 2 --dist loadfile tests/interop tests/faults tests/examples $(ARGS)
 
@@ -80,4 +85,4 @@ bench: $(VENV)/.dev $(AMQTT)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(AMQTT) $(FAST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AMQTT) $(FAST) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

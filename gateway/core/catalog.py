@@ -16,6 +16,7 @@ from .engine import Recovery, StorageEngine
 from .errors import Conflict, InvalidTopic, NotFound
 from .message import NOWHERE
 from .policy import DEFAULT, QueuePolicy
+from .priority import PriorityQueue
 from .queue import MEMORY_MESSAGES_MAX, Queue
 from .receiver import Item, Receiver
 from .retained import RETAINED_QUEUE_ID
@@ -83,6 +84,8 @@ class Catalog:
         """Change a queue's policy, also on disk. Raise Conflict for what cannot be changed."""
         if policy.compact != queue.policy.compact:
             raise Conflict("policy.compact: a stream is compacted from its beginning, or never")
+        if policy.max_priority != queue.policy.max_priority:
+            raise Conflict("policy.max_priority: a queue has its levels from its beginning, or never")
         queue.set_policy(policy)
         self._router.version += 1  # routes remember whether their queues have limits
         if queue.durable:
@@ -186,7 +189,8 @@ class Catalog:
             self._router.add(binding)
 
     def _make(self, name: str, kind: str, policy: QueuePolicy, queue_id: int, auto_delete: bool) -> Queue:
-        queue = KINDS[kind](name, queue_id, policy, self._engine, auto_delete)
+        make = PriorityQueue if policy.max_priority and kind == USUAL_KIND else KINDS[kind]
+        queue = make(name, queue_id, policy, self._engine, auto_delete)
         queue.memory_messages_max = self.memory_messages_max
         self.queues[name] = queue
         if _addressable(name):

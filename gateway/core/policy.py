@@ -24,8 +24,11 @@ _INTEGERS = (
     "max_age_ms",
     "retry_delay_ms",
     "expires_ms",
+    "max_priority",
 )
 
+
+PRIORITY_MAX: Final = 255  # each level costs every queue that has it 600 bytes
 
 POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter", "durability", "compact", "single_active")
 
@@ -41,7 +44,8 @@ class QueuePolicy:
     keeps of each ordering key (or topic, where there is none) only the last message; an empty one
     takes the key away, a day later. With `single_active` one consumer gets everything until it
     leaves, then the next. A queue that had no consumer, and that nobody used, for `expires_ms` is
-    deleted, a second later at most.
+    deleted, a second later at most. A classic queue with `max_priority` hands out what has more
+    priority first, up to that one.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class QueuePolicy:
         "max_age_ms",
         "max_bytes",
         "max_length",
+        "max_priority",
         "overflow",
         "retry_delay_ms",
         "single_active",
@@ -73,6 +78,7 @@ class QueuePolicy:
         compact: bool = False,
         single_active: bool = False,
         expires_ms: int = 0,
+        max_priority: int = 0,
     ) -> None:
         self.ttl_ms = ttl_ms
         self.max_length = max_length
@@ -86,6 +92,7 @@ class QueuePolicy:
         self.compact = compact
         self.single_active = single_active
         self.expires_ms = expires_ms
+        self.max_priority = max_priority
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> QueuePolicy:
@@ -94,6 +101,8 @@ class QueuePolicy:
             if name in _INTEGERS:
                 if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                     raise Conflict(f"policy.{name}: a whole number of at least 0 is expected, not {value!r}")
+                if name == "max_priority" and value > PRIORITY_MAX:
+                    raise Conflict(f"policy.max_priority: at most {PRIORITY_MAX} is possible, not {value}")
             elif name == "overflow":
                 if value not in (DROP_HEAD, REJECT):
                     raise Conflict(f"policy.overflow: {DROP_HEAD!r} or {REJECT!r} is expected, not {value!r}")

@@ -21,6 +21,7 @@ VALUES: dict[str, int | str | bool] = {
     "compact": True,
     "single_active": True,
     "expires_ms": 7,
+    "max_priority": 8,
 }
 INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int) and not isinstance(value, bool)]
 

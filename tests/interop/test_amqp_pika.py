@@ -834,3 +834,11 @@ def test_delayed_messages_come_when_they_are_due_also_after_kill_9(gateway: Gate
     assert time.monotonic() - began >= 2.5
     channel.basic_ack(0, multiple=True)
     assert bodies(channel, "q") == []
+
+
+def test_priorities(channel: Channel) -> None:
+    channel.queue_declare("q", durable=True, arguments={"x-max-priority": 10})
+    for priority in (0, 5, 10, 99, None, 7):
+        sent = pika.BasicProperties(priority=priority, delivery_mode=2)
+        channel.basic_publish("", "q", str(priority).encode(), sent)
+    assert bodies(channel, "q") == [b"10", b"99", b"7", b"5", b"0", b"None"]

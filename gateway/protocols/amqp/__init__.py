@@ -9,7 +9,7 @@ blocking                              what all clients are told
 publisher, consumers, letters         what goes in, out, and nowhere
 transactions, delays                  what goes together, what waits
 store                                 how it survives a restart
-management, views                     RabbitMQ's management API, on the HTTP door
+management/                           RabbitMQ's management API, on the HTTP door
 """
 
 from __future__ import annotations

@@ -139,6 +139,7 @@ _POLICIES: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "x-overflow": ("overflow", OVERFLOWS.__getitem__),
     "x-delivery-limit": ("delivery_limit", _limit),
     "x-single-active-consumer": ("single_active", bool),
+    "x-max-priority": ("max_priority", int),
 }
 
 

@@ -20,14 +20,14 @@ from gateway.core.stream import StreamQueue
 
 from . import names, streams
 from .consumers import Receiving, Subscription
+from .declared import Declared
+from .declaring import DECLARING
 from .errors import AmqpFault, Reply, fault_of
-from .exchanges import Exchange
 from .frames import encode_frame
 from .methods import Method, encode_method
 from .publisher import DIRECT_REPLY, Publisher
 from .tables import Table
 from .transactions import Transaction
-from .vhost import RESERVED, Declared
 
 if TYPE_CHECKING:
     from .connection import AmqpConnection
@@ -99,7 +99,7 @@ class Channel:
         self.publisher.close()
         self.receiving.close()
         if self.reply_queue:
-            self._drop(self.reply_queue)
+            self.drop(self.reply_queue)
 
     def answer(self, method: Any) -> None:
         """Send a method."""
@@ -136,140 +136,27 @@ class Channel:
         self.connection.drop_channel(self)
         self.answer(commands.Channel.CloseOk())
 
-    # -- exchanges ---------------------------------------------------------------------------------
+    # -- queues ----------------------------------------------------------------------------------------
 
-    def _exchange_declare(self, method: Any) -> None:
-        vhost = self.vhost
-        if method.passive:
-            vhost.exchange(method.exchange)
-        else:
-            self._manage(method.exchange)
-            if not method.exchange:
-                raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
-            vhost.declare_exchange(
-                method.exchange,
-                method.exchange_type,
-                method.durable,
-                method.auto_delete,
-                method.internal,
-                method.arguments,
-            )
-        self._done(method, commands.Exchange.DeclareOk(), method.durable and not method.passive)
+    def queue(self, name: str) -> Declared:
+        """Return the queue that a method means. Raise AmqpFault."""
+        return self.vhost.queue(self.named(name), self.connection)
 
-    def _exchange_delete(self, method: Any) -> None:
-        self._manage(method.exchange)
-        self.vhost.delete_exchange(method.exchange, method.if_unused)
-        self._done(method, commands.Exchange.DeleteOk())
-
-    def _exchange_bind(self, method: Any) -> None:
-        source, destination = self._ends(method)
-        self.vhost.bind(source, destination, method.routing_key, method.arguments)
-        self._done(method, commands.Exchange.BindOk())
-
-    def _exchange_unbind(self, method: Any) -> None:
-        source, destination = self._ends(method)
-        self.vhost.unbind(source, destination, method.routing_key, method.arguments)
-        self._done(method, commands.Exchange.UnbindOk())
-
-    def _ends(self, method: Any) -> tuple[Exchange, Exchange]:
-        self._manage(method.destination)
-        source, destination = self.vhost.exchange(method.source), self.vhost.exchange(method.destination)
-        if not destination.name:
-            raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
-        self._listen(source, method.routing_key)
-        return source, destination
-
-    # -- queues ------------------------------------------------------------------------------------
-
-    def _queue_declare(self, method: Any) -> None:
-        name, owner = method.queue, self.connection if method.exclusive else None
-        if not name and not method.passive:
-            name = GENERATED + secrets.token_urlsafe(16)
-        elif not name:
-            name = self._named("")
-        if name == DIRECT_REPLY:
-            self._done(method, commands.Queue.DeclareOk(name, 0, len(self.connection.reply_channels)))
-            return
-        if method.passive:
-            declared = self.vhost.queue(name, self.connection)
-        else:
-            declared = self._declare(name, method, owner)
-        self.last_queue = name
-        queue = declared.queue
-        consumers = sum(len(group.consumers) for group in queue.active)
-        answer = commands.Queue.DeclareOk(name, queue.length(), consumers)
-        self._done(method, answer, queue.durable and not method.passive)
-
-    def _declare(self, name: str, method: Any, owner: object | None) -> Declared:
-        if name.startswith(RESERVED) and not name.startswith(GENERATED) and self.vhost.find(name) is None:
-            text = f"queue name '{name}' contains reserved prefix '{RESERVED}*'"
-            raise AmqpFault(Reply.ACCESS_REFUSED, text)
-        self._manage(name)
-        declared = self.vhost.declare_queue(
-            name, method.durable, method.auto_delete, owner, self.connection, method.arguments
-        )
-        if owner is not None:
-            self.connection.exclusive.add(declared.queue.name)
-        return declared
-
-    def _queue_bind(self, method: Any) -> None:
-        declared = self._queue(method.queue)
-        source = self.vhost.exchange(method.exchange)
-        key = method.routing_key
-        if not method.queue and not key:
-            key = declared.name  # the standard says so [queue.bind, rule 'queue-known']
-        self._manage(declared.name)
-        self._listen(source, key)
-        self.vhost.bind(source, declared, key, method.arguments)
-        self._done(method, commands.Queue.BindOk(), declared.queue.durable and source.durable)
-
-    def _queue_unbind(self, method: Any) -> None:
-        declared = self._queue(method.queue)
-        source = self.vhost.exchange(method.exchange)
-        self._manage(declared.name)
-        self.vhost.unbind(source, declared, method.routing_key, method.arguments)
-        self.answer(commands.Queue.UnbindOk())
-
-    def _queue_purge(self, method: Any) -> None:
-        declared = self._queue(method.queue)
-        self._manage(declared.name)
-        count = self.connection.session.broker.queues.purge(declared.queue)
-        self._done(method, commands.Queue.PurgeOk(count))
-
-    def _queue_delete(self, method: Any) -> None:
-        name = self._named(method.queue)
-        declared = self.vhost.find(name)
-        count = 0
-        if declared is not None:
-            self.vhost.queue(name, self.connection)
-            self._manage(name)
-            queue = declared.queue
-            if method.if_unused and queue.active:
-                text = f"queue '{name}' in vhost '{self.vhost.name}' in use"
-                raise AmqpFault(Reply.PRECONDITION_FAILED, text)
-            if method.if_empty and queue.length():
-                text = f"queue '{name}' in vhost '{self.vhost.name}' not empty"
-                raise AmqpFault(Reply.PRECONDITION_FAILED, text)
-            count = queue.length()
-            self.connection.session.broker.queues.delete(queue)
-        self._done(method, commands.Queue.DeleteOk(count))
-
-    def _queue(self, name: str) -> Declared:
-        return self.vhost.queue(self._named(name), self.connection)
-
-    def _named(self, name: str) -> str:
+    def named(self, name: str) -> str:
+        """Return the name of a queue, the last one declared if none is given. Raise AmqpFault."""
         if name:
             return name
         if not self.last_queue:
             raise AmqpFault(Reply.NOT_FOUND, "no previously declared queue")
         return self.last_queue
 
-    def _drop(self, name: str) -> None:
+    def drop(self, name: str) -> None:
+        """Delete a queue, if it is there."""
         declared = self.vhost.find(name)
         if declared is not None:
             self.connection.session.broker.queues.delete(declared.queue)
 
-    def _done(self, method: Any, answer: Any, keep: bool = False) -> None:
+    def done(self, method: Any, answer: Any, keep: bool = False) -> None:
         """Answer, unless the client said it need not be; with `keep` once it is on disk."""
         if getattr(method, "nowait", False):
             return
@@ -278,21 +165,10 @@ class Channel:
         else:
             self.answer(answer)
 
-    # -- who may -----------------------------------------------------------------------------------
-
-    def _manage(self, name: str) -> None:
+    def manage(self, name: str) -> None:
+        """Raise NotAuthorized unless this client may change what has this name."""
         core_name = names.queue_to_core(self.vhost.name, name)
         self.connection.session.access.check(Action.MANAGE, core_name)
-
-    def _listen(self, source: Exchange, key: str) -> None:
-        """Raise NotAuthorized unless this client may have what a binding brings."""
-        session = self.connection.session
-        if source.kind == "topic":
-            levels, _ = names.pattern_to_filter(key)
-            prefix = source.filter[:-1]
-            session.access.check(Action.SUBSCRIBE, prefix + levels)
-        else:
-            session.access.check(Action.SUBSCRIBE, source.filter)
 
     # -- consuming ---------------------------------------------------------------------------------
 
@@ -310,7 +186,7 @@ class Channel:
         tag = method.consumer_tag or TAG + secrets.token_urlsafe(16)
         if tag in receiving.subscriptions:
             raise AmqpFault(Reply.NOT_ALLOWED, f"attempt to reuse consumer tag '{tag}'")
-        name = self._named(method.queue)
+        name = self.named(method.queue)
         if name == DIRECT_REPLY:
             self._consume_replies(tag, method)
             return
@@ -379,7 +255,7 @@ class Channel:
         pass  # the answer to our notification
 
     def _get(self, method: Any) -> None:
-        declared = self._queue(method.queue)
+        declared = self.queue(method.queue)
         if isinstance(declared.queue, StreamQueue):
             text = f"queue '{declared.name}' is a stream: basic.get cannot read it"
             raise AmqpFault(Reply.NOT_IMPLEMENTED, text)
@@ -449,18 +325,10 @@ def _priority(arguments: Table) -> int:
 
 
 _HANDLERS: Final[dict[type, Callable[[Channel, Any], None]]] = {
+    **DECLARING,
     commands.Channel.Flow: Channel._flow,
     commands.Channel.FlowOk: Channel._flow_ok,
     commands.Channel.Close: Channel._close,
-    commands.Exchange.Declare: Channel._exchange_declare,
-    commands.Exchange.Delete: Channel._exchange_delete,
-    commands.Exchange.Bind: Channel._exchange_bind,
-    commands.Exchange.Unbind: Channel._exchange_unbind,
-    commands.Queue.Declare: Channel._queue_declare,
-    commands.Queue.Bind: Channel._queue_bind,
-    commands.Queue.Unbind: Channel._queue_unbind,
-    commands.Queue.Purge: Channel._queue_purge,
-    commands.Queue.Delete: Channel._queue_delete,
     commands.Basic.Qos: Channel._qos,
     commands.Basic.Consume: Channel._consume,
     commands.Basic.Cancel: Channel._cancel,

@@ -16,7 +16,7 @@ from .streams import OFFSET, leave, with_header
 
 if TYPE_CHECKING:
     from .channel import Channel
-    from .vhost import Declared
+    from .declared import Declared
 
 UNLIMITED: Final = 1 << 31  # a prefetch count of 0; what a slow client leaves unread limits it all the same
 

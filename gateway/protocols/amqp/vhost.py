@@ -20,6 +20,7 @@ from gateway.core.topic import VHOST_PREFIX
 
 from . import names
 from .arguments import check, difference, terms
+from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Bound, Exchange
 from .letters import ExchangeLetters
@@ -37,45 +38,6 @@ PREDECLARED: Final = {
     "amq.match": "headers",
 }
 RESERVED: Final = "amq."
-
-
-class Declared:
-    """A queue as AMQP sees it. `arguments` None: another door has made it."""
-
-    __slots__ = (
-        "arguments",
-        "auto_delete",
-        "bound",
-        "durable",
-        "name",
-        "owner",
-        "policy",
-        "queue",
-        "sole",
-    )
-
-    def __init__(
-        self,
-        name: str,
-        queue: Queue,
-        arguments: Table | None = None,
-        durable: bool = True,
-        owner: object | None = None,
-    ) -> None:
-        self.name = name
-        self.queue = queue
-        self.arguments = arguments
-        self.durable = durable  # as declared: an exclusive queue is never kept, whatever this says
-        self.auto_delete = queue.auto_delete
-        self.owner = owner  # the connection that may use it
-        self.sole: object | None = None  # the consumer that has it alone
-        self.bound: list[Bound] = []  # to it
-        self.policy: Policy | None = None  # that counts for it
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether one connection has it alone."""
-        return self.owner is not None
 
 
 class Vhost:

@@ -8,11 +8,12 @@ from gateway.api import Gateway
 from gateway.core.queue import Queue
 
 from . import names
+from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Exchange
 from .policies import read_policy
 from .store import Store
-from .vhost import Declared, Vhost
+from .vhost import Vhost
 
 NAME_MAX: Final = 255
 

@@ -208,6 +208,7 @@ class Policy(Strict):
     )
     compact: bool = Field(False, description="A stream keeps of each key, or topic, only the last message")
     single_active: bool = Field(False, description="One consumer gets everything until it leaves")
+    max_priority: int = Field(0, ge=0, le=255, description="What has more priority, up to this, comes first")
     expires_ms: int = Field(
         0, ge=0, le=COUNT_MAX, description="Deleted if it had no consumer, and nobody used it, for so long"
     )

@@ -11,16 +11,17 @@ from gateway.core.broker import Broker
 from gateway.core.values import to_json
 from gateway.version import __version__
 
-from .consumers import UNLIMITED, Subscription
-from .definitions import RABBITMQ_VERSION
-from .exchanges import Bound, Exchange
-from .tables import encode_table
-from .vhost import Declared, Vhost
+from ..consumers import UNLIMITED, Subscription
+from ..declared import Declared
+from ..definitions import RABBITMQ_VERSION
+from ..exchanges import Bound, Exchange
+from ..tables import encode_table
+from ..vhost import Vhost
 
 if TYPE_CHECKING:
-    from .channel import Channel
-    from .connection import AmqpConnection
-    from .vhosts import Vhosts
+    from ..channel import Channel
+    from ..connection import AmqpConnection
+    from ..vhosts import Vhosts
 
 NODE: Final = "gateway@localhost"
 _STARTED: Final = time.time()

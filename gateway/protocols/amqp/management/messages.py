@@ -13,13 +13,14 @@ from gateway.core.message import Message, Outcome
 from gateway.core.session import Session
 from gateway.core.values import from_json, to_json
 
-from .exchanges import Exchange
-from .letters import read_address
-from .methods import shortstr
-from .properties import PERSISTENT, Basic, decode_list, encode_list
-from .tables import decode_table, encode_table
-from .translate import native_of, to_properties
-from .vhost import Declared, Vhost
+from ..declared import Declared
+from ..exchanges import Exchange
+from ..letters import read_address
+from ..methods import shortstr
+from ..properties import PERSISTENT, Basic, decode_list, encode_list
+from ..tables import decode_table, encode_table
+from ..translate import native_of, to_properties
+from ..vhost import Vhost
 
 NUMBER_MAX: Final = 50_000  # messages of one answer, or bytes of each
 _TEXTS: Final = (

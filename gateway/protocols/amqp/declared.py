@@ -1,0 +1,48 @@
+"""A queue as AMQP sees it, beside the gateway's own."""
+
+from __future__ import annotations
+
+from gateway.core.queue import Queue
+
+from .exchanges import Bound
+from .policies import Policy
+from .tables import Table
+
+
+class Declared:
+    """A queue as AMQP sees it. `arguments` None: another door has made it."""
+
+    __slots__ = (
+        "arguments",
+        "auto_delete",
+        "bound",
+        "durable",
+        "name",
+        "owner",
+        "policy",
+        "queue",
+        "sole",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        queue: Queue,
+        arguments: Table | None = None,
+        durable: bool = True,
+        owner: object | None = None,
+    ) -> None:
+        self.name = name
+        self.queue = queue
+        self.arguments = arguments
+        self.durable = durable  # as declared: an exclusive queue is never kept, whatever this says
+        self.auto_delete = queue.auto_delete
+        self.owner = owner  # the connection that may use it
+        self.sole: object | None = None  # the consumer that has it alone
+        self.bound: list[Bound] = []  # to it
+        self.policy: Policy | None = None  # that counts for it
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one connection has it alone."""
+        return self.owner is not None

@@ -1,0 +1,172 @@
+"""Methods that say what is to exist: exchanges, queues and bindings. Their table is at the end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from pamqp import commands
+
+from gateway.core.access import Action
+
+from . import names
+from .declared import Declared
+from .errors import AmqpFault, Reply
+from .exchanges import Exchange
+from .publisher import DIRECT_REPLY
+from .vhost import RESERVED
+
+if TYPE_CHECKING:
+    from .channel import Channel
+
+GENERATED: Final = "amq.gen-"
+
+
+def _exchange_declare(channel: Channel, method: Any) -> None:
+    vhost = channel.vhost
+    if method.passive:
+        vhost.exchange(method.exchange)
+    else:
+        channel.manage(method.exchange)
+        if not method.exchange:
+            raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+        vhost.declare_exchange(
+            method.exchange,
+            method.exchange_type,
+            method.durable,
+            method.auto_delete,
+            method.internal,
+            method.arguments,
+        )
+    channel.done(method, commands.Exchange.DeclareOk(), method.durable and not method.passive)
+
+
+def _exchange_delete(channel: Channel, method: Any) -> None:
+    channel.manage(method.exchange)
+    channel.vhost.delete_exchange(method.exchange, method.if_unused)
+    channel.done(method, commands.Exchange.DeleteOk())
+
+
+def _exchange_bind(channel: Channel, method: Any) -> None:
+    source, destination = _ends(channel, method)
+    channel.vhost.bind(source, destination, method.routing_key, method.arguments)
+    channel.done(method, commands.Exchange.BindOk())
+
+
+def _exchange_unbind(channel: Channel, method: Any) -> None:
+    source, destination = _ends(channel, method)
+    channel.vhost.unbind(source, destination, method.routing_key, method.arguments)
+    channel.done(method, commands.Exchange.UnbindOk())
+
+
+def _ends(channel: Channel, method: Any) -> tuple[Exchange, Exchange]:
+    channel.manage(method.destination)
+    source, destination = channel.vhost.exchange(method.source), channel.vhost.exchange(method.destination)
+    if not destination.name:
+        raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+    _listen(channel, source, method.routing_key)
+    return source, destination
+
+
+def _queue_declare(channel: Channel, method: Any) -> None:
+    name, owner = method.queue, channel.connection if method.exclusive else None
+    if not name and not method.passive:
+        name = GENERATED + secrets.token_urlsafe(16)
+    elif not name:
+        name = channel.named("")
+    if name == DIRECT_REPLY:
+        channel.done(method, commands.Queue.DeclareOk(name, 0, len(channel.connection.reply_channels)))
+        return
+    if method.passive:
+        declared = channel.vhost.queue(name, channel.connection)
+    else:
+        declared = _declare(channel, name, method, owner)
+    channel.last_queue = name
+    queue = declared.queue
+    consumers = sum(len(group.consumers) for group in queue.active)
+    answer = commands.Queue.DeclareOk(name, queue.length(), consumers)
+    channel.done(method, answer, queue.durable and not method.passive)
+
+
+def _declare(channel: Channel, name: str, method: Any, owner: object | None) -> Declared:
+    if name.startswith(RESERVED) and not name.startswith(GENERATED) and channel.vhost.find(name) is None:
+        text = f"queue name '{name}' contains reserved prefix '{RESERVED}*'"
+        raise AmqpFault(Reply.ACCESS_REFUSED, text)
+    channel.manage(name)
+    declared = channel.vhost.declare_queue(
+        name, method.durable, method.auto_delete, owner, channel.connection, method.arguments
+    )
+    if owner is not None:
+        channel.connection.exclusive.add(declared.queue.name)
+    return declared
+
+
+def _queue_bind(channel: Channel, method: Any) -> None:
+    declared = channel.queue(method.queue)
+    source = channel.vhost.exchange(method.exchange)
+    key = method.routing_key
+    if not method.queue and not key:
+        key = declared.name  # the standard says so [queue.bind, rule 'queue-known']
+    channel.manage(declared.name)
+    _listen(channel, source, key)
+    channel.vhost.bind(source, declared, key, method.arguments)
+    channel.done(method, commands.Queue.BindOk(), declared.queue.durable and source.durable)
+
+
+def _queue_unbind(channel: Channel, method: Any) -> None:
+    declared = channel.queue(method.queue)
+    source = channel.vhost.exchange(method.exchange)
+    channel.manage(declared.name)
+    channel.vhost.unbind(source, declared, method.routing_key, method.arguments)
+    channel.answer(commands.Queue.UnbindOk())
+
+
+def _queue_purge(channel: Channel, method: Any) -> None:
+    declared = channel.queue(method.queue)
+    channel.manage(declared.name)
+    count = channel.connection.session.broker.queues.purge(declared.queue)
+    channel.done(method, commands.Queue.PurgeOk(count))
+
+
+def _queue_delete(channel: Channel, method: Any) -> None:
+    name = channel.named(method.queue)
+    declared = channel.vhost.find(name)
+    count = 0
+    if declared is not None:
+        channel.vhost.queue(name, channel.connection)
+        channel.manage(name)
+        queue = declared.queue
+        if method.if_unused and queue.active:
+            text = f"queue '{name}' in vhost '{channel.vhost.name}' in use"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+        if method.if_empty and queue.length():
+            text = f"queue '{name}' in vhost '{channel.vhost.name}' not empty"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+        count = queue.length()
+        channel.connection.session.broker.queues.delete(queue)
+    channel.done(method, commands.Queue.DeleteOk(count))
+
+
+def _listen(channel: Channel, source: Exchange, key: str) -> None:
+    """Raise NotAuthorized unless this client may have what a binding brings."""
+    session = channel.connection.session
+    if source.kind == "topic":
+        levels, _ = names.pattern_to_filter(key)
+        prefix = source.filter[:-1]
+        session.access.check(Action.SUBSCRIBE, prefix + levels)
+    else:
+        session.access.check(Action.SUBSCRIBE, source.filter)
+
+
+DECLARING: Final[dict[type, Callable[[Channel, Any], None]]] = {
+    commands.Exchange.Declare: _exchange_declare,
+    commands.Exchange.Delete: _exchange_delete,
+    commands.Exchange.Bind: _exchange_bind,
+    commands.Exchange.Unbind: _exchange_unbind,
+    commands.Queue.Declare: _queue_declare,
+    commands.Queue.Bind: _queue_bind,
+    commands.Queue.Unbind: _queue_unbind,
+    commands.Queue.Purge: _queue_purge,
+    commands.Queue.Delete: _queue_delete,
+}
