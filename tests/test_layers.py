@@ -22,7 +22,14 @@ WAITING = frozenset(
 )
 
 #: Sans-I/O codecs: bytes in, packets out.
-CODECS = {"mqtt": ("packets", "properties", "reasons", "decoder", "encoder")}
+CODECS = {
+    "mqtt": ("packets", "properties", "reasons", "decoder", "encoder"),
+    "amqp": ("errors", "tables", "properties", "methods", "frames"),
+}
+#: What a codec may know of us besides: how a peer's mistake is called.
+CODECS_MAY = "gateway.core.errors"
+#: Sans-I/O themselves.
+CODEC_LIBRARIES = frozenset({"pamqp"})
 
 #: The shell reaches protocols, authenticators and engines only through the plugin manager.
 SHELL = (
@@ -113,7 +120,7 @@ def allowed(module: str, name: str) -> bool:
         return top != OURS or name in PUBLIC
     codec = _codec(module)
     if codec is not None:
-        return name in codec or top in sys.stdlib_module_names
+        return name in codec or top in sys.stdlib_module_names or top in CODEC_LIBRARIES
     if within(module, "gateway.core"):
         return within(name, "gateway.core") or (top in sys.stdlib_module_names and top not in WAITING)
     if top != OURS:
@@ -134,7 +141,7 @@ def _codec(module: str) -> set[str] | None:
     for protocol, names in CODECS.items():
         full = {f"gateway.protocols.{protocol}.{name}" for name in names}
         if module in full:
-            return full
+            return full | {CODECS_MAY}
     return None
 
 

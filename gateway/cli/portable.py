@@ -7,7 +7,8 @@
     {"group": name, "of": stream}                                        has got what is above, goes on here
     {"end": true}                                                        last; without it something is missing
 
-Bytes that are no UTF-8 are `..._base64`; header values as in the HTTP door's batches.
+Bytes that are no UTF-8 are `..._base64`; header values as in the HTTP door's batches. What came by
+AMQP has its address and property list as `native`, base64, in place of headers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..core.message import PROPERTY_NAMES, Message, Origin, Properties
 from ..core.values import from_json, to_json
+from ..protocols.amqp import translate as _reads_headers  # noqa: F401  # where they are still as received
 from ..protocols.http.convert import put_bytes
 from ..storage.commitlog.contents import Kept
 
@@ -51,7 +53,12 @@ def _properties(properties: Properties) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in PROPERTY_NAMES:
         value = getattr(properties, name)
-        if value is None or value is False or value == ():
+        if (
+            value is None
+            or value is False
+            or value == ()
+            or (name == "headers" and properties.native_headers)
+        ):
             continue
         if name == "correlation":
             put_bytes(found, name, value)
@@ -59,6 +66,9 @@ def _properties(properties: Properties) -> dict[str, Any]:
             found[name] = [[key, to_json(item)] for key, item in value]
         else:
             found[name] = value
+    if properties.native_headers and properties.native is not None:
+        found["native"] = base64.b64encode(properties.native).decode()
+        found["native_format"] = properties.native_format
     return found
 
 
@@ -70,7 +80,10 @@ def message_of(line: dict[str, Any]) -> Message:
         properties.pop("correlation_base64", None)
     if "keys" in properties:
         properties["keys"] = tuple(properties["keys"])
-    if "headers" in properties:
+    if "native" in properties:
+        properties["native"] = base64.b64decode(properties["native"], validate=True)
+        properties["headers"] = None
+    elif "headers" in properties:
         properties["headers"] = tuple((name, from_json(value)) for name, value in properties["headers"])
     return Message(
         line["topic"],

@@ -9,9 +9,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pika
 import pika.adapters.blocking_connection
 import pytest
+from paho.mqtt.packettypes import PacketTypes
 from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
@@ -21,6 +23,7 @@ from pika.exceptions import (
     UnroutableError,
 )
 
+from tests.interop.paho_client import PahoClient, properties
 from tests.process import GatewayProcess, wait_for
 
 Channel = Any
@@ -842,3 +845,144 @@ def test_priorities(channel: Channel) -> None:
         sent = pika.BasicProperties(priority=priority, delivery_mode=2)
         channel.basic_publish("", "q", str(priority).encode(), sent)
     assert bodies(channel, "q") == [b"10", b"99", b"7", b"5", b"0", b"None"]
+
+
+# -- names, logins, other doors -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["naïve", "a|b", "order{1}", "x%y", "a$b", "$a", "q*", "#", "+", "a/b", "x" * 255]
+)
+def test_any_name_will_do(channel: Channel, name: str) -> None:
+    assert channel.queue_declare(name).method.queue == name
+    channel.exchange_declare(name[:120], "direct")
+    channel.queue_bind(name, name[:120], f"{name[:100]}.k")
+    channel.basic_publish(name[:120], f"{name[:100]}.k", b"x", mandatory=True)
+    method, _, _ = get(channel, name)
+    assert (method.exchange, method.routing_key) == (name[:120], f"{name[:100]}.k")
+    with pytest.raises(UnroutableError):
+        channel.basic_publish(name[:120], "nobody", b"x", mandatory=True)
+
+
+def test_keys_of_the_gateways_own_names_lead_nowhere_else(channel: Channel) -> None:
+    for queue in ("target", "listener"):
+        channel.queue_declare(queue)
+    channel.queue_bind("listener", "amq.topic", "#")
+    for key in ("$queue.target", "$sys.x", "", "$dead.x"):
+        channel.basic_publish("amq.topic", key, key.encode(), mandatory=True)
+    assert bodies(channel, "target") == []
+    assert bodies(channel, "listener") == [b"$queue.target", b"$sys.x", b"", b"$dead.x"]
+
+
+def test_a_queue_of_length_0_keeps_nothing(channel: Channel) -> None:
+    channel.queue_declare("none", arguments={"x-max-length": 0})
+    channel.basic_publish("", "none", b"x")
+    wait_for(lambda: channel.queue_declare("none", passive=True).method.message_count == 0)
+
+
+def test_unused_queues_expire(gateway: GatewayProcess, channel: Channel) -> None:
+    channel.queue_declare("q", arguments={"x-expires": 100})
+    queue = f"{gateway.url}/v1/queues/q"  # to look there is no use of it
+    assert httpx.get(queue).status_code == 200
+    wait_for(lambda: httpx.get(queue).status_code == 404, what="the queue's end")
+
+
+class AmqPlain(pika.PlainCredentials):  # type: ignore[misc]
+    """The older of two ways to say a name and a password."""
+
+    TYPE = "AMQPLAIN"
+
+    def response_for(self, start: Any) -> tuple[str, bytes]:
+        fields = ((b"LOGIN", self.username), (b"PASSWORD", self.password))
+        pieces = []
+        for name, value in fields:
+            raw = value.encode()
+            pieces.append(bytes((len(name),)) + name + b"S" + len(raw).to_bytes(4, "big") + raw)
+        return "AMQPLAIN", b"".join(pieces)
+
+
+class External(pika.credentials.ExternalCredentials):  # type: ignore[misc]
+    """Who one is, is known from elsewhere: here, nobody knows."""
+
+
+def test_amqplain_and_external(make_gateway: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.auth.passwords import hash_password
+
+    monkeypatch.setattr(pika.credentials, "VALID_TYPES", [*pika.credentials.VALID_TYPES, AmqPlain, External])
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[users.app]\npassword = "{hash_password("right")}"\nadmin = true\n')
+    gateway = make_gateway(dev=False, config=config).start()
+    assert (
+        connect(gateway, credentials=AmqPlain("app", "right")).channel().queue_declare("q").method.queue
+        == "q"
+    )
+    for credentials in (AmqPlain("app", "wrong"), External()):
+        with pytest.raises(ProbableAuthenticationError):
+            connect(gateway, credentials=credentials)
+
+
+def test_a_secret_is_renewed(make_gateway: Any, tmp_path: Any) -> None:
+    from gateway.auth.passwords import hash_password
+
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[users.app]\npassword = "{hash_password("right")}"\nadmin = true\n')
+    gateway = make_gateway(dev=False, config=config).start()
+    connection = connect(gateway, credentials=pika.PlainCredentials("app", "right"))
+    connection.update_secret("right", "rotated")
+    assert connection.channel().queue_declare("q").method.queue == "q"
+    with pytest.raises(ConnectionClosedByBroker, match="530"):
+        connection.update_secret("wrong", "rotated")
+
+
+def test_every_exchange_meets_the_other_doors(gateway: GatewayProcess, channel: Channel) -> None:
+    channel.exchange_declare("orders", "topic")
+    channel.exchange_declare("all", "fanout")
+    channel.exchange_declare("by.header", "headers")
+    binds = {
+        "eu": ("orders", "eu.#", None),
+        "plain": ("amq.topic", "orders.#", None),
+        "every": ("all", "", None),
+    }
+    binds["headed"] = ("by.header", "", {"kind": "x"})  # type: ignore[assignment]
+    for queue, (exchange, key, arguments) in binds.items():
+        channel.queue_declare(queue)
+        channel.queue_bind(queue, exchange, key, arguments)
+    with PahoClient("watch").open(gateway.mqtt_port) as client:
+        client.subscribe("#", 1)
+        client.subscribe("orders/eu/+", 1)
+        channel.basic_publish("orders", "eu.new", b"by amqp", pika.BasicProperties(delivery_mode=2))
+        channel.basic_publish("all", "k", b"to all")
+        found = {client.receive().topic for _ in range(2)}
+        assert found == {"orders/eu/new", "all/k"}
+        assert bodies(channel, "plain") == []  # among AMQP clients an exchange is itself and no other
+        assert bodies(channel, "eu") == [b"by amqp"]
+        assert bodies(channel, "every") == [b"to all"]
+        client.publish("orders/eu/new", b"by mqtt")
+        answer = httpx.post(
+            f"{gateway.url}/v1/topics/by.header/k", content=b"http", headers={"X-Property-Kind": "x"}
+        )
+        assert answer.status_code == 200
+    method, _, body = get(channel, "eu")
+    assert (method.exchange, method.routing_key, body) == ("orders", "eu.new", b"by mqtt")
+    assert bodies(channel, "plain") == [b"by mqtt"]
+    assert bodies(channel, "headed") == [b"http"]
+    made = httpx.put(f"{gateway.url}/v1/queues/shared", json={"bindings": ["shared/#"]})
+    assert made.status_code < 300
+    assert channel.queue_declare("shared", durable=True).method.queue == "shared"
+    channel.basic_publish("amq.topic", "shared.x", b"amqp to http's queue")
+    (delivery,) = httpx.post(f"{gateway.url}/v1/queues/shared/receive").json()["deliveries"]
+    assert delivery["body"] == "amqp to http's queue"
+
+
+def test_an_mqtt_5_request_is_answered_by_an_amqp_service(gateway: GatewayProcess, channel: Channel) -> None:
+    channel.queue_declare("service")
+    channel.queue_bind("service", "amq.topic", "ask.#")
+    with PahoClient("asks").open(gateway.mqtt_port) as client:
+        client.subscribe("answers/asks", 1)
+        made = properties(PacketTypes.PUBLISH, ResponseTopic="answers/asks", CorrelationData=b"c-1")
+        client.publish("ask/sum", b"1+1", properties=made)
+        _, asked, _ = get(channel, "service")
+        answer = pika.BasicProperties(correlation_id=asked.correlation_id)
+        channel.basic_publish("", asked.reply_to, b"2", answer)
+        got = client.receive()
+    assert (got.payload, got.properties.CorrelationData) == (b"2", b"c-1")

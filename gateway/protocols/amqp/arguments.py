@@ -18,6 +18,7 @@ OVERFLOWS: Final = {"drop-head": DROP_HEAD, "reject-publish": REJECT, "reject-pu
 QUEUE_TYPES: Final = {"classic": "classic", "quorum": "classic", "stream": "stream"}
 PRIORITY_MAX: Final = 255
 EXPIRES_MS_MAX: Final = 0xFFFFFFFF
+AGE_DIGITS_MAX: Final = 8  # a hundred thousand years of days
 _UNITS_MS: Final = {
     "Y": 365 * 86_400_000,
     "M": 30 * 86_400_000,
@@ -47,7 +48,11 @@ def _at_least(least: int) -> Callable[[Any], str]:
 
 
 def _one_of(known: Any) -> Callable[[Any], str]:
-    return lambda value: "" if value in known else f"{value!r} is none of {', '.join(known)}"
+    def check(value: Any) -> str:
+        fits = isinstance(value, str) and value in known
+        return "" if fits else f"{value!r} is none of {', '.join(known)}"
+
+    return check
 
 
 def _text(value: Any) -> str:
@@ -118,6 +123,8 @@ def terms(arguments: Table, base: QueuePolicy | None = None) -> Terms:
     for name, (policy, convert) in _POLICIES.items():
         if name in arguments:
             values[policy] = convert(arguments[name])
+    if 0 in (arguments.get("x-max-length"), arguments.get("x-max-length-bytes")):
+        values["ttl_ms"] = 1  # nothing is kept: what no consumer takes at once goes
     if kind == "stream" and "x-max-age" in arguments:
         values["max_age_ms"] = age_ms(arguments["x-max-age"]) or 0
     return Terms(kind, QueuePolicy(**values))
@@ -145,9 +152,10 @@ _POLICIES: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
 
 def age_ms(value: Any) -> int | None:
     """Return the milliseconds of `7D` and the like, or None."""
-    if not isinstance(value, str) or value[-1:] not in _UNITS_MS or not value[:-1].isascii():
+    if not isinstance(value, str) or value[-1:] not in _UNITS_MS or len(value) > AGE_DIGITS_MAX:
         return None
-    return int(value[:-1]) * _UNITS_MS[value[-1]] if value[:-1].isdigit() else None
+    number = value[:-1]
+    return int(number) * _UNITS_MS[value[-1]] if number.isascii() and number.isdigit() else None
 
 
 def difference(resource: str, vhost: str, what: str, wanted: Any, found: Any) -> AmqpFault:

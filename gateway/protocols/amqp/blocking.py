@@ -12,6 +12,8 @@ from pamqp import commands
 
 from gateway.api import Gateway
 
+from .methods import make
+
 if TYPE_CHECKING:
     from . import Amqp
     from .connection import AmqpConnection
@@ -33,13 +35,13 @@ class Blocking:
         """Something could not be stored."""
         if not self.active:
             self.active = True
-            self._tell_all(commands.Connection.Blocked(REASON))
+            self._tell_all(make(commands.Connection.Blocked, REASON))
             self._gateway.scheduler.after(PROBE_MS, self._probe)
 
     def opened(self, connection: AmqpConnection) -> None:
         """A client has come in the middle of it."""
         if self.active:
-            self._tell(connection, commands.Connection.Blocked(REASON))
+            self._tell(connection, make(commands.Connection.Blocked, REASON))
 
     def _probe(self) -> None:
         engine = self._gateway.broker.engine
@@ -50,7 +52,7 @@ class Blocking:
     def _probed(self, stored: bool) -> None:
         if stored:
             self.active = False
-            self._tell_all(commands.Connection.Unblocked())
+            self._tell_all(make(commands.Connection.Unblocked))
         else:
             self._gateway.scheduler.after(PROBE_MS, self._probe)
 

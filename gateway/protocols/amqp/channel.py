@@ -24,7 +24,7 @@ from .declared import Declared
 from .declaring import DECLARING
 from .errors import AmqpFault, Reply, fault_of
 from .frames import encode_frame
-from .methods import Method, encode_method
+from .methods import Method, encode_method, make
 from .publisher import DIRECT_REPLY, Publisher
 from .tables import Table
 from .transactions import Transaction
@@ -127,14 +127,14 @@ class Channel:
         self.stopped = not method.active
         if self.stopped or not self.connection.is_congested:
             self.receiving.hold(self.stopped)
-        self.answer(commands.Channel.FlowOk(bool(method.active)))
+        self.answer(make(commands.Channel.FlowOk, bool(method.active)))
 
     def _flow_ok(self, method: Any) -> None:
         pass  # we never send channel.flow
 
     def _close(self, method: Any) -> None:
         self.connection.drop_channel(self)
-        self.answer(commands.Channel.CloseOk())
+        self.answer(make(commands.Channel.CloseOk))
 
     # -- queues ----------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ class Channel:
             self.receiving.limit_all(method.prefetch_count)
         else:
             self.receiving.prefetch = method.prefetch_count
-        self.answer(commands.Basic.QosOk())
+        self.answer(make(commands.Basic.QosOk))
 
     def _consume(self, method: Any) -> None:
         receiving = self.receiving
@@ -200,7 +200,7 @@ class Channel:
         if isinstance(queue, StreamQueue):
             group = self._begin_stream(queue, method)
         if not method.nowait:
-            self.answer(commands.Basic.ConsumeOk(tag))
+            self.answer(make(commands.Basic.ConsumeOk, tag))
         made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments), group)
         made.consumer.gone = lambda: self._consumer_gone(made)
         if method.exclusive:
@@ -225,7 +225,7 @@ class Channel:
         if subscription.consumer in session.consumers:
             session.consumers.remove(subscription.consumer)
         if self.connection.can("consumer_cancel_notify"):
-            self.answer(commands.Basic.Cancel(subscription.tag, True))
+            self.answer(make(commands.Basic.Cancel, subscription.tag, True))
 
     def _consume_replies(self, tag: str, method: Any) -> None:
         if not method.no_ack:
@@ -240,7 +240,7 @@ class Channel:
         self.reply_queue = name
         connection.reply_channels.add(self.number)
         if not method.nowait:
-            self.answer(commands.Basic.ConsumeOk(tag))
+            self.answer(make(commands.Basic.ConsumeOk, tag))
         self.receiving.consume(declared, tag, True, 0)
 
     def _cancel(self, method: Any) -> None:
@@ -249,7 +249,7 @@ class Channel:
             self.connection.reply_channels.discard(self.number)
             self.reply_queue = ""
         if not method.nowait:
-            self.answer(commands.Basic.CancelOk(method.consumer_tag))
+            self.answer(make(commands.Basic.CancelOk, method.consumer_tag))
 
     def _cancel_ok(self, method: Any) -> None:
         pass  # the answer to our notification
@@ -266,7 +266,7 @@ class Channel:
         if answer is not None:
             self.connection.send(answer)
         else:
-            self.answer(commands.Basic.GetEmpty())
+            self.answer(make(commands.Basic.GetEmpty))
 
     def _reject(self, method: Any) -> None:
         self._give_back(method.delivery_tag, False, method.requeue)
@@ -286,7 +286,7 @@ class Channel:
             raise AmqpFault(Reply.NOT_IMPLEMENTED, "requeue=false")
         self.receiving.requeue_all()
         if isinstance(method, commands.Basic.Recover):
-            self.answer(commands.Basic.RecoverOk())
+            self.answer(make(commands.Basic.RecoverOk))
 
     # -- confirms and transactions -----------------------------------------------------------------
 
@@ -295,21 +295,21 @@ class Channel:
             raise AmqpFault(Reply.PRECONDITION_FAILED, "cannot switch from tx to confirm mode")
         self.publisher.confirming = True
         if not method.nowait:
-            self.answer(commands.Confirm.SelectOk())
+            self.answer(make(commands.Confirm.SelectOk))
 
     def _tx_select(self, method: Any) -> None:
         if self.publisher.confirming:
             raise AmqpFault(Reply.PRECONDITION_FAILED, "cannot switch from confirm to tx mode")
         if self.transaction is None:
             self.transaction = Transaction(self)
-        self.answer(commands.Tx.SelectOk())
+        self.answer(make(commands.Tx.SelectOk))
 
     def _tx_commit(self, method: Any) -> None:
         self._begun().commit(method)
 
     def _tx_rollback(self, method: Any) -> None:
         self._begun().rollback()
-        self.answer(commands.Tx.RollbackOk())
+        self.answer(make(commands.Tx.RollbackOk))
 
     def _begun(self) -> Transaction:
         if self.transaction is None:

@@ -22,7 +22,7 @@ from .channel import Channel
 from .errors import AmqpFault, Reply, fault_of
 from .frames import ACK, HEARTBEAT, HEARTBEAT_FRAME, METHOD, PUBLISH, Decoder, Event, encode_frame
 from .handshake import Handshake
-from .methods import decode_method, encode_method, shortstr
+from .methods import decode_method, encode_method, make, shortstr
 from .publisher import TARGETS_MAX, Target
 from .tables import Table
 from .translate import NATIVE, address_end, native_of
@@ -131,7 +131,7 @@ class AmqpConnection:
     def tuned(self, frame_max: int, channels_max: int, heartbeat_seconds: int) -> None:
         """The terms are agreed on."""
         self.frame_max = self._decoder.frame_max = frame_max
-        self.channels_max = channels_max
+        self.channels_max = self._decoder.channels_max = channels_max
         self.heartbeat_seconds = heartbeat_seconds
         self._heartbeat_ms = heartbeat_seconds * 1000
         if self._heartbeat_ms:
@@ -241,7 +241,7 @@ class AmqpConnection:
             if isinstance(method, commands.Channel.CloseOk):
                 self.drop_channel(channel)
             elif isinstance(method, commands.Channel.Close):
-                channel.answer(commands.Channel.CloseOk())
+                channel.answer(make(commands.Channel.CloseOk))
         elif isinstance(method, commands.Channel.Open):
             raise AmqpFault(Reply.CHANNEL_ERROR, "second 'channel.open' seen")
         else:
@@ -251,7 +251,7 @@ class AmqpConnection:
         if isinstance(method, commands.Connection.Close):
             self._closing = True
             self._end_channels()
-            self.answer(commands.Connection.CloseOk())
+            self.answer(make(commands.Connection.CloseOk))
             self.transport.close()
         elif isinstance(method, commands.Connection.UpdateSecret):
             self.gateway.task(self._renew(method))
@@ -272,7 +272,7 @@ class AmqpConnection:
         self.session.access.renew(session.principal)
         session.close()
         if not self._closing:
-            self.answer(commands.Connection.UpdateSecretOk())
+            self.answer(make(commands.Connection.UpdateSecretOk))
 
     # -- channels ----------------------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class AmqpConnection:
             text = f"number of channels opened ({number}) has reached the negotiated channel_max"
             raise AmqpFault(Reply.NOT_ALLOWED, f"{text} ({self.channels_max})")
         channel = self.channels[number] = Channel(self, number)
-        channel.answer(commands.Channel.OpenOk())
+        channel.answer(make(commands.Channel.OpenOk))
 
     def drop_channel(self, channel: Channel) -> None:
         """A channel is closed on both sides."""
@@ -324,11 +324,11 @@ class AmqpConnection:
             channel.closing = True
             self._decoder.ignore(number)
             channel.end()
-            channel.answer(commands.Channel.Close(code, fault.text, class_id, method_id))
+            channel.answer(make(commands.Channel.Close, code, fault.text, class_id, method_id))
             return
         self._closing = True
         self._end_channels()
-        self.answer(commands.Connection.Close(code, fault.text, class_id, method_id))
+        self.answer(make(commands.Connection.Close, code, fault.text, class_id, method_id))
         self.transport.close()
 
     def _end_channels(self) -> None:

@@ -14,6 +14,7 @@ from . import names
 from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Exchange
+from .methods import make
 from .publisher import DIRECT_REPLY
 from .vhost import RESERVED
 
@@ -39,25 +40,25 @@ def _exchange_declare(channel: Channel, method: Any) -> None:
             method.internal,
             method.arguments,
         )
-    channel.done(method, commands.Exchange.DeclareOk(), method.durable and not method.passive)
+    channel.done(method, make(commands.Exchange.DeclareOk), method.durable and not method.passive)
 
 
 def _exchange_delete(channel: Channel, method: Any) -> None:
     channel.manage(method.exchange)
     channel.vhost.delete_exchange(method.exchange, method.if_unused)
-    channel.done(method, commands.Exchange.DeleteOk())
+    channel.done(method, make(commands.Exchange.DeleteOk))
 
 
 def _exchange_bind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
     channel.vhost.bind(source, destination, method.routing_key, method.arguments)
-    channel.done(method, commands.Exchange.BindOk())
+    channel.done(method, make(commands.Exchange.BindOk))
 
 
 def _exchange_unbind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
     channel.vhost.unbind(source, destination, method.routing_key, method.arguments)
-    channel.done(method, commands.Exchange.UnbindOk())
+    channel.done(method, make(commands.Exchange.UnbindOk))
 
 
 def _ends(channel: Channel, method: Any) -> tuple[Exchange, Exchange]:
@@ -76,7 +77,7 @@ def _queue_declare(channel: Channel, method: Any) -> None:
     elif not name:
         name = channel.named("")
     if name == DIRECT_REPLY:
-        channel.done(method, commands.Queue.DeclareOk(name, 0, len(channel.connection.reply_channels)))
+        channel.done(method, make(commands.Queue.DeclareOk, name, 0, len(channel.connection.reply_channels)))
         return
     if method.passive:
         declared = channel.vhost.queue(name, channel.connection)
@@ -85,7 +86,7 @@ def _queue_declare(channel: Channel, method: Any) -> None:
     channel.last_queue = name
     queue = declared.queue
     consumers = sum(len(group.consumers) for group in queue.active)
-    answer = commands.Queue.DeclareOk(name, queue.length(), consumers)
+    answer = make(commands.Queue.DeclareOk, name, queue.length(), consumers)
     channel.done(method, answer, queue.durable and not method.passive)
 
 
@@ -111,7 +112,7 @@ def _queue_bind(channel: Channel, method: Any) -> None:
     channel.manage(declared.name)
     _listen(channel, source, key)
     channel.vhost.bind(source, declared, key, method.arguments)
-    channel.done(method, commands.Queue.BindOk(), declared.queue.durable and source.durable)
+    channel.done(method, make(commands.Queue.BindOk), declared.queue.durable and source.durable)
 
 
 def _queue_unbind(channel: Channel, method: Any) -> None:
@@ -119,14 +120,14 @@ def _queue_unbind(channel: Channel, method: Any) -> None:
     source = channel.vhost.exchange(method.exchange)
     channel.manage(declared.name)
     channel.vhost.unbind(source, declared, method.routing_key, method.arguments)
-    channel.answer(commands.Queue.UnbindOk())
+    channel.answer(make(commands.Queue.UnbindOk))
 
 
 def _queue_purge(channel: Channel, method: Any) -> None:
     declared = channel.queue(method.queue)
     channel.manage(declared.name)
     count = channel.connection.session.broker.queues.purge(declared.queue)
-    channel.done(method, commands.Queue.PurgeOk(count))
+    channel.done(method, make(commands.Queue.PurgeOk, count))
 
 
 def _queue_delete(channel: Channel, method: Any) -> None:
@@ -145,13 +146,15 @@ def _queue_delete(channel: Channel, method: Any) -> None:
             raise AmqpFault(Reply.PRECONDITION_FAILED, text)
         count = queue.length()
         channel.connection.session.broker.queues.delete(queue)
-    channel.done(method, commands.Queue.DeleteOk(count))
+    channel.done(method, make(commands.Queue.DeleteOk, count))
 
 
 def _listen(channel: Channel, source: Exchange, key: str) -> None:
     """Raise NotAuthorized unless this client may have what a binding brings."""
     session = channel.connection.session
-    if source.kind == "topic":
+    if source.kind == "topic" and not key:
+        session.access.check(Action.SUBSCRIBE, source.topic_of(""))
+    elif source.kind == "topic":
         levels, _ = names.pattern_to_filter(key)
         prefix = source.filter[:-1]
         session.access.check(Action.SUBSCRIBE, prefix + levels)

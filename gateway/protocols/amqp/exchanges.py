@@ -174,7 +174,7 @@ def _rule(kind: str, arguments: Table) -> Rule:
     wrapped = kind
     if kind == DELAYED:
         inner: Any = arguments.get("x-delayed-type")
-        if inner == DELAYED or inner not in RULES:
+        if not isinstance(inner, str) or inner not in RULES:
             raise AmqpFault(
                 Reply.PRECONDITION_FAILED,
                 "Invalid argument, 'x-delayed-type' must be an existing exchange type",

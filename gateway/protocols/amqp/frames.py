@@ -36,6 +36,8 @@ _END: Final = 0xCE
 _HEAD: Final = Struct(">BHI")
 _PUBLISH: Final = b"\x00\x3c\x00\x28"  # basic.publish
 _ACK: Final = b"\x00\x3c\x00\x50"
+_CLOSE_OK: Final = b"\x00\x14\x00\x29"  # channel.close-ok
+HELD_BODIES_MAX: Final = 8  # of the largest size, begun on several channels of one connection
 _CONTENT: Final = Struct(">HHQ")  # class, weight, body size
 _TAG: Final = Struct(">QB")
 _BASIC: Final = 60
@@ -60,13 +62,15 @@ class _Partial:
 class Decoder:
     """One connection's bytes. After an error it takes no more: `error` says why."""
 
-    __slots__ = ("_buffer", "_closed", "_partial", "body_max", "error", "frame_max")
+    __slots__ = ("_buffer", "_closed", "_held", "_partial", "body_max", "channels_max", "error", "frame_max")
 
     def __init__(self, body_max: int) -> None:
         self._buffer = b""
         self._partial: dict[int, _Partial] = {}
         self._closed: set[int] = set()  # channels whose contents nobody wants, until the client knows
+        self._held = 0  # bytes of contents that are not complete
         self.frame_max = FRAME_MIN  # until the tuning is over
+        self.channels_max = 0  # the same
         self.body_max = body_max
         self.error: AmqpFault | None = None
 
@@ -113,12 +117,16 @@ class Decoder:
                 if index == _PUBLISH:
                     if size < 9:
                         raise SyntaxFault("basic.publish ends before its fields")
+                    if channel > self.channels_max:
+                        raise AmqpFault(Reply.CHANNEL_ERROR, "expected 'channel.open'")
                     if channel not in self._closed:
                         partial[channel] = _Partial(data[begin + 6 : end])
                 elif index == _ACK and size == 13:
                     tag, multiple = _TAG.unpack_from(data, begin + 4)
                     events.append((ACK, channel, tag, multiple & 1))
                 else:
+                    if channel in self._closed and index == _CLOSE_OK:
+                        self._closed.discard(channel)  # what comes next may be of a new channel
                     events.append((METHOD, channel, data[begin:end]))
             elif kind == _BODY_FRAME:
                 self._body(channel, data[begin:end], events)
@@ -166,26 +174,36 @@ class Decoder:
             raise AmqpFault(Reply.UNEXPECTED_FRAME, "a content body without its header")
         size = len(chunk)
         if size < partial.left:
-            partial.left -= size
-            partial.chunks.append(chunk)
+            if size:
+                partial.left -= size
+                partial.chunks.append(chunk)
+                self._held += size
+                if self._held > self.body_max * HELD_BODIES_MAX:
+                    raise AmqpFault(Reply.RESOURCE_ERROR, "too much content has been begun and not finished")
             return
         if size > partial.left:
             raise AmqpFault(Reply.FRAME_ERROR, "a content body is longer than its header says")
         del self._partial[channel]
         if partial.chunks:
+            self._held -= sum(map(len, partial.chunks))
             partial.chunks.append(chunk)
             chunk = b"".join(partial.chunks)
         events.append((PUBLISH, channel, partial.arguments, partial.properties, chunk))
 
     def ignore(self, channel: int) -> None:
         """We have closed a channel: contents that the client has sent before it knows are passed over."""
-        self._partial.pop(channel, None)
+        self._drop(channel)
         self._closed.add(channel)
 
     def heed(self, channel: int) -> None:
         """The client knows: the channel's number may be used again."""
-        self._partial.pop(channel, None)
+        self._drop(channel)
         self._closed.discard(channel)
+
+    def _drop(self, channel: int) -> None:
+        partial = self._partial.pop(channel, None)
+        if partial is not None:
+            self._held -= sum(map(len, partial.chunks))
 
 
 # -- writing --------------------------------------------------------------------------------------

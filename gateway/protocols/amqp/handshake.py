@@ -17,7 +17,7 @@ from gateway.version import __version__
 
 from .errors import AmqpFault, Reply, fault_of
 from .frames import FRAME_MIN, PROTOCOL_HEADER
-from .methods import Method
+from .methods import Method, make
 from .tables import Table, decode_table
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Handshake:
             "information": "MQTT, AMQP and HTTP over one log",
             "capabilities": dict.fromkeys(CAPABILITIES, True),
         }
-        start: Any = commands.Connection.Start(0, 9, properties, " ".join(MECHANISMS), "en_US")
+        start: Any = make(commands.Connection.Start, 0, 9, properties, " ".join(MECHANISMS), "en_US")
         self._expects = commands.Connection.StartOk
         self._connection.answer(start)
         return rest
@@ -161,7 +161,7 @@ class Handshake:
         connection.authenticated(session)
         self._expects = commands.Connection.TuneOk
         amqp = connection.amqp
-        tune: Any = commands.Connection.Tune(amqp.channels_max, amqp.frame_max, amqp.heartbeat_seconds)
+        tune: Any = make(commands.Connection.Tune, amqp.channels_max, amqp.frame_max, amqp.heartbeat_seconds)
         connection.answer(tune)
         connection.resume()
 
@@ -209,7 +209,7 @@ class Handshake:
         if vhost is None:
             raise AmqpFault(Reply.NOT_ALLOWED, f"vhost {name} not found")
         connection.opened(vhost)
-        connection.answer(commands.Connection.OpenOk())
+        connection.answer(make(commands.Connection.OpenOk))
         connection.amqp.blocking.opened(connection)
 
 

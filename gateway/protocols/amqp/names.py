@@ -61,6 +61,23 @@ def _less(match: re.Match[str]) -> str:
     return "%" + found[3:] if found.startswith("%25") else _ALLOWED[found]
 
 
+_DOLLAR: Final = re.compile(r"%(?:25)*24")  # at the beginning: an escape, or what would be read as one
+
+
+def _hide_dollar(text: str) -> str:
+    """Write a `$` at the beginning as an escape: names of ours begin with one."""
+    if text.startswith("$"):
+        return "%24" + text[1:]
+    return "%25" + text[1:] if _DOLLAR.match(text) else text
+
+
+def _show_dollar(text: str) -> str:
+    """Undo `_hide_dollar`."""
+    if not _DOLLAR.match(text):
+        return text
+    return "$" + text[3:] if text.startswith("%24") else "%" + text[3:]
+
+
 def key_to_levels(key: str) -> str:
     """Return a routing key as levels of a topic. The empty key is the empty level."""
     return _hide(key.translate(_SWAPPED))
@@ -126,22 +143,17 @@ def vhost_of(topic: str) -> str:
 @lru_cache(CACHED_MAX)
 def queue_to_core(vhost: str, queue: str) -> str:
     """Return the gateway's name of a queue."""
-    name = _HIDDEN_NAME.sub(_more, queue) if "%" in queue else queue
-    for char, escape in _FORBIDDEN.items():
-        name = name.replace(char, escape)
-    if name.startswith("$"):
-        name = "%24" + name[1:]
-    return vhost_prefix(vhost) + name
+    prefix = vhost_prefix(vhost)
+    return prefix + _hide(queue) if prefix else _hide_dollar(_hide(queue))
 
 
 @lru_cache(CACHED_MAX)
 def core_to_queue(name: str) -> tuple[str, str]:
-    """Return (virtual host, queue) of a name of the gateway's; its own begin with `$` in the first."""
-    vhost = DEFAULT_VHOST
+    """Return (virtual host, queue) of a name of the gateway's."""
     if name.startswith(VHOST_PREFIX):
         level, _, name = name[len(VHOST_PREFIX) :].partition("/")
-        vhost = level_to_name(level)
-    return vhost, _HIDDEN_NAME.sub(_less_name, name) if "%" in name else name
+        return level_to_name(level), _show(name)
+    return DEFAULT_VHOST, _show(_show_dollar(name))
 
 
 # -- addresses ----------------------------------------------------------------------------------------
@@ -155,11 +167,13 @@ def to_topic(vhost: str, exchange: str, key: str) -> str:
         return QUEUE_PREFIX + queue_to_core(vhost, key)
     prefix = vhost_prefix(vhost)
     if exchange == TOPIC_EXCHANGE:
+        if prefix:
+            return prefix + key_to_levels(key)
         if not key:
-            return prefix + _EMPTY
+            return _EMPTY
         if key.endswith("--") and _EMPTY_HIDDEN.fullmatch(key):
             key = "%25" + key[1:]
-        return prefix + key_to_levels(key)
+        return _hide_dollar(key_to_levels(key))
     return f"{prefix}{name_to_level(exchange)}/{key_to_levels(key)}"
 
 
@@ -167,12 +181,10 @@ def from_topic(vhost: str, topic: str) -> str | None:
     """Return the key of `amq.topic` for a topic; None if it is none of this virtual host's."""
     prefix = vhost_prefix(vhost)
     if prefix:
-        if not topic.startswith(prefix):
-            return None
-        topic = topic[len(prefix) :]
-    elif topic.startswith("$"):
+        return levels_to_key(topic[len(prefix) :]) if topic.startswith(prefix) else None
+    if topic.startswith("$"):
         return None
     if topic.endswith("--") and _EMPTY_HIDDEN.fullmatch(topic):
         topic = "" if topic == _EMPTY else "%" + topic[3:]
         return topic
-    return levels_to_key(topic)
+    return levels_to_key(_show_dollar(topic))

@@ -22,7 +22,7 @@ from .errors import AmqpFault, Reply, fault_of
 from .exchanges import Exchange
 from .frames import encode_confirm, encode_content
 from .letters import read_address
-from .methods import encode_method
+from .methods import encode_method, make
 from .properties import PERSISTENT, Basic, decode_list, encode_list
 from .tables import Table, decode_table, encode_table
 from .translate import EXPIRATION_MS_MAX, to_properties
@@ -265,7 +265,9 @@ class Publisher:
     def give_back(self, target: Target, raw: bytes, body: bytes) -> None:
         """Return a message that nobody takes."""
         exchange = target.exchange.name
-        method: Any = commands.Basic.Return(int(Reply.NO_ROUTE), Reply.NO_ROUTE.name, exchange, target.key)
+        method: Any = make(
+            commands.Basic.Return, int(Reply.NO_ROUTE), Reply.NO_ROUTE.name, exchange, target.key
+        )
         frame_max = self._connection.frame_max
         number = self._channel.number
         self._connection.send(encode_content(number, encode_method(method), raw, body, frame_max))

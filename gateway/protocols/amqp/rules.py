@@ -6,10 +6,10 @@ routing key alone does not tell.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
+from hashlib import blake2b
+from math import log
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 from gateway.core.message import Message
 
@@ -19,7 +19,7 @@ from .tables import Table
 if TYPE_CHECKING:
     from .exchanges import Bound
 
-WEIGHT_MAX: Final = 10_000  # points on the ring for one binding: a hundred times what anybody uses
+WEIGHT_MAX: Final = 1_000_000
 _HASH_PROPERTIES: Final = {
     "message_id": "message_id",
     "correlation_id": "correlation",
@@ -103,7 +103,7 @@ class Topic(Rule):
 
     def add(self, bound: Bound) -> None:
         node = self._root
-        for word in bound.key.split("."):
+        for word in _words(bound.key):
             child = node.words.get(word)
             if child is None:
                 child = node.words[word] = _Word(word == "#")
@@ -112,7 +112,7 @@ class Topic(Rule):
 
     def remove(self, bound: Bound) -> None:
         path = [self._root]
-        words = bound.key.split(".")
+        words = _words(bound.key)
         for word in words:
             path.append(path[-1].words[word])
         path[-1].bounds.remove(bound)
@@ -124,7 +124,7 @@ class Topic(Rule):
     def find(self, key: str, message: Message | None) -> list[Bound]:
         """Walk all branches together, a word of the key at a time: many `#` make it no worse."""
         reached = _with_hashes([self._root])
-        for word in key.split("."):
+        for word in _words(key):
             after = [node for node in reached if node.takes_any]
             for node in reached:
                 for name in (word, "*"):
@@ -133,6 +133,11 @@ class Topic(Rule):
                         after.append(child)
             reached = _with_hashes(after)
         return [bound for node in reached for bound in node.bounds]
+
+
+def _words(key: str) -> list[str]:
+    """Return the words of a key; the empty one has none."""
+    return key.split(".") if key else []
 
 
 def _with_hashes(nodes: list[_Word]) -> list[_Word]:
@@ -205,41 +210,43 @@ class ConsistentHash(Rule):
         name = arguments.get("hash-property")
         if self._header and name:
             raise AmqpFault(Reply.PRECONDITION_FAILED, "hash-header and hash-property exclude each other")
-        if name is not None and name not in _HASH_PROPERTIES:
+        if name is not None and (not isinstance(name, str) or name not in _HASH_PROPERTIES):
             known = ", ".join(_HASH_PROPERTIES)
             raise AmqpFault(Reply.PRECONDITION_FAILED, f"Unsupported property {name!r}; known: {known}")
         self._property = _HASH_PROPERTIES[name] if name is not None else ""
         self.by_message = bool(self._header or self._property)
-        self._points: list[int] = []
-        self._bounds: list[Bound] = []
+        self._bounds: list[tuple[Bound, float, bytes]] = []  # with weight and name
 
     def add(self, bound: Bound) -> None:
         weight = bound.key
-        if not weight.isascii() or not weight.isdigit() or not 0 < int(weight) <= WEIGHT_MAX:
+        if not weight.isascii() or not weight.isdigit() or not 0 < int(weight[:9]) <= WEIGHT_MAX:
             raise AmqpFault(
                 Reply.PRECONDITION_FAILED, f"The binding key must be an integer: {weight!r} is no weight"
             )
-        for number in range(int(weight)):
-            point = crc32(f"{bound.destination_name}/{number}".encode())
-            at = bisect_right(self._points, point)
-            self._points.insert(at, point)
-            self._bounds.insert(at, bound)
+        self._bounds.append((bound, float(weight), bound.destination_name.encode("utf-8", "replace")))
 
     def remove(self, bound: Bound) -> None:
-        kept = [(p, b) for p, b in zip(self._points, self._bounds, strict=True) if b is not bound]
-        self._points = [point for point, _ in kept]
-        self._bounds = [other for _, other in kept]
+        self._bounds = [entry for entry in self._bounds if entry[0] is not bound]
 
     def find(self, key: str, message: Message | None) -> list[Bound]:
-        if not self._points:
+        """Draw lots, always the same for a key: the shares are exact, and of a binding that goes only
+        its own keys move (weighted rendezvous hashing)."""
+        if not self._bounds:
             return []
         value: Any = key
         if message is not None and self._header:
             value = message.properties.header(self._header)
         elif message is not None and self._property:
             value = getattr(message.properties, self._property)
-        at = bisect_right(self._points, crc32(str(value).encode("utf-8", "replace")))
-        return [self._bounds[at % len(self._bounds)]]
+        text = str(value).encode("utf-8", "replace")
+        return [max(self._bounds, key=lambda entry: _lot(text, entry[1], entry[2]))[0]]
+
+
+def _lot(key: bytes, weight: float, name: bytes) -> float:
+    drawn = int.from_bytes(
+        blake2b(key, digest_size=8, salt=blake2b(name, digest_size=16).digest()).digest(), "big"
+    )
+    return -weight / log((drawn + 1) / (2**64 + 1))
 
 
 #: Exchange type -> its rule. `x-delayed-message` wraps one of the others, see `exchanges`.

@@ -16,6 +16,7 @@ from gateway.core.errors import QueueFull
 from gateway.core.message import Message, Outcome
 
 from .errors import AmqpFault, Reply
+from .methods import make
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -74,7 +75,7 @@ class Transaction:
                         connection.session.settle(delivery, outcome)
                 channel.receiving.settled()
                 if connection.channels.get(channel.number) is channel and not channel.closing:
-                    channel.answer(commands.Tx.CommitOk())
+                    channel.answer(make(commands.Tx.CommitOk))
                 return
             channel.receiving.restore({tag: delivery for tag, delivery, _ in settled})
             fault = AmqpFault(Reply.INTERNAL_ERROR, "nothing was committed: it could not be stored")

@@ -50,6 +50,7 @@ OWN: Final = {
     "app_id": "$amqp-app-id",
     "cluster_id": "$amqp-cluster-id",
 }
+ESCAPED: Final = "$header:"  # begins the name of a header that has an attribute's
 REPEATED: Final = "$repeated"  # names whose values are an array because the name was there more than once
 
 _PROPERTY_OF: Final = {header: name for name, header in OWN.items()}
@@ -78,45 +79,40 @@ def to_properties(vhost: str, address: bytes, raw: bytes, basic: Basic) -> Prope
     if table is not None and (b"$" in table or b"traceparent" in table):
         for name, value in decode_table(table)[0].items():
             attribute = _ATTRIBUTE_OF.get(name)
-            if attribute is not None:
-                _unpark(made, attribute, value)
+            if attribute is None:
+                continue
+            if attribute == "keys" and isinstance(value, list):
+                value = tuple(value)
+            if _fits(attribute, value):
+                setattr(made, attribute, value)
     return made
 
 
-def _unpark(made: Properties, attribute: str, value: Any) -> None:
+def _fits(attribute: str, value: Any) -> bool:
+    """Tell whether a parked value is one of its attribute's; else it is the application's own header."""
     if attribute in _INTEGERS:
-        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-    elif attribute == "keys":
-        fits = isinstance(value, list) and all(isinstance(key, str) for key in value)
-        value = tuple(value) if fits else value
-    elif attribute == "text":
-        fits = isinstance(value, bool)
-    elif attribute == "correlation":
-        fits = isinstance(value, bytes)
-    else:
-        fits = isinstance(value, str)
-    if fits:
-        setattr(made, attribute, value)
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    if attribute == "keys":
+        return isinstance(value, list | tuple) and all(isinstance(key, str) for key in value)
+    return isinstance(value, {"text": bool, "correlation": bytes}.get(attribute, str))
 
 
 def read_headers(native: bytes) -> Headers:
     """Return the application's headers of a native encoding, and what only AMQP knows as such."""
     basic = decode_list(native, address_end(native))
-    found: list[tuple[str, Any]] = []
+    own = ((header, getattr(basic, name)) for name, header in OWN.items())
+    found: list[tuple[str, Any]] = [(header, _certain(raw)) for header, raw in own if raw is not None]
     if basic.headers is not None:
         table = decode_table(basic.headers)[0]
         repeated = table.pop(REPEATED, None)
         for name, value in table.items():
-            if name in _ATTRIBUTE_OF:
+            if name in _ATTRIBUTE_OF and _fits(_ATTRIBUTE_OF[name], value):
                 continue
+            shown = name.removeprefix(ESCAPED)
             if isinstance(repeated, list) and name in repeated and isinstance(value, list):
-                found += [(name, item) for item in value]
+                found += [(shown, item) for item in value]
             else:
-                found.append((name, value))
-    for name, header in OWN.items():
-        value = getattr(basic, name)
-        if value is not None:
-            found.append((header, _certain(value)))
+                found.append((shown, value))
     return tuple(found)
 
 
@@ -147,7 +143,7 @@ def topic_to_reply(vhost: str, topic: str) -> str:
     """Undo `reply_to_topic`."""
     if topic.startswith(QUEUE_PREFIX):
         found, queue = names.core_to_queue(topic[len(QUEUE_PREFIX) :])
-        if found == vhost:
+        if found == vhost and not queue.startswith(names.TOPIC_REPLY):
             return queue
     return names.TOPIC_REPLY + topic
 
@@ -240,9 +236,13 @@ def _put_headers(basic: Basic, headers: Headers, table: Table) -> None:
     repeated: list[str] = []
     for name, value in headers:
         own = _PROPERTY_OF.get(name)
-        if own is not None and isinstance(value, str) and len(value.encode("utf-8", "replace")) <= SHORT_MAX:
-            setattr(basic, own, value.encode("utf-8", "replace"))
-        elif name not in table:
+        raw = value.encode("utf-8", "replace") if own is not None and isinstance(value, str) else None
+        if own is not None and raw is not None and len(raw) <= SHORT_MAX and getattr(basic, own) is None:
+            setattr(basic, own, raw)
+            continue
+        if name in _ATTRIBUTE_OF and (name in table or _fits(_ATTRIBUTE_OF[name], value)):
+            name = ESCAPED + name  # it would be taken for the attribute
+        if name not in table:
             table[name] = value
         elif name in repeated:
             table[name].append(value)

@@ -202,9 +202,14 @@ def terms_of(properties: Properties) -> Iterator[str]:
     if properties.key:
         yield properties.key
     yield from properties.keys
+    if properties.native_headers and _POSITION not in (properties.native or b""):
+        return  # they are not read for this
     for name, value in properties.headers:
         if name == deadletter.POSITION and isinstance(value, int):
             yield f"@{value}"
+
+
+_POSITION: Final = deadletter.POSITION.encode()
 
 
 def hash_of(term: str) -> int:
