@@ -23,7 +23,7 @@ from .errors import QueueFull
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
-from .policy import REJECT, SYNC
+from .policy import DROP_HEAD, SYNC
 from .queue import Queue
 from .queues import Queues
 from .ready import Ready
@@ -253,9 +253,9 @@ class Broker:
         for binding in plan.queues:
             queue = binding.queue
             assert queue is not None
-            if queue.limited and queue.policy.overflow == REJECT and queue.full(size):
+            if queue.limited and queue.policy.overflow != DROP_HEAD and queue.full(size):
                 self.metrics.copies += 1
-                self.metrics.drop(DropCause.QUEUE_FULL)
+                self.settlement.refuse(queue, message)
                 raise QueueFull(f"queue {queue.name!r} is full and rejects publishes")
         self.ready.wake()
         now_ms, ids = self.clock.now_ms, plan.ids

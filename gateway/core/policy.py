@@ -9,6 +9,8 @@ from .errors import Conflict
 
 DROP_HEAD = "drop-head"  # the oldest makes room
 REJECT = "reject"  # the publisher is refused
+REJECT_DEAD_LETTER = "reject-dead-letter"  # the same, and the message goes to the dead letters
+OVERFLOWS: Final = (DROP_HEAD, REJECT, REJECT_DEAD_LETTER)
 
 SYNC = "sync"  # a publisher is told "stored" when the disk has it
 ASYNC = "async"  # when the operating system has it: a power loss may take the last tenth of a second
@@ -104,8 +106,9 @@ class QueuePolicy:
                 if name == "max_priority" and value > PRIORITY_MAX:
                     raise Conflict(f"policy.max_priority: at most {PRIORITY_MAX} is possible, not {value}")
             elif name == "overflow":
-                if value not in (DROP_HEAD, REJECT):
-                    raise Conflict(f"policy.overflow: {DROP_HEAD!r} or {REJECT!r} is expected, not {value!r}")
+                if value not in OVERFLOWS:
+                    expected = ", ".join(OVERFLOWS)
+                    raise Conflict(f"policy.overflow: one of {expected} is expected, not {value!r}")
             elif name == "durability":
                 if value not in DURABILITIES:
                     expected = ", ".join(DURABILITIES)

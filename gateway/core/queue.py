@@ -19,7 +19,7 @@ from .engine import Extent, StorageEngine
 from .errors import Conflict
 from .message import Message, Outcome
 from .metrics import DropCause
-from .policy import REJECT, QueuePolicy
+from .policy import DROP_HEAD, QueuePolicy
 
 if TYPE_CHECKING:
     from .router import Binding
@@ -93,7 +93,7 @@ class Queue:
             raise Conflict("policy.compact: only a durable stream can be compacted")
         self.policy = policy
         self.limited = bool(policy.max_length or policy.max_bytes)  # else publish need not ask `full`
-        self.unusual = self.kind == "stream" or (self.limited and policy.overflow == REJECT)
+        self.unusual = self.kind == "stream" or (self.limited and policy.overflow != DROP_HEAD)
 
     @property
     def durable(self) -> bool:

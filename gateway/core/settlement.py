@@ -16,6 +16,7 @@ from .engine import StorageEngine
 from .errors import GatewayError
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
+from .policy import REJECT_DEAD_LETTER
 from .queue import Lost, Queue
 from .ready import Ready
 from .replacing import Replacements, nothing_more
@@ -147,6 +148,16 @@ class Settlement:
                 pass  # the dead-letter queue rejected it: publish has counted that
         if queue.queue_id and delivery.position and isinstance(queue, ClassicQueue):
             self._let_go(queue, delivery, SETTLED_BY_DROP + cause, by)
+
+    def refuse(self, queue: Queue, message: Message) -> None:
+        """A full queue does not take a message: count it, and dead-letter it if the policy says so."""
+        if queue.policy.overflow == REJECT_DEAD_LETTER:
+            size = len(message.body)
+            refused = Delivery(queue.groups()[0], 0, 0, message, size) if queue.groups() else None
+            if refused is not None:
+                self.give_up(queue, (refused, DropCause.QUEUE_FULL))
+                return
+        self._metrics.drop(DropCause.QUEUE_FULL)
 
     def _send_letter(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int:
         """Publish a dead letter, if there is to be one; return as `Broker.publish`, or 0."""

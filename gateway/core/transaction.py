@@ -14,7 +14,7 @@ from .delivery import Delivery
 from .errors import QueueFull
 from .message import Message, Outcome
 from .metrics import DropCause
-from .policy import REJECT
+from .policy import DROP_HEAD
 from .queue import Queue
 from .router import Route
 
@@ -71,7 +71,7 @@ def _check_room(plans: Sequence[Plan]) -> None:
     for plan in plans:
         for binding in plan.queues:
             queue = binding.queue
-            if queue is not None and queue.limited and queue.policy.overflow == REJECT:
+            if queue is not None and queue.limited and queue.policy.overflow != DROP_HEAD:
                 _, count, size = wanted.get(id(queue), (queue, 0, 0))
                 wanted[id(queue)] = (queue, count + 1, size + len(plan.message.body))
     for queue, count, size in wanted.values():

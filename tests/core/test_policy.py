@@ -58,9 +58,18 @@ def test_0_is_no_limit(name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"overflow": "drop-tail"}, "policy.overflow: 'drop-head' or 'reject' is expected, not 'drop-tail'"),
-        ({"overflow": None}, "policy.overflow: 'drop-head' or 'reject' is expected, not None"),
-        ({"overflow": []}, "policy.overflow: 'drop-head' or 'reject' is expected, not []"),
+        (
+            {"overflow": "drop-tail"},
+            "policy.overflow: one of drop-head, reject, reject-dead-letter is expected, not 'drop-tail'",
+        ),
+        (
+            {"overflow": None},
+            "policy.overflow: one of drop-head, reject, reject-dead-letter is expected, not None",
+        ),
+        (
+            {"overflow": []},
+            "policy.overflow: one of drop-head, reject, reject-dead-letter is expected, not []",
+        ),
         ({"durability": "fsync"}, "policy.durability: one of sync, async, none is expected, not 'fsync'"),
         ({"durability": []}, "policy.durability: one of sync, async, none is expected, not []"),
         ({"compact": 1}, "policy.compact: true or false is expected, not 1"),

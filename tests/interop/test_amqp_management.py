@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,39 @@ def test_it_makes_changes_and_deletes(api: httpx.Client, channel: Any) -> None:
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="320"):
         channel.connection.process_data_events(5)
     wait_for(lambda: api.get("/connections").json() == [])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"durable": 5}',
+        b'{"durable": "maybe"}',
+        b'{"arguments": []}',
+        b'{"arguments": {"x-max-length": "5"}}',
+        b'{"arguments": {"x-queue-type": {"a": 1}}}',
+        b'{"arguments": {"x-overflow": ["a"]}}',
+        b'{"arguments": {"n": 99999999999999999999}}',
+    ],
+)
+def test_what_makes_no_sense_is_refused(api: httpx.Client, body: bytes) -> None:
+    answer = api.put(f"/queues/{V}/q", content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["reason"]
+    assert api.get(f"/queues/{V}/q").status_code == 404
+
+
+def test_arguments_of_any_type_are_shown_and_taken(api: httpx.Client, channel: Any) -> None:
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    channel.exchange_declare("h", "headers", durable=True)
+    channel.queue_declare("q", durable=True)
+    channel.queue_bind("q", "h", "", {"x-match": "any", "when": when, "raw": b"\xff"})
+    exported = api.get("/definitions").json()
+    assert api.delete(f"/queues/{V}/q").status_code == 204
+    assert api.post("/definitions", json=exported).json()["imported"]["bindings"] == 1
+    channel.basic_publish("h", "", b"x", pika.BasicProperties(headers={"raw": b"\xff"}), mandatory=True)
+    channel.basic_publish("h", "", b"x", pika.BasicProperties(headers={"when": when}), mandatory=True)
 
 
 def test_policies_take_effect_at_once(api: httpx.Client, channel: Any) -> None:

@@ -322,6 +322,14 @@ def test_the_oldest_makes_room_or_the_publisher_is_refused(channel: Channel) -> 
     channel.basic_publish("", "full", b"fits")
     with pytest.raises(pika.exceptions.NackError):
         channel.basic_publish("", "full", b"does not")
+    channel.queue_declare("dead")
+    arguments = {"x-max-length": 1, "x-overflow": "reject-publish-dlx", "x-dead-letter-exchange": ""}
+    channel.queue_declare("letters", arguments={**arguments, "x-dead-letter-routing-key": "dead"})
+    channel.basic_publish("", "letters", b"fits")
+    with pytest.raises(pika.exceptions.NackError):
+        channel.basic_publish("", "letters", b"refused")
+    _, properties, body = get(channel, "dead")
+    assert (body, properties.headers["x-death"][0]["reason"]) == (b"refused", "maxlen")
 
 
 def test_durable_things_survive_kill_9_and_others_do_not(gateway: GatewayProcess) -> None:

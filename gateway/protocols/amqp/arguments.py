@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from gateway.core.policy import DROP_HEAD, REJECT, QueuePolicy
+from gateway.core.policy import DROP_HEAD, REJECT, REJECT_DEAD_LETTER, QueuePolicy
 
 from .errors import AmqpFault, Reply
 from .tables import Table
 
-OVERFLOWS: Final = {"drop-head": DROP_HEAD, "reject-publish": REJECT, "reject-publish-dlx": REJECT}
+OVERFLOWS: Final = {
+    "drop-head": DROP_HEAD,
+    "reject-publish": REJECT,
+    "reject-publish-dlx": REJECT_DEAD_LETTER,
+}
 QUEUE_TYPES: Final = {"classic": "classic", "quorum": "classic", "stream": "stream"}
 PRIORITY_MAX: Final = 255
 EXPIRES_MS_MAX: Final = 0xFFFFFFFF

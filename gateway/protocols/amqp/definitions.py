@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.errors import GatewayError
+from gateway.core.values import to_json
 from gateway.version import __version__
 
 from .errors import AmqpFault, Reply
+from .fields import flag, table, text
 from .policies import read_policy
 from .vhost import RESERVED, Vhost
 
@@ -74,7 +76,7 @@ def _queues(vhost: Vhost) -> list[dict[str, Any]]:
             "vhost": vhost.name,
             "durable": declared.durable,
             "auto_delete": declared.auto_delete,
-            "arguments": declared.arguments or {},
+            "arguments": to_json(declared.arguments or {}),
         }
         for declared in vhost.all_queues()
         if declared.queue.durable and not declared.exclusive
@@ -90,7 +92,7 @@ def _exchanges(vhost: Vhost) -> list[dict[str, Any]]:
             "durable": True,
             "auto_delete": exchange.auto_delete,
             "internal": exchange.internal,
-            "arguments": exchange.arguments,
+            "arguments": to_json(exchange.arguments),
         }
         for exchange in vhost.exchanges.values()
         if exchange.durable and exchange.name and not exchange.name.startswith(RESERVED)
@@ -105,7 +107,7 @@ def _bindings(vhost: Vhost) -> list[dict[str, Any]]:
             "destination": bound.destination_name,
             "destination_type": bound.destination_kind,
             "routing_key": bound.key,
-            "arguments": bound.arguments,
+            "arguments": to_json(bound.arguments),
         }
         for exchange in vhost.exchanges.values()
         for bound in exchange.bound
@@ -137,17 +139,17 @@ class Import:
                 try:
                     take(self, row)
                 except (KeyError, TypeError, AttributeError) as error:
-                    text = f"{section}: {str(row)[:200]}: {type(error).__name__} {error}"
-                    raise AmqpFault(Reply.PRECONDITION_FAILED, text) from error
+                    why = f"{section}: {str(row)[:200]}: {type(error).__name__} {error}"
+                    raise AmqpFault(Reply.PRECONDITION_FAILED, why) from error
                 except GatewayError as error:
-                    text = f"{section}: {str(row)[:200]}: {error.detail}"
-                    raise AmqpFault(Reply.PRECONDITION_FAILED, text) from error
+                    why = f"{section}: {str(row)[:200]}: {error.detail}"
+                    raise AmqpFault(Reply.PRECONDITION_FAILED, why) from error
                 self.done[section] = self.done.get(section, 0) + 1
 
     def _vhost(self, row: dict[str, Any]) -> Vhost:
         if self._only is not None:
             return self._only
-        name = row["vhost"]
+        name = text(row, "vhost")
         found = self._vhosts.get(name)
         if found is None:
             raise AmqpFault(Reply.NOT_FOUND, f"no vhost '{name}'")
@@ -155,43 +157,43 @@ class Import:
 
     def _take_vhost(self, row: dict[str, Any]) -> None:
         if self._only is None:
-            self._vhosts.declare(row["name"])
+            self._vhosts.declare(text(row, "name"))
 
     def _take_exchange(self, row: dict[str, Any]) -> None:
-        if row["name"] and not row["name"].startswith(RESERVED):
+        if text(row, "name") and not text(row, "name").startswith(RESERVED):
             self._vhost(row).declare_exchange(
-                row["name"],
-                row["type"],
-                row.get("durable", True),
-                row.get("auto_delete", False),
-                row.get("internal", False),
-                row.get("arguments", {}),
+                text(row, "name"),
+                text(row, "type"),
+                flag(row, "durable", True),
+                flag(row, "auto_delete", False),
+                flag(row, "internal", False),
+                table(row, "arguments"),
             )
 
     def _take_queue(self, row: dict[str, Any]) -> None:
         self._vhost(row).declare_queue(
-            row["name"],
-            row.get("durable", True),
-            row.get("auto_delete", False),
+            text(row, "name"),
+            flag(row, "durable", True),
+            flag(row, "auto_delete", False),
             None,
             self,
-            row.get("arguments", {}),
+            table(row, "arguments"),
         )
 
     def _take_binding(self, row: dict[str, Any]) -> None:
         vhost = self._vhost(row)
-        if not row["source"]:
+        if not text(row, "source"):
             return  # of the default exchange: it is there by itself
-        source = vhost.exchange(row["source"])
+        source = vhost.exchange(text(row, "source"))
         to: Any
-        if row["destination_type"] == "queue":
-            to = vhost.queue(row["destination"], self)
+        if text(row, "destination_type") == "queue":
+            to = vhost.queue(text(row, "destination"), self)
         else:
-            to = vhost.exchange(row["destination"])
-        vhost.bind(source, to, row.get("routing_key", ""), row.get("arguments", {}))
+            to = vhost.exchange(text(row, "destination"))
+        vhost.bind(source, to, text(row, "routing_key", ""), table(row, "arguments"))
 
     def _take_policy(self, row: dict[str, Any]) -> None:
-        self._vhost(row).set_policy(read_policy(row["name"], row))
+        self._vhost(row).set_policy(read_policy(text(row, "name"), row))
 
 
 #: In the order in which they need each other.

@@ -198,7 +198,7 @@ class Policy(Strict):
     ttl_ms: int = Field(0, ge=0, le=COUNT_MAX)
     max_length: int = Field(0, ge=0, le=COUNT_MAX)
     max_bytes: int = Field(0, ge=0, le=COUNT_MAX)
-    overflow: Literal["drop-head", "reject"] = "drop-head"
+    overflow: Literal["drop-head", "reject", "reject-dead-letter"] = "drop-head"
     delivery_limit: int = Field(0, ge=0, le=COUNT_MAX, description="Attempts before it is given up on")
     dead_letter: str = Field("", description="Topic, or $queue/<name>, for what is given up on")
     max_age_ms: int = Field(0, ge=0, le=COUNT_MAX, description="A stream's retention")

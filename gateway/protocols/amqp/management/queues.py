@@ -6,6 +6,7 @@ from typing import Any
 
 from ..declared import Declared
 from ..errors import AmqpFault, Reply
+from ..fields import flag, table, text
 from . import views
 from .call import CREATED, Call
 from .messages import get_messages
@@ -29,8 +30,8 @@ def put_queue(call: Call) -> Any:
     call.manage(name)
     call.gateway.begin_turn()
     known = call.vhost.find(name) is not None
-    durable, auto_delete = fields.get("durable", True), fields.get("auto_delete", False)
-    call.vhost.declare_queue(name, durable, auto_delete, None, call, fields.get("arguments", {}))
+    durable, auto_delete = flag(fields, "durable", True), flag(fields, "auto_delete", False)
+    call.vhost.declare_queue(name, durable, auto_delete, None, call, table(fields, "arguments"))
     return None if known else CREATED
 
 
@@ -96,7 +97,7 @@ def post_binding(call: Call) -> Any:
     to = call.queue if "queue" in call.parts else call.vhost.exchange(call.parts["to"])
     call.manage(to.name)
     call.gateway.begin_turn()
-    key, arguments = fields.get("routing_key", ""), fields.get("arguments", {})
+    key, arguments = text(fields, "routing_key", ""), table(fields, "arguments")
     call.vhost.bind(call.exchange, to, key, arguments)
     return CREATED
 

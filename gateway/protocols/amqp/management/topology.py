@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import AmqpFault, Reply
+from ..fields import flag, table, text
 from . import views
 from .call import CREATED, Call
 from .messages import publish_message
@@ -60,11 +61,11 @@ def put_exchange(call: Call) -> Any:
     known = name in call.vhost.exchanges
     call.vhost.declare_exchange(
         name,
-        fields.get("type", "direct"),
-        fields.get("durable", True),
-        fields.get("auto_delete", False),
-        fields.get("internal", False),
-        fields.get("arguments", {}),
+        text(fields, "type", "direct"),
+        flag(fields, "durable", True),
+        flag(fields, "auto_delete", False),
+        flag(fields, "internal", False),
+        table(fields, "arguments"),
     )
     return None if known else CREATED
 
