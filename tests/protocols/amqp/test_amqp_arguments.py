@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.policy import DROP_HEAD, REJECT, QueuePolicy
+from gateway.core.policy import DROP_HEAD, REJECT, REJECT_DEAD_LETTER, QueuePolicy
 from gateway.protocols.amqp.arguments import CHECKS, age_ms, check, difference, shown, terms
 from gateway.protocols.amqp.errors import AmqpFault, Reply
 from gateway.protocols.amqp.tables import Table
@@ -36,7 +36,7 @@ TERMS: list[tuple[Table, str, dict[str, Any]]] = [
     ({"x-max-length-bytes": 1 << 40}, "classic", {"max_bytes": 1 << 40}),
     ({"x-overflow": "drop-head"}, "classic", {"overflow": DROP_HEAD}),
     ({"x-overflow": "reject-publish"}, "classic", {"overflow": REJECT}),
-    ({"x-overflow": "reject-publish-dlx"}, "classic", {"overflow": REJECT}),
+    ({"x-overflow": "reject-publish-dlx"}, "classic", {"overflow": REJECT_DEAD_LETTER}),
     ({"x-delivery-limit": 0}, "classic", {"delivery_limit": 1}),  # returns are not attempts
     ({"x-delivery-limit": 20}, "classic", {"delivery_limit": 21}),
     ({"x-single-active-consumer": True}, "classic", {"single_active": True}),
