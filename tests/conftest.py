@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.mqtt_client import OPENED
 from tests.process import GatewayProcess
 
 OPEN_FILES_MORE_MAX = 32  # a client's thread may close its sockets a little later
 
-settings.register_profile("untimed", deadline=None)  # the machine's speed is no property of the code
+# The machine's speed is no property of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

@@ -79,6 +79,8 @@ def _print_what_to_try(doors: dict[str, str]) -> None:
         print("try, in other terminals:")
         print(f"  mosquitto_sub -h {host} -p {port} -t 'hello/#' -v")
         print(f"  mosquitto_pub -h {host} -p {port} -t hello/world -m hi -q 1")
+    if "amqp" in doors and ":" in doors["amqp"]:
+        print(f"  celery -b amqp://guest:guest@{doors['amqp']}// ...      any application of RabbitMQ's")
     if "http" in doors and ":" in doors["http"]:
         base = f"http://{doors['http']}"
         print(f"  curl -d hi {base}/v1/topics/hello/world")
