@@ -177,7 +177,7 @@ def test_consistent_hashing_spreads_and_keeps(channel: Channel) -> None:
 # -- publishing ------------------------------------------------------------------------------------
 
 
-def test_what_nobody_takes_comes_back_if_that_is_asked(channel: Channel) -> None:
+def test_what_nobody_takes_comes_back_if_that_is_asked(gateway: GatewayProcess, channel: Channel) -> None:
     channel.exchange_declare("x", "direct")
     with pytest.raises(UnroutableError) as returned:
         channel.basic_publish("x", "k", b"body", pika.BasicProperties(message_id="m"), mandatory=True)
@@ -186,6 +186,8 @@ def test_what_nobody_takes_comes_back_if_that_is_asked(channel: Channel) -> None
     assert (message.method.exchange, message.method.routing_key) == ("x", "k")
     assert (message.properties.message_id, message.body) == ("m", b"body")
     channel.basic_publish("x", "k", b"dropped, and confirmed")
+    dropped = httpx.get(f"{gateway.url}/v1/admin/overview").json()["messages"]["dropped"]
+    assert dropped["no_subscriber"] == 2  # the one that came back, too
 
 
 def test_properties_and_headers_arrive_as_they_were_sent(channel: Channel) -> None:
