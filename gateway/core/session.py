@@ -82,7 +82,7 @@ class Session:
         dropped and was enqueued nowhere.
         """
         if message.topic not in self.access.publishable:
-            self._may_publish(message.topic)
+            self.check_publish(message.topic)
         if self._intercept:
             changed = self._intercepted(message)
             if changed is None:
@@ -121,8 +121,7 @@ class Session:
         """
         kept: list[tuple[Message, Route | None] | None] = []
         for message, route in publishes:
-            if message.topic not in self.access.publishable:
-                self._may_publish(message.topic)
+            self.check_publish(message.topic)
             changed = self._intercepted(message) if self._intercept else message
             if changed is None:
                 kept.append(None)
@@ -135,7 +134,10 @@ class Session:
         name = self.principal.name
         return f"{len(name)}/{name}/{key}"  # names may have slashes: a/b's k is not a's b/k
 
-    def _may_publish(self, topic: str) -> None:
+    def check_publish(self, topic: str) -> None:
+        """Raise NotAuthorized or InvalidTopic unless this session may publish to a topic: that is counted."""
+        if topic in self.access.publishable:
+            return
         try:
             check_topic(topic)
             if topic.startswith(RESERVED_PREFIXES):
@@ -159,8 +161,8 @@ class Session:
             metrics.published += 1
             metrics.copies += 1
             metrics.drop(DropCause.INTERCEPTED)
-        elif changed.topic != topic and changed.topic not in self.access.publishable:
-            self._may_publish(changed.topic)
+        elif changed.topic != topic:
+            self.check_publish(changed.topic)
         return changed
 
     # -- subscribe ------------------------------------------------------------------------

@@ -35,9 +35,8 @@ class Transaction:
 
     def publish(self, target: Target, message: Message, copies: list[str], raw: bytes) -> None:
         """Take a message."""
-        session = self._channel.connection.session
-        if message.topic not in session.access.publishable:
-            session.access.check_publish(message.topic)  # now: it is this method's fault, not the commit's
+        # Now: it is this method's fault, not the commit's.
+        self._channel.connection.session.check_publish(message.topic)
         self._publishes.append((target, message, copies, raw))
 
     def settle(self, tags: list[int], deliveries: list[Delivery], outcome: Outcome) -> None:
