@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import time
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -152,10 +151,7 @@ class AmqpTimer(AmqpSubscriber):
         self.ages_ms = array("d")
 
     def _take(self, count: int, whole: int) -> None:
-        now = time.perf_counter_ns()
-        for start in range(self.stamp_at, whole, self._size):
-            (stamp,) = struct.unpack_from(">Q", self._buffer, start)
-            self.ages_ms.append((now - stamp) / 1e6)
+        self._note_ages(self.ages_ms, self.stamp_at, whole)
         super()._take(count, whole)
 
 

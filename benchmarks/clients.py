@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
+import time
+from array import array
 from collections.abc import Sequence
 
 from . import frames
@@ -190,6 +193,13 @@ class Subscriber(Wire):
         if alike != count:
             wrong = f"{count - alike} of {count} frames are not the expected publish"
             raise WireError(f"{wrong}: {buffer[:24].hex(' ')}")
+
+    def _note_ages(self, ages_ms: array[float], stamp_at: int, whole: int) -> None:
+        """Append the age of each message, from the nanoseconds at the front of its payload."""
+        now = time.perf_counter_ns()
+        for start in range(stamp_at, whole, self._size):
+            (stamp,) = struct.unpack_from(">Q", self._buffer, start)
+            ages_ms.append((now - stamp) / 1e6)
 
     def _take(self, count: int, whole: int) -> None:
         if self.qos:

@@ -257,10 +257,7 @@ class Timer(Subscriber):
         self.ages_ms = array("d")
 
     def _take(self, count: int, whole: int) -> None:
-        now = time.perf_counter_ns()
-        for start in range(self.stamp_at, whole, self._size):
-            (stamp,) = struct.unpack_from(">Q", self._buffer, start)
-            self.ages_ms.append((now - stamp) / 1e6)
+        self._note_ages(self.ages_ms, self.stamp_at, whole)
         super()._take(count, whole)
 
 

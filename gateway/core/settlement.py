@@ -152,9 +152,9 @@ class Settlement:
     def refuse(self, queue: Queue, message: Message) -> None:
         """A full queue does not take a message: count it, and dead-letter it if the policy says so."""
         if queue.policy.overflow == REJECT_DEAD_LETTER:
-            size = len(message.body)
-            refused = Delivery(queue.groups()[0], 0, 0, message, size) if queue.groups() else None
-            if refused is not None:
+            groups = queue.groups()
+            if groups:
+                refused = Delivery(groups[0], 0, 0, message, len(message.body))
                 self.give_up(queue, (refused, DropCause.QUEUE_FULL))
                 return
         self._metrics.drop(DropCause.QUEUE_FULL)

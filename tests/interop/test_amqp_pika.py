@@ -807,6 +807,16 @@ def test_a_queue_without_room_refuses_the_whole_transaction(connection: Any) -> 
     assert bodies(watcher, "open") == bodies(watcher, "small") == []
 
 
+def test_a_transaction_may_not_publish_what_its_client_may_not(connection: Any) -> None:
+    for _ in range(2):  # once refused, refused again
+        channel = connection.channel()
+        closed = closing(channel)
+        channel.tx_select()
+        channel.basic_publish("", "$topic/$sys/x", b"x")
+        wait_for(lambda: connection.process_data_events(0.05) or closed, what="the channel's end")  # noqa: B023
+        assert closed[0].reply_code == 403
+
+
 def test_transactions_and_confirms_exclude_each_other(connection: Any) -> None:
     channel = connection.channel()
     channel.tx_select()
@@ -972,9 +982,14 @@ def test_every_exchange_meets_the_other_doors(gateway: GatewayProcess, channel: 
             f"{gateway.url}/v1/topics/by.header/k", content=b"http", headers={"X-Property-Kind": "x"}
         )
         assert answer.status_code == 200
+        client.publish("$queue/plain", b"straight to it")
     method, _, body = get(channel, "eu")
     assert (method.exchange, method.routing_key, body) == ("orders", "eu.new", b"by mqtt")
-    assert bodies(channel, "plain") == [b"by mqtt"]
+    method, _, body = get(channel, "plain")
+    assert (method.exchange, method.routing_key, body) == ("orders", "eu.new", b"by mqtt")
+    method, _, body = get(channel, "plain")
+    assert (method.exchange, method.routing_key, body) == ("", "plain", b"straight to it")
+    assert bodies(channel, "plain") == []
     assert bodies(channel, "headed") == [b"http"]
     made = httpx.put(f"{gateway.url}/v1/queues/shared", json={"bindings": ["shared/#"]})
     assert made.status_code < 300

@@ -162,19 +162,22 @@ def age_ms(value: Any) -> int | None:
     return int(number) * _UNITS_MS[value[-1]] if number.isascii() and number.isdigit() else None
 
 
-def difference(resource: str, vhost: str, what: str, wanted: Any, found: Any) -> AmqpFault:
-    """Return the fault that says which argument differs, from what to what."""
+def difference(resource: str, vhost: str, what: str, wanted: str, found: str) -> AmqpFault:
+    """Return the fault that says what differs, from what to what: both as `plain` or `shown` write them."""
     head = f"inequivalent arg '{what}' for {resource} in vhost '{vhost}'"
-    return AmqpFault(
-        Reply.PRECONDITION_FAILED, f"{head}: received {shown(wanted)} but current is {shown(found)}"
-    )
+    return AmqpFault(Reply.PRECONDITION_FAILED, f"{head}: received {wanted} but current is {found}")
+
+
+def plain(value: bool | str) -> str:
+    """Return a field of a method as RabbitMQ shows it in a 406."""
+    return f"'{str(value).lower()}'" if isinstance(value, bool) else f"'{value}'"
 
 
 def shown(value: Any) -> str:
-    """Return a value as RabbitMQ shows it in a 406."""
+    """Return an argument as RabbitMQ shows it in a 406."""
     if value is None:
         return "none"
     if isinstance(value, bool):
-        return f"'{str(value).lower()}'"
+        return plain(value)
     kind = {int: "signedint", str: "longstr", list: "array", dict: "table", float: "double"}.get(type(value))
     return f"the value '{value}' of type '{kind}'" if kind else repr(value)

@@ -6,7 +6,7 @@ broker -> Subscription -> frames -> bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from pamqp import commands
 
@@ -14,7 +14,6 @@ from gateway.api import Gateway, Transport
 from gateway.core.access import Credentials
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
-from gateway.core.message import Message
 from gateway.core.scheduler import Timer
 from gateway.core.session import Session
 
@@ -22,16 +21,13 @@ from .channel import Channel
 from .errors import AmqpFault, Reply, fault_of
 from .frames import ACK, HEARTBEAT, HEARTBEAT_FRAME, METHOD, PUBLISH, Decoder, Event, encode_frame
 from .handshake import Handshake
-from .methods import decode_method, encode_method, make, shortstr
+from .methods import decode_method, encode_method, make
 from .publisher import TARGETS_MAX, Target
 from .tables import Table
-from .translate import NATIVE, address_end, native_of
 from .vhost import Vhost
 
 if TYPE_CHECKING:
     from . import Amqp
-
-CLOSE_SECONDS_MAX: Final = 5.0  # how long a close-ok is waited for
 
 
 class AmqpConnection:
@@ -47,7 +43,6 @@ class AmqpConnection:
         self.exclusive: set[str] = set()  # the gateway's names of its queues
         self.reply_channels: set[int] = set()
         self.targets: dict[bytes, Target] = {}
-        self.any_user_id = False  # may say that others have published
         self.is_congested = False
         self.frame_max = 0
         self.channels_max = 0
@@ -69,8 +64,6 @@ class AmqpConnection:
         self._heard_ms = 0
         self._heartbeat_ms = 0
         self._timer: Timer | None = None
-        self._addresses: dict[str, bytes] = {}
-        self._addresses_as_of = -1
 
     # -- gateway.api.Connection -------------------------------------------------------------------
 
@@ -169,25 +162,6 @@ class AmqpConnection:
     def answer(self, method: Any) -> None:
         """Send a method on channel 0."""
         self.send(encode_frame(0, encode_method(method)))
-
-    def content_of(self, message: Message) -> tuple[bytes, bytes]:
-        """Return (address, property list) of a message, as this client gets them."""
-        made = message.properties
-        native = made.native
-        if native is not None and made.native_format == NATIVE:
-            end = address_end(native)
-            return native[:end], native[end:]
-        return self._address_of(message.topic), native_of(self.vhost.name, message, self.clock.now_ms)[1]
-
-    def _address_of(self, topic: str) -> bytes:
-        if self._addresses_as_of != self.vhost.changes or len(self._addresses) > TARGETS_MAX:
-            self._addresses.clear()
-            self._addresses_as_of = self.vhost.changes
-        found = self._addresses.get(topic)
-        if found is None:
-            exchange, key = self.vhost.address_of(topic)
-            found = self._addresses[topic] = shortstr(exchange) + shortstr(key)
-        return found
 
     # -- receiving ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from .errors import AmqpFault, Reply
 from .frames import deliver_prefix, encode_content, encode_deliver, encode_get_ok
 from .methods import shortstr
 from .streams import OFFSET, leave, with_header
+from .translate import native_of
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -44,10 +45,12 @@ class Subscription:
         number, frame_max = channel.number, connection.frame_max
         unacked = receiving.unacked
         tag = receiving.last_tag
+        vhost, now_ms = channel.vhost, connection.clock.now_ms
+        name, address_of = vhost.name, vhost.address_of
         pieces: list[bytes] = []
         for delivery in batch:
             tag += 1
-            address, raw = connection.content_of(delivery.message)
+            address, raw = native_of(name, delivery.message, now_ms, address_of)
             if self._says is not None:
                 raw = self._says(delivery, raw)
             method = encode_deliver(self._prefix, tag, delivery.attempt > 1, address)
@@ -173,7 +176,7 @@ class Receiving:
             return None
         connection = self._channel.connection
         self.last_tag += 1
-        address, raw = connection.content_of(delivery.message)
+        address, raw = self._channel.vhost.content_of(delivery.message)
         method = encode_get_ok(self.last_tag, delivery.attempt > 1, address, declared.queue.length())
         answer = encode_content(
             self._channel.number, method, raw, delivery.message.body, connection.frame_max

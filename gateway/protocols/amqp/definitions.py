@@ -109,8 +109,7 @@ def _bindings(vhost: Vhost) -> list[dict[str, Any]]:
             "routing_key": bound.key,
             "arguments": to_json(bound.arguments),
         }
-        for exchange in vhost.exchanges.values()
-        for bound in exchange.bound
+        for bound in vhost.bindings()
         if bound.durable
     ]
 

@@ -19,7 +19,7 @@ from . import names
 from .methods import shortstr
 from .properties import Basic, decode_list, encode_list
 from .tables import Table, decode_table, encode_table
-from .translate import address_end, native_of, to_properties
+from .translate import address_end, to_properties
 
 if TYPE_CHECKING:
     from .vhost import Vhost
@@ -51,7 +51,7 @@ class ExchangeLetters:
         if reason is None or exchange is None:
             return None
         broker, message = vhost.broker, delivery.message
-        address, raw = native_of(vhost.name, message, broker.clock.now_ms)
+        address, raw = vhost.content_of(message)
         source, key = read_address(address)
         basic = decode_list(raw)
         table = decode_table(basic.headers)[0] if basic.headers is not None else {}

@@ -115,10 +115,15 @@ class Target:
         if not exchange.name and not copies:
             route = vhost.broker.router.route(self.topic)
         elif not exchange.name:
-            route = self._to_queues([self.key, *copies])
+            return self._to_queues([self.key, *copies])
+        elif copies:
+            return vhost.route(exchange, self.topic, [self.key, *copies], message)
         else:
-            route = vhost.route(exchange, self.topic, [self.key, *copies], message)
-        self.route = None if copies or exchange.reach((self.key,), None) is None else route
+            fixed = vhost.fixed_route(exchange, self.topic, [self.key])
+            if fixed is None:
+                return vhost.route(exchange, self.topic, [self.key], message)
+            route = fixed
+        self.route = route
         return route
 
     def _to_queues(self, keys: list[str]) -> Route:
@@ -243,8 +248,7 @@ class Publisher:
 
     def _delay(self, message: Message, delay_ms: int) -> int:
         connection = self._connection
-        if message.topic not in connection.session.access.publishable:
-            connection.session.access.check_publish(message.topic)
+        connection.session.check_publish(message.topic)
         return connection.amqp.delays.hold(message, delay_ms)
 
     def _with_reply_queue(self, raw: bytes) -> bytes:
@@ -258,7 +262,7 @@ class Publisher:
     def _check_user(self, user_id: bytes) -> None:
         name = self._connection.session.principal.name
         wanted = user_id.decode("utf-8", "replace")
-        if wanted != name and not self._connection.any_user_id:
+        if wanted != name:
             text = f"user_id property set to '{wanted}' but authenticated user was '{name}'"
             raise AmqpFault(Reply.PRECONDITION_FAILED, text)
 

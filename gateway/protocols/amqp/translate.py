@@ -9,6 +9,7 @@ received: another AMQP client gets these.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -159,17 +160,22 @@ def _certain(raw: bytes) -> str:
 # -- model to AMQP --------------------------------------------------------------------------------
 
 
-def native_of(vhost: str, message: Message, now_ms: int) -> tuple[bytes, bytes]:
-    """Return (address, property list) as an AMQP client gets them."""
+def native_of(
+    vhost: str, message: Message, now_ms: int, address: Callable[[str], bytes] | None = None
+) -> tuple[bytes, bytes]:
+    """Return (address, property list) as an AMQP client gets them.
+
+    `address` gives those of topics that came by another door, if not `address_of`.
+    """
     made = message.properties
     native = made.native
     if native is not None and made.native_format == NATIVE:
         end = address_end(native)
         return native[:end], native[end:]
-    address = address_of(vhost, message.topic)
+    found = address_of(vhost, message.topic) if address is None else address(message.topic)
     if made is NO_PROPERTIES and not message.expires_at_ms:
-        return address, _BARE[message.qos > 0]
-    return address, from_properties(vhost, message, now_ms)
+        return found, _BARE[message.qos > 0]
+    return found, from_properties(vhost, message, now_ms)
 
 
 def from_properties(vhost: str, message: Message, now_ms: int) -> bytes:

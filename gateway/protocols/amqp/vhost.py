@@ -7,26 +7,27 @@ once somebody here asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from gateway.core.broker import Broker
 from gateway.core.errors import Conflict
 from gateway.core.message import Message
-from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
 from gateway.core.router import Binding, Route
 from gateway.core.topic import VHOST_PREFIX
 
 from . import names
-from .arguments import check, difference, terms
+from .arguments import check, difference, plain, shown, terms
 from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Bound, Exchange
 from .letters import ExchangeLetters
+from .methods import shortstr
 from .policies import Policy, best, effective
 from .store import Store
 from .tables import Table
+from .translate import address_of, native_of
 
 #: Exchanges that are always there [3.1.2]: name -> type.
 PREDECLARED: Final = {
@@ -50,7 +51,7 @@ class Vhost:
         self.exchanges: dict[str, Exchange] = {}
         self.declared: dict[str, Declared] = {}
         self.policies: dict[str, Policy] = {}
-        self.changes = 0  # of what addresses mean: whoever remembers one compares
+        self._addresses: dict[str, bytes] = {}  # of topics, as exchanges are now
         self._gates: dict[str, Binding] = {}
         for exchange, kind in PREDECLARED.items():
             self.exchanges[exchange] = self._exchange(exchange, kind, durable=True)
@@ -117,17 +118,14 @@ class Vhost:
             ("internal", internal, found.internal),
         ):
             if wanted != is_so:
-                fault = difference(resource, self.name, what, wanted, is_so)
-                fault.detail = fault.detail.replace(
-                    f"the value '{wanted}' of type 'longstr'", f"'{wanted}'"
-                ).replace(f"the value '{is_so}' of type 'longstr'", f"'{is_so}'")
-                raise fault
+                raise difference(resource, self.name, what, plain(wanted), plain(is_so))
         self._check_arguments(resource, arguments, found.arguments)
 
     def _check_arguments(self, resource: str, wanted: Table, found: Table) -> None:
         for what in sorted({*wanted, *found}):
             if wanted.get(what) != found.get(what):
-                raise difference(resource, self.name, what, wanted.get(what), found.get(what))
+                is_so = found.get(what)
+                raise difference(resource, self.name, what, shown(wanted.get(what)), shown(is_so))
 
     def delete_exchange(self, name: str, if_unused: bool = False) -> None:
         """Delete an exchange with its bindings; one that does not exist is fine [RabbitMQ]."""
@@ -148,7 +146,7 @@ class Vhost:
         self._note_change()
 
     def _bound_to(self, exchange: Exchange) -> list[Bound]:
-        return [b for source in self.exchanges.values() for b in source.bound if b.exchange is exchange]
+        return [bound for bound in self.bindings() if bound.exchange is exchange]
 
     # -- policies -------------------------------------------------------------------------------
 
@@ -203,6 +201,11 @@ class Vhost:
         self._changed(source)
         return bound
 
+    def bindings(self) -> Iterator[Bound]:
+        """Yield all bindings but those of the default exchange, which are there by themselves."""
+        for source in self.exchanges.values():
+            yield from source.bound
+
     def find_bound(
         self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table
     ) -> Bound | None:
@@ -255,30 +258,46 @@ class Vhost:
             self.broker.router.remove(gate)
 
     def _note_change(self) -> None:
-        self.changes += 1
+        self._addresses.clear()
         self.broker.router.changed()
 
-    def route(self, exchange: Exchange, topic: str, keys: Sequence[str], message: Message | None) -> Route:
-        """Return the way through an exchange; `message` may be None if the exchange does not need it."""
-        queues = exchange.reach(keys, None)
-        mark: tuple[object, ...] = (exchange.name, *keys)
-        if queues is None:
+    def route(self, exchange: Exchange, topic: str, keys: Sequence[str], message: Message) -> Route:
+        """Return the way of a message through an exchange."""
+        route = self.fixed_route(exchange, topic, keys)
+        if route is None:
             queues = exchange.reach(keys, message) or []
             mark = (exchange.name, *sorted(id(queue) for queue in queues))
-        return self.broker.router.through(topic, mark, queues)
+            route = self.broker.router.through(topic, mark, queues)
+        return route
 
-    def address_of(self, topic: str) -> tuple[str, str]:
-        """Return exchange and key for a topic that no AMQP client published to."""
+    def fixed_route(self, exchange: Exchange, topic: str, keys: Sequence[str]) -> Route | None:
+        """Return the way through an exchange, None if each message has its own."""
+        queues = exchange.reach(keys, None)
+        return None if queues is None else self.broker.router.through(topic, (exchange.name, *keys), queues)
+
+    def address_of(self, topic: str) -> bytes:
+        """Return exchange and key, as short strings, for a topic that no AMQP client published to."""
+        found = self._addresses.get(topic)
+        if found is None:
+            if len(self._addresses) >= names.CACHED_MAX:
+                self._addresses.clear()
+            found = self._addresses[topic] = self._find_address(topic)
+        return found
+
+    def _find_address(self, topic: str) -> bytes:
         prefix = names.vhost_prefix(self.name)
         if topic.startswith(prefix):
             level = topic[len(prefix) :].partition("/")[0]
             exchange = self.exchanges.get(names.level_to_name(level))
-            if exchange is not None and exchange.name and not topic.startswith("$queue/"):
+            if exchange is not None and exchange.name not in ("", names.TOPIC_EXCHANGE):
                 key = exchange.key_of(topic)
-                if key is not None and exchange.name != names.TOPIC_EXCHANGE:
-                    return exchange.name, key
-        key = names.from_topic(self.name, topic)
-        return names.TOPIC_EXCHANGE, names.TOPIC_REPLY + topic if key is None else key
+                if key is not None:
+                    return shortstr(exchange.name) + shortstr(key)
+        return address_of(self.name, topic)
+
+    def content_of(self, message: Message) -> tuple[bytes, bytes]:
+        """Return (address, property list) of a message, as clients of this virtual host get them."""
+        return native_of(self.name, message, self.broker.clock.now_ms, self.address_of)
 
     # -- queues -------------------------------------------------------------------------------------
 
@@ -375,15 +394,16 @@ class Vhost:
             ("exclusive", exclusive, declared.exclusive),
         ):
             if wanted != is_so:
-                raise difference(resource, self.name, what, wanted, is_so)
+                raise difference(resource, self.name, what, plain(wanted), plain(is_so))
         if declared.arguments is not None:
             self._check_arguments(resource, arguments, declared.arguments)
             return
         check(declared.name, self.name, arguments, durable, exclusive)
         wanted_terms = terms(arguments, declared.queue.policy)
         if wanted_terms.kind != declared.queue.kind:
-            raise difference(resource, self.name, "x-queue-type", wanted_terms.kind, declared.queue.kind)
-        if text := _policy_difference(declared.queue.policy, wanted_terms.policy):
+            kinds = shown(wanted_terms.kind), shown(declared.queue.kind)
+            raise difference(resource, self.name, "x-queue-type", *kinds)
+        if text := declared.queue.policy.difference(wanted_terms.policy):
             raise AmqpFault(Reply.PRECONDITION_FAILED, f"{resource} in vhost '{self.name}': {text}")
 
     def gone(self, queue: Queue) -> None:
@@ -414,7 +434,3 @@ class Vhost:
             self.delete_exchange(name)
         for name in list(self.policies):
             self.drop_policy(name)
-
-
-def _policy_difference(found: QueuePolicy, wanted: QueuePolicy) -> str:
-    return found.difference(wanted)

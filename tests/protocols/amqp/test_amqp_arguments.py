@@ -202,7 +202,7 @@ def test_a_value_is_shown_with_its_type(value: Any, text: str) -> None:
 
 
 def test_a_difference_names_both_values() -> None:
-    fault = difference("queue 'q'", "/", "x-max-length", 5, None)
+    fault = difference("queue 'q'", "/", "x-max-length", shown(5), shown(None))
     assert fault.code == Reply.PRECONDITION_FAILED
     assert fault.text == (
         "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'q' in vhost '/': "

@@ -19,7 +19,7 @@ from ..letters import read_address
 from ..methods import shortstr
 from ..properties import PERSISTENT, Basic, decode_list, encode_list
 from ..tables import decode_table, encode_table
-from ..translate import native_of, to_properties
+from ..translate import to_properties
 from ..vhost import Vhost
 
 NUMBER_MAX: Final = 50_000  # messages of one answer, or bytes of each
@@ -117,7 +117,7 @@ def _number(fields: dict[str, Any], name: str, default: int) -> int:
 
 def _shown(vhost: Vhost, delivery: Delivery, fields: dict[str, Any], left: int) -> dict[str, Any]:
     message = delivery.message
-    address, raw = native_of(vhost.name, message, vhost.broker.clock.now_ms)
+    address, raw = vhost.content_of(message)
     exchange, key = read_address(address)
     basic = decode_list(raw)
     made: dict[str, Any] = {}

@@ -74,7 +74,7 @@ def bindings(call: Call) -> Any:
     found: list[Any] = []
     for vhost in call.vhosts:
         found += [views.default_binding(vhost, declared) for declared in vhost.all_queues()]
-        found += [views.binding(b) for source in vhost.exchanges.values() for b in source.bound]
+        found += [views.binding(bound) for bound in vhost.bindings()]
     return found
 
 

@@ -89,8 +89,7 @@ def to_exchange(call: Call) -> Any:
     """GET exchanges/<vhost>/<exchange>/bindings/destination"""
     call.look()
     to = call.exchange
-    found = (bound for source in call.vhost.exchanges.values() for bound in source.bound)
-    return [views.binding(bound) for bound in found if bound.exchange is to]
+    return [views.binding(bound) for bound in call.vhost.bindings() if bound.exchange is to]
 
 
 def publish(call: Call) -> Any:
