@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
-from .core.access import Action, Authorizer, Credentials, Principal
+from .core.access import Action, Authorizer, Certificate, Credentials, Principal
 from .core.broker import NO_SUBSCRIBERS, Broker
 from .core.clock import Clock
 from .core.delivery import Consumer, Delivery
@@ -44,6 +44,7 @@ __all__ = [
     "AuthenticationFailed",
     "Authenticator",
     "Authorizer",
+    "Certificate",
     "Broker",
     "Clock",
     "Config",

@@ -23,15 +23,65 @@ class Action(Enum):
     MANAGE = "manage"
 
 
+class Certificate:
+    """A client certificate that TLS has verified.
+
+    `subject` is a string as RFC 4514 writes it (`CN=device7,O=Example`); `names` are the subject
+    alternative names, each with its kind: `DNS:a.example`, `URI:urn:device:7`, `email:...`, `IP:...`.
+    """
+
+    __slots__ = ("common_name", "names", "subject")
+
+    def __init__(self, subject: str, common_name: str = "", names: tuple[str, ...] = ()) -> None:
+        self.subject = subject
+        self.common_name = common_name
+        self.names = names
+
+    def __repr__(self) -> str:
+        return f"Certificate({self.subject!r})"
+
+
+_NO_GROUPS: frozenset[str] = frozenset()
+
+
 class Principal:
-    """Who: a name, and whether every check is passed. Made by an authenticator."""
+    """Who: a name, and what rules may go by. Made by an authenticator.
 
-    __slots__ = ("admin", "anonymous", "name")
+    An `admin` passes every check. `expires_at_ms` (Unix time, 0: never) is when whoever vouched
+    no longer does; `method` says how: `password`, `token`, `certificate`, `key` ... `claims` are for
+    the authorizer that knows them, such as the rules in a token.
+    """
 
-    def __init__(self, name: str, admin: bool = False, anonymous: bool = False) -> None:
+    __slots__ = (
+        "admin",
+        "anonymous",
+        "certificate",
+        "claims",
+        "expires_at_ms",
+        "groups",
+        "method",
+        "name",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        admin: bool = False,
+        anonymous: bool = False,
+        groups: frozenset[str] = _NO_GROUPS,
+        method: str = "",
+        certificate: Certificate | None = None,
+        expires_at_ms: int = 0,
+        claims: object = None,
+    ) -> None:
         self.name = name
         self.admin = admin
         self.anonymous = anonymous
+        self.groups = groups
+        self.method = method
+        self.certificate = certificate
+        self.expires_at_ms = expires_at_ms
+        self.claims = claims
 
     def __repr__(self) -> str:
         return f"Principal({self.name!r}, admin={self.admin})"
@@ -40,11 +90,24 @@ class Principal:
 class Credentials:
     """What a client says about itself, in any protocol's handshake.
 
-    `method` and `data` carry a multi-step exchange (MQTT 5 AUTH, SASL): an authenticator that
-    knows the method continues it with `gateway.api.Authenticator.exchange`.
+    `password` is what came with a user name, `token` what came alone (HTTP's Bearer, an API key),
+    `certificate` what TLS has verified. `method` and `data` carry a multi-step exchange (MQTT 5
+    AUTH, SASL): an authenticator that knows the method continues it with
+    `gateway.api.Authenticator.exchange`. For a signature, `data` is it and `signed` what it covers.
     """
 
-    __slots__ = ("client_id", "data", "method", "password", "peer", "protocol", "username")
+    __slots__ = (
+        "certificate",
+        "client_id",
+        "data",
+        "method",
+        "password",
+        "peer",
+        "protocol",
+        "signed",
+        "token",
+        "username",
+    )
 
     def __init__(
         self,
@@ -55,6 +118,9 @@ class Credentials:
         password: bytes | None = None,
         method: str | None = None,
         data: bytes | None = None,
+        token: str | None = None,
+        certificate: Certificate | None = None,
+        signed: bytes | None = None,
     ) -> None:
         self.protocol = protocol
         self.peer = peer
@@ -63,6 +129,9 @@ class Credentials:
         self.password = password
         self.method = method
         self.data = data
+        self.token = token
+        self.certificate = certificate
+        self.signed = signed
 
     def __repr__(self) -> str:  # never the password
         return f"Credentials({self.protocol!r}, {self.peer!r}, {self.client_id!r}, {self.username!r})"
