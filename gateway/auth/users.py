@@ -1,0 +1,31 @@
+"""What is known of a user, and how the parts of this package look one up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+
+class User(msgspec.Struct, frozen=True):
+    """One user. Whatever is secret is hashed, or sealed with the gateway's own key.
+
+    `password` is a hash as `gateway.auth.hashes` knows it, `scram` a SCRAM-SHA-256 verifier as RFC 5803
+    writes it, `secret` a shared key (for signatures and PSK) sealed by `gateway.auth.sealing`. Each is
+    empty where the user cannot log in that way.
+    """
+
+    name: str
+    password: str = ""
+    scram: str = ""
+    secret: str = ""
+    admin: bool = False
+    disabled: bool = False
+    groups: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # never the secrets
+        return f"User({self.name!r}, admin={self.admin})"
+
+
+#: Returns the user of that name, None if there is none. From memory: it is asked on the event loop.
+Lookup = Callable[[str], User | None]
