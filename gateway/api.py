@@ -9,11 +9,21 @@ address. `StreamProtocol` is the first shape for authors who prefer to await.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
-from .core.access import Action, Authorizer, Certificate, Credentials, Principal
+from .core.access import (
+    Action,
+    Authority,
+    Authorizer,
+    Certificate,
+    Credentials,
+    Principal,
+    Ruling,
+    group_resource,
+    queue_resource,
+)
 from .core.broker import NO_SUBSCRIBERS, Broker
 from .core.clock import Clock
 from .core.delivery import Consumer, Delivery
@@ -30,9 +40,11 @@ from .core.errors import (
     QueueFull,
     QuotaExceeded,
     StorageError,
+    Throttled,
     TooLarge,
 )
-from .core.message import Message
+from .core.message import Message, Origin
+from .core.quota import Limiter, Limits
 from .core.receiver import Item, Receiver
 from .core.scheduler import Scheduler
 from .core.session import Session
@@ -43,6 +55,7 @@ __all__ = [
     "Address",
     "AuthenticationFailed",
     "Authenticator",
+    "Authority",
     "Authorizer",
     "Broker",
     "Certificate",
@@ -65,15 +78,19 @@ __all__ = [
     "InvalidTopic",
     "InvalidValue",
     "Item",
+    "Limiter",
+    "Limits",
     "NotAuthorized",
     "NotFound",
     "NotStored",
+    "Origin",
     "Principal",
     "Protocol",
     "QueueFull",
     "QuotaExceeded",
     "Receiver",
     "Recovery",
+    "Ruling",
     "Scheduler",
     "ServerProtocol",
     "Session",
@@ -82,8 +99,11 @@ __all__ = [
     "Stored",
     "Stream",
     "StreamProtocol",
+    "Throttled",
     "TooLarge",
     "Transport",
+    "group_resource",
+    "queue_resource",
 ]
 
 
@@ -242,9 +262,15 @@ class HttpAnswer(NamedTuple):
 
 @runtime_checkable
 class HttpPart(Interface):
-    """A protocol that has a part of the HTTP door, below a path of its own: an API for its tools."""
+    """A part of the HTTP door, below paths of its own: an API for a protocol's, or a plugin's, tools.
 
-    http_prefix: str
+    A protocol that has one implements this, too; anybody else offers it by `gateway_http_parts`.
+    """
+
+    http_prefixes: tuple[str, ...]
+
+    def http_document(self) -> Mapping[str, Any]:
+        """Return OpenAPI's path items of this part, by path; they become part of the door's document."""
 
     async def answer_http(self, request: HttpRequest) -> HttpAnswer:
         """Answer; a `GatewayError` becomes a problem document."""
@@ -286,13 +312,26 @@ class Gateway(Interface):
         """
 
     async def connect(self, credentials: Credentials) -> Session:
-        """Authenticate and open a session. Raise AuthenticationFailed."""
+        """Authenticate and open a session. Raise AuthenticationFailed or QuotaExceeded."""
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin multi-step authentication; None if no authenticator knows the method."""
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
-        """Open a session for somebody an exchange has vouched for."""
+        """Open a session for somebody an exchange has vouched for. Raise QuotaExceeded."""
+
+    def rules_changed(self) -> None:
+        """Authorizers or limiters decide otherwise now: sessions ask again, and give up what they must."""
+
+    @property
+    def authority(self) -> Authority:
+        """Who decides, who is counted, who is told: for all sessions."""
+        ...
+
+    @property
+    def http_parts(self) -> Sequence[HttpPart]:
+        """The parts of the HTTP door that protocols and plugins have."""
+        ...
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         """Call with True once everything up to `position` is on disk, with False if it never will be."""

@@ -26,11 +26,13 @@ from .settings import (
     TYPE_NAMES,
     Address,
     Amqp,
+    Anonymous,
     Auth,
     Limits,
     Mqtt,
     Network,
     Plugins,
+    Quota,
     Server,
     Storage,
     User,
@@ -39,6 +41,9 @@ from .settings import (
 __all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "render_default", "unknown_doors"]
 
 DEFAULT_FILE = Path("gateway.toml")
+LOGIN_SECTIONS = ("users", "tokens", "certificates")  # each says how somebody can log in
+ON_DENIED = ("refuse", "disconnect")
+SCOPES = ("user", "client")
 NO_CONFIGURATION = (
     "no configuration: run `gateway init` to write gateway.toml and start with --config gateway.toml, "
     "or use --dev for development on this machine"
@@ -66,7 +71,9 @@ class Config(msgspec.Struct, frozen=True):
     network: Network
     auth: Auth
     plugins: Plugins
+    anonymous: Anonymous
     users: dict[str, User]
+    quotas: dict[str, Quota]
     listeners: dict[str, Address | str]  # the only string is "": closed
     plugin_tables: dict[str, dict[str, Any]]
     explicit_doors: frozenset[str]  # named in the file or by --set
@@ -92,7 +99,7 @@ class Config(msgspec.Struct, frozen=True):
         except ValueError as error:
             raise ConfigError([f"listeners.{name}: the protocol's default: {error}"]) from error
         # A plugin's default must not open what the configuration would have been refused for.
-        exposed = _exposed(name, address, self.dev, self.auth.anonymous)
+        exposed = _exposed(name, address, self.dev, bool(self.users))
         if exposed:
             raise ConfigError([f"{exposed} (this is the protocol's default)"])
         return address
@@ -195,7 +202,7 @@ class _Reader:
 
     def config(self) -> Config:
         """Return the configuration. Raise ConfigError with every fault found."""
-        known = [*SECTIONS, "listeners", "users"]
+        known = [*SECTIONS, "listeners", "users", "quotas"]
         for name in [name for name in self._tables if name not in known]:
             self.fault(name, f"unknown section{_did_you_mean(name, known)}")
         tables = {name: self._table(name, self._tables.get(name, {})) for name in known}
@@ -205,16 +212,19 @@ class _Reader:
             del tables["plugins"][name]
         sections = {name: self._section(name, kind, tables[name]) for name, kind in SECTIONS.items()}
         users = self._users(tables["users"])
+        quotas = self._quotas(tables["quotas"])
         listeners = self._listeners(tables["listeners"])
         self._check_values(sections["server"], sections["network"])
         self._check_durability(sections["storage"])
-        self._check_safety(sections["auth"], listeners)
+        self._check_auth(sections["auth"], sections["anonymous"])
+        self._check_safety(listeners)
         if self.faults:
             raise ConfigError(self.faults)
         return Config(
             self.dev,
             self.source,
             users=users,
+            quotas=quotas,
             listeners=listeners,
             plugin_tables=plugin_tables,
             explicit_doors=frozenset(tables["listeners"]),
@@ -229,7 +239,7 @@ class _Reader:
 
     def _section(self, name: str, kind: type[msgspec.Struct], table: Mapping[str, Any]) -> Any:
         """Return the section's settings, with defaults for those that have faults."""
-        fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         values: dict[str, Any] = {field.name: "" for field in fields.values() if field.required}
         for key, value in table.items():
             if key not in fields:
@@ -242,7 +252,7 @@ class _Reader:
             elif high and not low <= value <= high:
                 self.fault(f"{name}.{key}", f"out of range; a number from {low} to {high} is possible")
             else:
-                values[key] = float(value) if wanted is float else value
+                values[fields[key].name] = float(value) if wanted is float else value
         for key in fields:
             if fields[key].required and key not in table:
                 self.fault(f"{name}.{key}", "missing")
@@ -290,12 +300,37 @@ class _Reader:
             if mode not in DURABILITIES:
                 self.fault(key, f"{mode!r}: one of {', '.join(DURABILITIES)} is expected")
 
-    def _check_safety(self, auth: Auth, listeners: Mapping[str, Address | str]) -> None:
-        """Refuse what lets nobody in, and what lets other machines in without a login."""
-        if not (self.dev or self._tables.get("users") or auth.anonymous):
+    def _quotas(self, table: Mapping[str, Any]) -> dict[str, Quota]:
+        quotas = {}
+        for name, value in table.items():
+            key = f"quotas.{name}"
+            fields = self._table(key, value)
+            quota = quotas[name] = self._section(key, Quota, fields)
+            if quota.scope not in SCOPES:
+                self.fault(f"{key}.scope", f"{quota.scope!r}: one of {', '.join(SCOPES)} is expected")
+            for field in msgspec.structs.fields(Quota):
+                limit = getattr(quota, field.name)
+                if not isinstance(limit, str) and limit < 0:
+                    self.fault(f"{key}.{field.name}", "a limit is not negative; 0 is none")
+        return quotas
+
+    def _check_auth(self, auth: Auth, anonymous: Anonymous) -> None:
+        if auth.on_denied not in ON_DENIED:
+            text = f"{auth.on_denied!r}: one of {', '.join(ON_DENIED)} is expected"
+            self.fault("auth.on_denied", text)
+        for key, filters in (("publish", anonymous.publish), ("subscribe", anonymous.subscribe)):
+            for topic_filter in filters:
+                self._try(f"anonymous.{key}", check_filter, topic_filter)
+        for text in anonymous.sources:
+            self._try("anonymous.from", lambda text: ipaddress.ip_network(text, strict=False), text)
+
+    def _check_safety(self, listeners: Mapping[str, Address | str]) -> None:
+        """Refuse what lets nobody in, and what opens a door to other machines that nobody can log in at."""
+        logins = any(self._tables.get(name) for name in LOGIN_SECTIONS)
+        if not (self.dev or logins or self._tables.get("anonymous")):
             self.fault("users", "nobody could log in; add a [users.NAME] as `gateway init` writes it")
         for name, address in listeners.items():
-            exposed = _exposed(name, address, self.dev, auth.anonymous)
+            exposed = _exposed(name, address, self.dev, bool(logins))
             if exposed:
                 key, _, text = exposed.partition(": ")
                 self.fault(key, text)
@@ -309,16 +344,16 @@ class _Reader:
             return None
 
 
-def _exposed(name: str, address: Address | str, dev: bool, anonymous: bool) -> str:
+def _exposed(name: str, address: Address | str, dev: bool, logins: bool) -> str:
     """Return why a door must not open there, "" if it may."""
     if not isinstance(address, Address) or address.loopback:
         return ""
     if dev:
         return f"listeners.{name}: --dev lets anybody in, so it listens on loopback only, not on {address}"
-    if anonymous:
+    if not logins:
         return (
-            f"listeners.{name}: {address} is open to other machines without a login; "
-            "set auth.anonymous = false, or listen on 127.0.0.1"
+            f"listeners.{name}: {address} is open to other machines, and nobody has a login; "
+            "add a [users.NAME], or listen on 127.0.0.1"
         )
     return ""
 
@@ -388,9 +423,6 @@ data = "./gateway-data"            # the log, its index and the lock
 mqtt = "127.0.0.1:1883"
 amqp = "127.0.0.1:5672"
 http = "127.0.0.1:8080"
-
-[auth]
-anonymous = false                  # clients without a login are refused
 
 [users.{_toml_key(admin)}]
 password = "{password_hash}"

@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING
 from pluggy import HookimplMarker, HookspecMarker
 
 if TYPE_CHECKING:
-    from .api import Authenticator, Authorizer, Config, Gateway, Interceptor, Protocol, StorageEngine
+    from .api import (
+        Authenticator,
+        Authorizer,
+        Config,
+        Gateway,
+        HttpPart,
+        Interceptor,
+        Limiter,
+        Protocol,
+        StorageEngine,
+    )
 
 hookspec = HookspecMarker("gateway")
 hookimpl = HookimplMarker("gateway")
@@ -45,6 +55,11 @@ def gateway_authorizers(config: Config) -> Iterable[Authorizer]:
 
 
 @hookspec
+def gateway_limiters(config: Config) -> Iterable[Limiter]:
+    """Return limiters, which say what a user or client may take of what all share; all of it holds."""
+
+
+@hookspec
 def gateway_interceptors(config: Config) -> Iterable[Interceptor]:
     """Return interceptors, which may change or drop messages on publish.
 
@@ -58,6 +73,16 @@ def gateway_protocols(config: Config) -> Iterable[Protocol]:
 
     The address comes from `listeners.<name>`; the protocol's own is only the default.
     """
+
+
+@hookspec
+def gateway_recovered(gateway: Gateway) -> None:
+    """The log is recovered, doors are about to open. What is kept in the metadata store can be read."""
+
+
+@hookspec
+def gateway_http_parts(gateway: Gateway) -> Iterable[HttpPart]:
+    """Return parts of the HTTP door: APIs below paths of their own. Called once, after recovery."""
 
 
 @hookspec

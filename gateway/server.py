@@ -16,12 +16,22 @@ from typing import Any
 import structlog
 
 from . import plugins
-from .api import Address, ConnectionProtocol, Exchange, Protocol, ServerProtocol
+from .admission import Admission
+from .api import (
+    Address,
+    Authenticator,
+    ConnectionProtocol,
+    Exchange,
+    HttpPart,
+    Protocol,
+    ServerProtocol,
+)
+from .audit import Audit
 from .config import Config, ConfigError, unknown_doors
-from .core.access import Authorizer, Credentials, Principal
+from .core.access import Authority, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
-from .core.errors import AuthenticationFailed, GatewayError, NotStored
+from .core.errors import GatewayError, NotStored, StorageError
 from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
@@ -33,6 +43,8 @@ log = structlog.get_logger("gateway")
 
 DRAIN_SECONDS_MAX = 5.0  # how long clients may take to leave; SIGTERM must end within 10 s
 HANDSHAKE_CHECK_MS = 500  # how late a slow handshake may be noticed
+METERS_CHECK_MS = 60_000  # how long the use of a client that is gone is remembered at most
+SESSIONS_PER_REVIEW = 200  # some milliseconds: other clients are served in between
 GC_THRESHOLDS = (50_000, 20, 100)  # the hot path makes garbage, but no cycles: look for them rarely
 SWITCH_INTERVAL_SECONDS = 0.001  # the thread that synced the log must get the interpreter back soon
 
@@ -65,10 +77,6 @@ class Server:
         ]
         if faults:
             raise ConfigError(faults)
-        self._authenticators = plugins.collect(self._manager, "gateway_authenticators", config=config)
-        self._authorizers: list[Authorizer] = plugins.collect(
-            self._manager, "gateway_authorizers", config=config
-        )
         interceptors = plugins.collect(self._manager, "gateway_interceptors", config=config)
         self._intercept = tuple(interceptor.on_publish for interceptor in interceptors)
         self.clock = Clock()
@@ -83,6 +91,17 @@ class Server:
             config.limits.handshake_seconds_max,
             config.limits.connection_buffer_bytes_max,
         )
+        self.audit = self._audit()
+        self.authority = Authority(
+            plugins.collect(self._manager, "gateway_authorizers", config=config),
+            plugins.collect(self._manager, "gateway_limiters", config=config),
+            self.audit,
+        )
+        self._authenticators: list[Authenticator] = plugins.collect(
+            self._manager, "gateway_authenticators", config=config
+        )
+        self.admission = Admission(self._authenticators, self.clock, self.audit.login_refused)
+        self.http_parts: list[HttpPart] = []
         self.doors: list[OpenDoor] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn | None = None
@@ -108,23 +127,34 @@ class Server:
         self.turn.begin()
 
     async def connect(self, credentials: Credentials) -> Session:
-        for authenticator in self._authenticators:
-            principal = await authenticator.authenticate(credentials)
-            if principal is not None:
-                self.begin_turn()
-                return self.open_session(principal, credentials)
-        raise AuthenticationFailed("nobody vouches for this client; log in with a user name and password")
+        principal = await self.admission.admit(credentials)
+        self.begin_turn()
+        return self.open_session(principal, credentials)
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
-        for authenticator in self._authenticators:
-            exchange: Exchange | None = authenticator.exchange(credentials)
-            if exchange is not None:
-                return exchange
-        return None
+        return self.admission.exchange(credentials)
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)
-        return Session(self.broker, principal, origin, self._authorizers, self._intercept)
+        return Session(self.broker, principal, origin, self.authority, self._intercept)
+
+    def rules_changed(self) -> None:
+        self.authority.reconsider()
+        self._review()
+
+    def _review(self) -> None:
+        """Have sessions give up what they may not have any more, some in each turn."""
+        self.begin_turn()
+        if self.authority.review(SESSIONS_PER_REVIEW):
+            self.scheduler.after(0, self._review)
+
+    def _audit(self) -> Audit:
+        kept = self.config.storage.engine != "memory"
+        return Audit(
+            self.broker,
+            self.config.data_directory if kept else None,
+            lambda fault: log.error("the audit log cannot be written", reason=fault),
+        )
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         self.turn.begin()
@@ -179,10 +209,16 @@ class Server:
         for remark in self.broker.restore(turn.notify):
             log.warning("recovery", remark=remark)
         self._recovered = True
+        self._open_audit()
+        plugins.call_hook(self._manager, "gateway_recovered", gateway=self)
+        for parts in plugins.call_hook(self._manager, "gateway_http_parts", gateway=self):
+            self.http_parts += parts[1]
+        self.http_parts += [part for part in self.protocols.values() if isinstance(part, HttpPart)]
         for protocol in self.protocols.values():
             if isinstance(protocol, ConnectionProtocol):
                 protocol.start(self)
         self._check_handshakes()
+        self._forget_idle_meters()
         self.sysinfo.start()
         for name, address in self._addresses():
             try:
@@ -192,6 +228,12 @@ class Server:
                 raise ConfigError([f"listeners.{name}: cannot listen on {address}: {reason}"]) from error
         plugins.call_hook(self._manager, "gateway_started", gateway=self)
         _tune_interpreter()
+
+    def _open_audit(self) -> None:
+        try:
+            self.audit.open()
+        except OSError as error:
+            raise StorageError(f"the audit log cannot be written: {error}") from error
 
     def _addresses(self) -> list[tuple[str, Any]]:
         """Return (door, address) of every door that is to be opened."""
@@ -228,6 +270,10 @@ class Server:
         self._note_clock()
         self.scheduler.after(HANDSHAKE_CHECK_MS, self._check_handshakes)
 
+    def _forget_idle_meters(self) -> None:
+        self.authority.quotas.forget_idle(self.clock.monotonic_ms)
+        self.scheduler.after(METERS_CHECK_MS, self._forget_idle_meters)
+
     def _note_clock(self) -> None:
         """Say that the wall clock has jumped."""
         offset_ms = self.clock.offset_ms
@@ -257,6 +303,7 @@ class Server:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
         self.turn.stop()
+        self.audit.close()
         self.broker.engine.close()
 
     async def _wait_for_clients(self) -> None:

@@ -140,14 +140,39 @@ class Network(msgspec.Struct, frozen=True):
 class Auth(msgspec.Struct, frozen=True):
     """`[auth]`"""
 
-    anonymous: bool = False
+    rules: str = ""
+    on_denied: str = "refuse"
+
+
+class Anonymous(msgspec.Struct, frozen=True):
+    """`[anonymous]`: the short form of rules for clients without a login"""
+
+    publish: list[str] = []
+    subscribe: list[str] = []
+    sources: list[str] = msgspec.field(name="from", default_factory=list)
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """`[quotas.NAME]`"""
+
+    subject: str
+    scope: str = "user"
+    connections: int = 0
+    publish_rate: float = 0.0
+    publish_bytes: float = 0.0
+    queues: int = 0
+    retained: int = 0
+    subscriptions: int = 0
 
 
 class User(msgspec.Struct, frozen=True):
     """`[users.NAME]`"""
 
     password: str
+    scram: str = ""
     admin: bool = False
+    disabled: bool = False
+    groups: list[str] = []
     publish: list[str] = []
     subscribe: list[str] = []
 
@@ -166,6 +191,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "amqp": Amqp,
     "network": Network,
     "auth": Auth,
+    "anonymous": Anonymous,
     "plugins": Plugins,
 }
 

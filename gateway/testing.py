@@ -19,10 +19,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from .api import Address, Authenticator, Exchange
-from .core.access import Action, Authorizer, Credentials, Principal
+from .core.access import Action, Authority, Authorizer, Credentials, Principal, Ruling
 from .core.broker import Broker
 from .core.clock import Clock
 from .core.errors import AuthenticationFailed, GatewayError, NotStored
+from .core.quota import Limiter
 from .core.message import Message, Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
@@ -66,8 +67,8 @@ class FakeTransport:
 
 
 class _Allow:
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        return True
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(True, "test")
 
 
 class TestGateway:
@@ -80,6 +81,7 @@ class TestGateway:
         let_in: bool = True,
         authorizers: tuple[Authorizer, ...] = (_Allow(),),
         authenticators: tuple[Authenticator, ...] = (),
+        limiters: tuple[Limiter, ...] = (),
     ) -> None:
         self.config: Any = None
         self.clock = Clock(1_700_000_000_000, 1000)
@@ -88,7 +90,8 @@ class TestGateway:
         self.protocols: Mapping[str, Any] = {}
         self.loop = asyncio.new_event_loop()
         self._let_in = let_in
-        self._authorizers = authorizers
+        self.authority = Authority(authorizers, limiters)
+        self.http_parts: list[Any] = []
         self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
@@ -112,7 +115,12 @@ class TestGateway:
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)
-        return Session(self.broker, principal, origin, self._authorizers)
+        return Session(self.broker, principal, origin, self.authority)
+
+    def rules_changed(self) -> None:
+        self.authority.reconsider()
+        while self.authority.review(1):
+            pass
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         self.broker.engine.when_durable(position, call)

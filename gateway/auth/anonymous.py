@@ -1,8 +1,10 @@
-"""Authenticators that ask for nothing: for development, and where the configuration says so."""
+"""Authenticators that ask for nothing: for development, and where a rule says so."""
 
 from __future__ import annotations
 
-from ..api import Authenticator, Credentials, Principal
+from collections.abc import Callable
+
+from ..api import Authenticator, Credentials, Origin, Principal
 
 
 class AnyLogin(Authenticator):
@@ -14,9 +16,14 @@ class AnyLogin(Authenticator):
 
 
 class Anonymous(Authenticator):
-    """Vouch for clients that name no user."""
+    """Vouch for clients that bring no login, where a rule for `anonymous` lets them in."""
+
+    def __init__(self, welcomes: Callable[[Origin], bool]) -> None:
+        self._welcomes = welcomes
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        if credentials.username is None:
-            return Principal("", anonymous=True)
-        return None
+        brought = (credentials.username, credentials.password, credentials.token, credentials.method)
+        if any(item is not None for item in brought):
+            return None
+        origin = Origin(credentials.protocol, "", credentials.client_id, credentials.peer)
+        return Principal("", anonymous=True) if self._welcomes(origin) else None

@@ -1,26 +1,34 @@
-"""Who may do what, asked once per session and resource, then remembered.
+"""Who clients are, and who decides what they may do.
 
-Any authorizer's no outvotes every yes, and silence is a no.
+A session asks once per resource and remembers. Any authorizer's no outvotes every yes, and silence is a no.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from .errors import NotAuthorized
+from .errors import GatewayError, NotAuthorized
+from .message import Origin
+from .quota import Limiter, Quotas
+from .topic import QUEUE_PREFIX
 
-DECISIONS_CACHED_MAX = 1024  # per session and action: a client's working set of topics
+GROUP_PREFIX = "$group/"
+ADMIN_PREFIX = "$admin/"
+
+#: How people call what a resource's prefix says.
+RESOURCE_KINDS = ((QUEUE_PREFIX, "queue"), (GROUP_PREFIX, "group"), (ADMIN_PREFIX, "admin area"))
 
 
 class Action(Enum):
-    """What a principal can be allowed to do with a resource (topic, filter or queue)."""
+    """What a principal can be allowed to do with a resource (see `Authorizer.authorize`)."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
     CONSUME = "consume"
     MANAGE = "manage"
+    VIEW = "view"
 
 
 class Certificate:
@@ -137,60 +145,141 @@ class Credentials:
         return f"Credentials({self.protocol!r}, {self.peer!r}, {self.client_id!r}, {self.username!r})"
 
 
+class Ruling(NamedTuple):
+    """What was decided, and by which rule: its id, empty if no rule said anything."""
+
+    allowed: bool
+    rule: str = ""
+
+
 class Authorizer(Protocol):
     """Decides from memory: it is asked in the hot path (once per resource and session)."""
 
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        """True allows, False denies, None has no opinion."""
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        """Allow or deny; None has no opinion. Any denial outvotes every yes, silence of all is a no.
+
+        `resource` is a topic, or for SUBSCRIBE and MANAGE a filter; `$queue/NAME`; `$group/QUEUE/GROUP`
+        (see `group_resource`); or `$admin/AREA`.
+        """
 
 
-_NOTHING: frozenset[str] = frozenset()  # what every session starts with: an empty set costs 216 bytes
+SILENCE = Ruling(False)
+NO_ANONYMOUS_ADMIN = Ruling(False, "builtin.no-anonymous-admin")  # whatever rules say
 
 
-class Access:
-    """One session's permissions, with a cache of what was allowed."""
+class Watcher(Protocol):
+    """Is told what was refused, and what was changed: the audit log."""
 
-    __slots__ = ("_allowed", "_authorizers", "principal", "publishable")
+    def refused(
+        self, principal: Principal, origin: Origin, action: Action, resource: str, ruling: Ruling
+    ) -> None:
+        """A session was refused."""
 
-    def __init__(self, principal: Principal, authorizers: Sequence[Authorizer]) -> None:
-        self.principal = principal
-        self._authorizers = authorizers
-        self.publishable: set[str] | frozenset[str] = _NOTHING  # topics this session may publish to
-        self._allowed: set[tuple[Action, str]] | None = None
+    def changed(self, principal: Principal, origin: Origin, what: str, resource: str, detail: str) -> None:
+        """An administrative change was made, such as `queue.delete` of `$queue/jobs`."""
 
-    def check(self, action: Action, resource: str) -> None:
-        """Raise NotAuthorized unless allowed."""
-        remembered = self._allowed
-        if remembered is not None and (action, resource) in remembered:
-            return
-        allowed = False
-        for authorizer in self._authorizers:
-            opinion = authorizer.authorize(self.principal, action, resource)
-            if opinion is False:
-                allowed = False
-                break
-            allowed = allowed or opinion is True
-        if not allowed:
-            who = self.principal.name or "anonymous"
-            raise NotAuthorized(f"{who} may not {action.value} {resource!r}")
-        if remembered is None or len(remembered) >= DECISIONS_CACHED_MAX:
-            remembered = self._allowed = set()
-        remembered.add((action, resource))
 
-    def check_publish(self, topic: str) -> None:
-        """Raise NotAuthorized unless the topic may be published to; remember it if so."""
-        self.check(Action.PUBLISH, topic)
-        known = self.publishable
-        if not isinstance(known, set) or len(known) >= DECISIONS_CACHED_MAX:
-            known = self.publishable = set()
-        known.add(topic)
+class Unwatched:
+    """Nobody watches."""
 
-    def renew(self, principal: Principal) -> None:
-        """The client has authenticated again: what it may do is asked again."""
-        self.principal = principal
-        self.forget()
+    def refused(
+        self, principal: Principal, origin: Origin, action: Action, resource: str, ruling: Ruling
+    ) -> None:
+        """Ignore it."""
 
-    def forget(self) -> None:
+    def changed(self, principal: Principal, origin: Origin, what: str, resource: str, detail: str) -> None:
+        """Ignore it."""
+
+
+class Holder(Protocol):
+    """A session, as the authority sees it: it remembers rulings."""
+
+    @property
+    def principal(self) -> Principal: ...
+
+    def forget_rulings(self) -> None:
         """Rules have changed: ask again."""
-        self._allowed = None
-        self.publishable = _NOTHING
+
+    def review(self) -> None:
+        """Give up what is not allowed any more."""
+
+    def end(self, error: GatewayError) -> None:
+        """Have the client told why, and cut off."""
+
+
+class Authority:
+    """What all sessions share: who decides, who is counted, who is told."""
+
+    __slots__ = ("_unreviewed", "authorizers", "quotas", "sessions", "watcher")
+
+    def __init__(
+        self,
+        authorizers: Sequence[Authorizer] = (),
+        limiters: Sequence[Limiter] = (),
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.authorizers = tuple(authorizers)
+        self.quotas = Quotas(limiters)
+        self.watcher: Watcher = watcher or Unwatched()
+        self.sessions: set[Holder] = set()
+        self._unreviewed: list[Holder] = []
+
+    def decide(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling:
+        """Ask everybody."""
+        if principal.anonymous and not principal.admin and resource.startswith(ADMIN_PREFIX):
+            return NO_ANONYMOUS_ADMIN
+        found: Ruling | None = None
+        for authorizer in self.authorizers:
+            ruling = authorizer.authorize(principal, origin, action, resource)
+            if ruling is None:
+                continue
+            if ruling.allowed is not True:
+                return ruling
+            found = found or ruling
+        return found or SILENCE
+
+    def reconsider(self) -> None:
+        """Rules have changed: nothing that was remembered counts; then call `review` until it is done."""
+        self._unreviewed = list(self.sessions)
+        for session in self._unreviewed:
+            session.forget_rulings()
+
+    def review(self, count: int) -> bool:
+        """Have some sessions give up what is not allowed any more; tell whether there are others."""
+        for _ in range(min(count, len(self._unreviewed))):
+            session = self._unreviewed.pop()
+            if session in self.sessions:
+                session.review()
+        return bool(self._unreviewed)
+
+    def end_all(self, name: str, error: GatewayError) -> int:
+        """End every session of a principal, as when its password was changed; return how many."""
+        found = [session for session in self.sessions if session.principal.name == name]
+        for session in found:
+            session.end(error)
+        return len(found)
+
+
+def refusal(principal: Principal, action: Action, resource: str, ruling: Ruling) -> NotAuthorized:
+    """Return the error that tells a client what it may not do, and which rule says so."""
+    who = principal.name or "anonymous"
+    why = f"rule {ruling.rule!r} denies it" if ruling.rule else "no rule allows it"
+    return NotAuthorized(f"{who} may not {action.value} {describe(resource)}: {why}", ruling.rule)
+
+
+def describe(resource: str) -> str:
+    """Return a resource as people call it."""
+    for prefix, kind in RESOURCE_KINDS:
+        if resource.startswith(prefix):
+            return f"{kind} {resource[len(prefix) :]!r}"
+    return repr(resource)
+
+
+def queue_resource(name: str) -> str:
+    """Return the resource of a queue."""
+    return QUEUE_PREFIX + name
+
+
+def group_resource(queue: str, group: str) -> str:
+    """Return the resource of a stream's group; the group is one level, whatever is in its name."""
+    return f"{GROUP_PREFIX}{queue}/{group.replace('%', '%25').replace('/', '%2F')}"

@@ -14,7 +14,7 @@ from functools import lru_cache
 from .classic import ClassicQueue
 from .engine import Recovery, StorageEngine
 from .errors import Conflict, InvalidTopic, NotFound
-from .message import NOWHERE
+from .message import NOWHERE, Origin
 from .policy import DEFAULT, QueuePolicy
 from .priority import PriorityQueue
 from .queue import MEMORY_MESSAGES_MAX, Queue
@@ -64,6 +64,7 @@ class Catalog:
         policy: QueuePolicy | None = None,
         durable: bool = True,
         auto_delete: bool = False,
+        creator: Origin | None = None,
     ) -> tuple[Queue, bool]:
         """Return (queue, created). Raise Conflict if it exists and is of another make."""
         policy = policy or DEFAULT
@@ -76,6 +77,7 @@ class Catalog:
         if kind not in KINDS:
             raise Conflict(f"queue kind {kind!r}: one of {', '.join(KINDS)} is expected")
         queue = self._make(name, kind, policy, self._take_id() if durable else 0, auto_delete)
+        queue.creator = creator
         if durable:
             self._save(queue)
         return queue, True
@@ -149,6 +151,8 @@ class Catalog:
             auto_delete = fields.get("auto_delete", False)
             kind = fields.get("kind", USUAL_KIND)
             queue = self._make(key[len(QUEUE_KEY) :], kind, policy, fields["id"], auto_delete)
+            if "creator" in fields:
+                queue.creator = Origin(*fields["creator"])
             queue.restore(self._engine.extent(queue.queue_id))
             yield queue
         self._restore_groups(recovery)
@@ -217,6 +221,8 @@ class Catalog:
             fields["policy"] = policy
         if queue.auto_delete:
             fields["auto_delete"] = True
+        if queue.creator is not None:
+            fields["creator"] = [queue.creator.protocol, queue.creator.principal, queue.creator.client_id]
         self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields, separators=(",", ":")).encode())
 
     def _save_binding(self, queue: Queue, binding: Binding) -> None:

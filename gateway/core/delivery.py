@@ -101,6 +101,7 @@ class Consumer:
         "name",
         "origin",
         "priority",
+        "resource",
         "unsettled",
         "window",
     )
@@ -112,6 +113,7 @@ class Consumer:
         deliver: Callable[[list[Delivery]], None],
         origin: Origin = NOWHERE,
         priority: int = 0,
+        resource: str = "",
     ) -> None:
         assert window > 0, "a consumer without a window never gets anything"
         self.name = name
@@ -119,7 +121,10 @@ class Consumer:
         self.window = window
         self.deliver = deliver
         self.priority = priority  # those with more come first, as long as they have room
-        self.gone: Callable[[], None] | None = None  # called when the queue is deleted
+        self.resource = resource  # that its client has to be allowed to consume; "": its own
+        self.gone: Callable[[], None] | None = (
+            None  # called when the queue is deleted, or its client may no more
+        )
         self.unsettled = 0
         self.congested = False
         self.attached = False

@@ -20,8 +20,20 @@ class AuthenticationFailed(GatewayError):
     """Nobody vouched for these credentials."""
 
 
+class Throttled(AuthenticationFailed):
+    """Too many logins have failed; try again after `retry_ms`."""
+
+    def __init__(self, detail: str, retry_ms: int) -> None:
+        super().__init__(detail)
+        self.retry_ms = retry_ms
+
+
 class NotAuthorized(GatewayError):
-    """The principal may not do this here."""
+    """The principal may not do this here; `rule` is the id of the rule that says so, if one does."""
+
+    def __init__(self, detail: str, rule: str = "") -> None:
+        super().__init__(detail)
+        self.rule = rule
 
 
 class InvalidTopic(GatewayError):
@@ -53,7 +65,11 @@ class TooLarge(GatewayError):
 
 
 class QuotaExceeded(GatewayError):
-    """A limit on connections, subscriptions or rates was reached."""
+    """A limit on connections, subscriptions or rates was reached; try again after `retry_ms`, if not 0."""
+
+    def __init__(self, detail: str, retry_ms: int = 0) -> None:
+        super().__init__(detail)
+        self.retry_ms = retry_ms
 
 
 class StorageError(GatewayError):

@@ -34,6 +34,7 @@ class DropCause(IntEnum):
     DUPLICATE = 15
     DELIVERY_FAILED = 16  # a mistake of ours, or of a plugin
     UNREADABLE = 17  # its part of the log is damaged
+    QUOTA_EXCEEDED = 18  # its publisher's
 
 
 class Metrics:

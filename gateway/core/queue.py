@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine
 from .errors import Conflict
-from .message import Message, Outcome
+from .message import Message, Origin, Outcome
 from .metrics import DropCause
 from .policy import DROP_HEAD, QueuePolicy
 
@@ -49,6 +49,7 @@ class Queue:
         "active",
         "auto_delete",
         "bytes_waiting",
+        "creator",
         "engine",
         "letters",
         "limited",
@@ -79,6 +80,7 @@ class Queue:
         self.active: Sequence[Group] = ()  # groups that have consumers
         self.set_policy(policy)
         self.engine = engine
+        self.creator: Origin | None = None  # who declared it, for quotas; None: nobody's
         self.auto_delete = auto_delete  # goes when its last consumer goes
         self.next_offset = 0
         self.bytes_waiting = 0

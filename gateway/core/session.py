@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .access import Access, Action, Authorizer, Principal
+from .access import Action, Authority, Principal, group_resource, queue_resource, refusal
 from .broker import Broker
+from .caller import Caller
 from .classic import ClassicQueue
 from .delivery import Consumer, Delivery, Group
-from .errors import Conflict, GatewayError, NotAuthorized, QuotaExceeded
+from .errors import Conflict, NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
 from .policy import DEFAULT, QueuePolicy
@@ -24,11 +25,9 @@ from .router import Binding, Route
 from .stream import StreamQueue
 from .topic import (
     QUEUE_PREFIX,
-    RESERVED_PREFIXES,
     SESSION_PREFIX,
     SHARE_PREFIX,
     check_filter,
-    check_topic,
 )
 from .transaction import commit
 
@@ -36,41 +35,27 @@ OnPublish = Callable[["Message", "Session"], "Message | None"]
 OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
 
 
-class Session:
+class Session(Caller):
     """One client. `origin` is stamped on what it publishes."""
 
-    __slots__ = (
-        "_intercept",
-        "access",
-        "broker",
-        "consumers",
-        "origin",
-        "queue",
-        "receiver",
-        "subscriptions",
-    )
+    __slots__ = ("_intercept", "consumers", "queue", "receiver", "subscriptions")
 
     def __init__(
         self,
         broker: Broker,
         principal: Principal,
         origin: Origin,
-        authorizers: Sequence[Authorizer] = (),
+        authority: Authority,
         intercept: Sequence[OnPublish] = (),
     ) -> None:
-        self.broker = broker
-        self.access = Access(principal, authorizers)
-        self.origin = origin
+        """Raise QuotaExceeded if the client has as many sessions as it may."""
+        super().__init__(broker, principal, origin, authority)
         self._intercept = tuple(intercept)
         self.receiver: Receiver | None = None
         self.queue: Queue | None = None
         self.subscriptions: dict[str, Binding] = {}
         self.consumers: list[Consumer] = []
-
-    @property
-    def principal(self) -> Principal:
-        """Who this is."""
-        return self.access.principal
+        authority.sessions.add(self)
 
     # -- publish --------------------------------------------------------------------------
 
@@ -78,11 +63,11 @@ class Session:
         """Publish; return the position to wait for, 0 if none, or NO_SUBSCRIBERS (-1).
 
         `route`: see `Broker.publish`; not that of a message which an interceptor sends elsewhere.
-        Raise NotAuthorized, InvalidTopic or QueueFull; the message is then counted as
+        Raise NotAuthorized, InvalidTopic, QuotaExceeded or QueueFull; the message is then counted as
         dropped and was enqueued nowhere.
         """
-        if message.topic not in self.access.publishable:
-            self.check_publish(message.topic)
+        if message.topic not in self.publishable:
+            self.admit(message)
         if self._intercept:
             changed = self._intercepted(message)
             if changed is None:
@@ -121,7 +106,7 @@ class Session:
         """
         kept: list[tuple[Message, Route | None] | None] = []
         for message, route in publishes:
-            self.check_publish(message.topic)
+            self.admit(message)
             changed = self._intercepted(message) if self._intercept else message
             if changed is None:
                 kept.append(None)
@@ -134,33 +119,13 @@ class Session:
         name = self.principal.name
         return f"{len(name)}/{name}/{key}"  # names may have slashes: a/b's k is not a's b/k
 
-    def check_publish(self, topic: str) -> None:
-        """Raise NotAuthorized or InvalidTopic unless this session may publish to a topic: that is counted."""
-        if topic in self.access.publishable:
-            return
-        try:
-            check_topic(topic)
-            if topic.startswith(RESERVED_PREFIXES):
-                raise NotAuthorized(f"{topic!r}: clients may not publish to the gateway's own topics")
-            self.access.check_publish(topic)
-        except GatewayError as error:
-            metrics = self.broker.metrics
-            metrics.published += 1
-            metrics.copies += 1
-            denied = isinstance(error, NotAuthorized)
-            metrics.drop(DropCause.NOT_AUTHORIZED if denied else DropCause.INVALID)
-            raise
-
     def _intercepted(self, message: Message) -> Message | None:
         topic = message.topic
         changed: Message | None = message
         for on_publish in self._intercept:
             changed = on_publish(changed, self) if changed is not None else None
         if changed is None:
-            metrics = self.broker.metrics
-            metrics.published += 1
-            metrics.copies += 1
-            metrics.drop(DropCause.INTERCEPTED)
+            self._refused(DropCause.INTERCEPTED)
         elif changed.topic != topic:
             self.check_publish(changed.topic)
         return changed
@@ -202,6 +167,7 @@ class Session:
             binding.receiver = self.receiver
             binding.origin = self.origin
             self.subscriptions[topic_filter] = binding
+        self.count_use(len(self.subscriptions) + len(self.consumers))
         self.broker.router.version += 1
 
     def _bind_waiting_subscriptions(self, queue: Queue) -> None:
@@ -230,7 +196,7 @@ class Session:
         check_filter(topic_filter)
         if topic_filter.startswith((QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX)):
             raise NotAuthorized(f"{topic_filter!r} names a queue; consume it instead of subscribing to it")
-        self.access.check(Action.SUBSCRIBE, topic_filter)
+        self.check(Action.SUBSCRIBE, topic_filter)
         binding = Binding(
             topic_filter, self.queue, self.receiver, qos, no_local, retain_as_published, ids, self.origin
         )
@@ -239,7 +205,10 @@ class Session:
             raise QuotaExceeded(
                 f"this session has {len(self.subscriptions)} subscriptions, as many as it may"
             )
+        if replaced is None:
+            self.check_use()
         self.subscriptions[topic_filter] = binding
+        self.count_use(len(self.subscriptions) + len(self.consumers))
         if self.queue is not None:
             self.broker.catalog.bind(self.queue, binding)
         else:
@@ -253,6 +222,7 @@ class Session:
         binding = self.subscriptions.pop(topic_filter, None)
         if binding is None:
             return False
+        self.count_use(len(self.subscriptions) + len(self.consumers))
         if self.queue is not None:
             self.broker.catalog.unbind(self.queue, topic_filter)
         else:
@@ -283,19 +253,10 @@ class Session:
         priority: int = 0,
     ) -> Consumer:
         """Compete for a queue's messages. Raise NotFound or NotAuthorized."""
-        self.check_consume(queue_name)
+        self.check_consume(queue_name, group)
         queue = self.broker.catalog.get(queue_name)
-        return self._consume(queue, deliver, window, group, priority)
-
-    def check_consume(self, queue_name: str) -> None:
-        """Raise NotAuthorized unless this session may compete for a queue that was declared.
-
-        A session's own queue and a shared subscription's are reached by connecting and by subscribing:
-        a rule that allows every queue must not open other clients' mail.
-        """
-        if queue_name.startswith((SESSION_PREFIX, SHARE_PREFIX)):
-            raise NotAuthorized(f"queue {queue_name!r} belongs to the sessions that made it")
-        self.access.check(Action.CONSUME, queue_name)
+        resource = group_resource(queue_name, group) if group else queue_resource(queue_name)
+        return self._consume(queue, deliver, window, group, priority, resource)
 
     def consume_shared(
         self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
@@ -315,11 +276,14 @@ class Session:
         window: int,
         group: str,
         priority: int = 0,
+        resource: str = "",
     ) -> Consumer:
         found = group_of(queue, group)
+        self.check_use()
         name = self.origin.client_id or self.origin.peer
-        consumer = Consumer(name, window, deliver, self.origin, priority)
+        consumer = Consumer(name, window, deliver, self.origin, priority, resource)
         self.consumers.append(consumer)
+        self.count_use(len(self.subscriptions) + len(self.consumers))
         self.broker.queues.attach(found, consumer)
         return consumer
 
@@ -342,6 +306,7 @@ class Session:
         """Stop consuming; what is unsettled goes back unless it is leased."""
         if consumer in self.consumers:
             self.consumers.remove(consumer)
+            self.count_use(len(self.subscriptions) + len(self.consumers))
         self.broker.queues.detach(consumer, give_back)
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
@@ -363,6 +328,22 @@ class Session:
 
     # -- end ------------------------------------------------------------------------------
 
+    def review(self) -> None:
+        """Give up what is not allowed any more; the client of such a subscription is cut off."""
+        for consumer in list(self.consumers):
+            if consumer.resource and not self.may(Action.CONSUME, consumer.resource):
+                self.cancel(consumer)
+                if consumer.gone is not None:
+                    consumer.gone()
+                else:
+                    ruling = self.ruling(Action.CONSUME, consumer.resource)
+                    self.end(refusal(self.principal, Action.CONSUME, consumer.resource, ruling))
+        for topic_filter in list(self.subscriptions):
+            ruling = self.ruling(Action.SUBSCRIBE, topic_filter)
+            if not ruling.allowed:
+                self.unsubscribe(topic_filter)
+                self.end(refusal(self.principal, Action.SUBSCRIBE, topic_filter, ruling))
+
     def close(self, keep: bool = False) -> None:
         """End the session. With `keep` the own queue and its subscriptions stay, if durable."""
         broker = self.broker
@@ -379,6 +360,7 @@ class Session:
                 broker.router.remove(binding)
         self.subscriptions = {}
         self.queue = None
+        self.leave()
 
 
 def _nowhere(batch: list[Delivery]) -> None:

@@ -35,7 +35,7 @@ class Amqp:
     websocket_path = ""
     websocket_subprotocol = ""
 
-    http_prefix = "/api/"
+    http_prefixes = ("/api/",)
 
     vhosts: Vhosts
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from gateway.core.access import Action
+from gateway.core.access import Action, queue_resource
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
@@ -166,9 +166,23 @@ class Channel:
             self.answer(answer)
 
     def manage(self, name: str) -> None:
-        """Raise NotAuthorized unless this client may change what has this name."""
-        core_name = names.queue_to_core(self.vhost.name, name)
-        self.connection.session.access.check(Action.MANAGE, core_name)
+        """Raise NotAuthorized unless this client may change the queue of this name."""
+        self.connection.session.check(Action.MANAGE, self._resource(name))
+
+    def manage_exchange(self, name: str) -> None:
+        """Raise NotAuthorized unless this client may change the exchange of this name: its topics' place."""
+        self.connection.session.check(Action.MANAGE, names.exchange_filter(self.vhost.name, name))
+
+    def changed(self, what: str, name: str, detail: str = "") -> None:
+        """Tell the audit log of a change to a queue."""
+        self.connection.session.changed(what, self._resource(name), detail)
+
+    def exchange_changed(self, what: str, name: str, detail: str = "") -> None:
+        """Tell the audit log of a change to an exchange."""
+        self.connection.session.changed(what, names.exchange_filter(self.vhost.name, name), detail)
+
+    def _resource(self, queue: str) -> str:
+        return queue_resource(names.queue_to_core(self.vhost.name, queue))
 
     # -- consuming ---------------------------------------------------------------------------------
 
@@ -222,8 +236,7 @@ class Channel:
         if self.receiving.subscriptions.pop(subscription.tag, None) is None:
             return
         session = self.connection.session
-        if subscription.consumer in session.consumers:
-            session.consumers.remove(subscription.consumer)
+        session.cancel(subscription.consumer)
         if self.connection.can("consumer_cancel_notify"):
             self.answer(make(commands.Basic.Cancel, subscription.tag, True))
 

@@ -243,7 +243,7 @@ class AmqpConnection:
             self.refuse(0, AmqpFault(Reply.NOT_ALLOWED, f"the new secret was refused: {error.detail}"))
             return
         self.gateway.begin_turn()
-        self.session.access.renew(session.principal)
+        self.session.renew(session.principal)
         session.close()
         if not self._closing:
             self.answer(make(commands.Connection.UpdateSecretOk))

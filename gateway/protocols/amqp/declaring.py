@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from gateway.core.access import Action
-
-from . import names
 from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Exchange
@@ -29,9 +26,10 @@ def _exchange_declare(channel: Channel, method: Any) -> None:
     if method.passive:
         vhost.exchange(method.exchange)
     else:
-        channel.manage(method.exchange)
         if not method.exchange:
             raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
+        channel.manage_exchange(method.exchange)
+        known = method.exchange in vhost.exchanges
         vhost.declare_exchange(
             method.exchange,
             method.exchange_type,
@@ -40,33 +38,42 @@ def _exchange_declare(channel: Channel, method: Any) -> None:
             method.internal,
             method.arguments,
         )
+        if not known:
+            channel.exchange_changed("exchange.declare", method.exchange, method.exchange_type)
     channel.done(method, make(commands.Exchange.DeclareOk), method.durable and not method.passive)
 
 
 def _exchange_delete(channel: Channel, method: Any) -> None:
-    channel.manage(method.exchange)
+    channel.manage_exchange(method.exchange)
     channel.vhost.delete_exchange(method.exchange, method.if_unused)
+    channel.exchange_changed("exchange.delete", method.exchange)
     channel.done(method, make(commands.Exchange.DeleteOk))
 
 
 def _exchange_bind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
     channel.vhost.bind(source, destination, method.routing_key, method.arguments)
+    channel.exchange_changed("exchange.bind", destination.name, _from(source, method))
     channel.done(method, make(commands.Exchange.BindOk))
 
 
 def _exchange_unbind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
     channel.vhost.unbind(source, destination, method.routing_key, method.arguments)
+    channel.exchange_changed("exchange.unbind", destination.name, _from(source, method))
     channel.done(method, make(commands.Exchange.UnbindOk))
 
 
+def _from(source: Exchange, method: Any) -> str:
+    return f"from {source.name!r} {method.routing_key!r}"
+
+
 def _ends(channel: Channel, method: Any) -> tuple[Exchange, Exchange]:
-    channel.manage(method.destination)
+    channel.manage_exchange(method.destination)
     source, destination = channel.vhost.exchange(method.source), channel.vhost.exchange(method.destination)
     if not destination.name:
         raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
-    _listen(channel, source, method.routing_key)
+    source.check_listener(channel.connection.session, method.routing_key)
     return source, destination
 
 
@@ -95,9 +102,14 @@ def _declare(channel: Channel, name: str, method: Any, owner: object | None) -> 
         text = f"queue name '{name}' contains reserved prefix '{RESERVED}*'"
         raise AmqpFault(Reply.ACCESS_REFUSED, text)
     channel.manage(name)
+    session, known = channel.connection.session, channel.vhost.find(name) is not None
+    if not known:
+        session.check_queues()
     declared = channel.vhost.declare_queue(
-        name, method.durable, method.auto_delete, owner, channel.connection, method.arguments
+        name, method.durable, method.auto_delete, owner, channel.connection, method.arguments, session.origin
     )
+    if not known:
+        channel.changed("queue.declare", name)
     if owner is not None:
         channel.connection.exclusive.add(declared.queue.name)
     return declared
@@ -110,8 +122,9 @@ def _queue_bind(channel: Channel, method: Any) -> None:
     if not method.queue and not key:
         key = declared.name  # the standard says so [queue.bind, rule 'queue-known']
     channel.manage(declared.name)
-    _listen(channel, source, key)
-    channel.vhost.bind(source, declared, key, method.arguments)
+    source.check_listener(channel.connection.session, key)
+    if channel.vhost.bind(source, declared, key, method.arguments):
+        channel.changed("queue.bind", declared.name, f"to {source.name!r} {key!r}")
     channel.done(method, make(commands.Queue.BindOk), declared.queue.durable and source.durable)
 
 
@@ -120,6 +133,7 @@ def _queue_unbind(channel: Channel, method: Any) -> None:
     source = channel.vhost.exchange(method.exchange)
     channel.manage(declared.name)
     channel.vhost.unbind(source, declared, method.routing_key, method.arguments)
+    channel.changed("queue.unbind", declared.name, f"from {source.name!r} {method.routing_key!r}")
     channel.answer(make(commands.Queue.UnbindOk))
 
 
@@ -127,6 +141,7 @@ def _queue_purge(channel: Channel, method: Any) -> None:
     declared = channel.queue(method.queue)
     channel.manage(declared.name)
     count = channel.connection.session.broker.queues.purge(declared.queue)
+    channel.changed("queue.purge", declared.name, f"{count} messages")
     channel.done(method, make(commands.Queue.PurgeOk, count))
 
 
@@ -146,20 +161,8 @@ def _queue_delete(channel: Channel, method: Any) -> None:
             raise AmqpFault(Reply.PRECONDITION_FAILED, text)
         count = queue.length()
         channel.connection.session.broker.queues.delete(queue)
+        channel.changed("queue.delete", name, f"{count} messages")
     channel.done(method, make(commands.Queue.DeleteOk, count))
-
-
-def _listen(channel: Channel, source: Exchange, key: str) -> None:
-    """Raise NotAuthorized unless this client may have what a binding brings."""
-    session = channel.connection.session
-    if source.kind == "topic" and not key:
-        session.access.check(Action.SUBSCRIBE, source.topic_of(""))
-    elif source.kind == "topic":
-        levels, _ = names.pattern_to_filter(key)
-        prefix = source.filter[:-1]
-        session.access.check(Action.SUBSCRIBE, prefix + levels)
-    else:
-        session.access.check(Action.SUBSCRIBE, source.filter)
 
 
 DECLARING: Final[dict[type, Callable[[Channel, Any], None]]] = {

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from gateway.core.access import Action
 from gateway.core.message import Message
 from gateway.core.queue import Queue
+from gateway.core.session import Session
 
 from . import names
 from .errors import AmqpFault, Reply
@@ -120,6 +122,13 @@ class Exchange:
         """Let a binding go."""
         self.rule.remove(bound)
         self.bound.remove(bound)
+
+    def check_listener(self, session: Session, key: str) -> None:
+        """Raise NotAuthorized unless a client may have what a binding with this key brings."""
+        wanted = self.filter
+        if self.kind == "topic":
+            wanted = self._prefix + names.pattern_to_filter(key)[0] if key else self.topic_of("")
+        session.check(Action.SUBSCRIBE, wanted)
 
     def topic_of(self, key: str) -> str:
         """Return the topic of what is published here with a key."""

@@ -177,6 +177,14 @@ def to_topic(vhost: str, exchange: str, key: str) -> str:
     return f"{prefix}{name_to_level(exchange)}/{key_to_levels(key)}"
 
 
+def exchange_filter(vhost: str, exchange: str) -> str:
+    """Return the filter of all topics that an exchange, there or not, has."""
+    if not exchange:
+        return QUEUE_PREFIX + vhost_prefix(vhost) + "#"
+    level = "" if exchange == TOPIC_EXCHANGE else name_to_level(exchange) + "/"
+    return f"{vhost_prefix(vhost)}{level}#"
+
+
 def from_topic(vhost: str, topic: str) -> str | None:
     """Return the key of `amq.topic` for a topic; None if it is none of this virtual host's."""
     prefix = vhost_prefix(vhost)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.core.broker import Broker
 from gateway.core.errors import Conflict
-from gateway.core.message import Message
+from gateway.core.message import Message, Origin
 from gateway.core.queue import Queue
 from gateway.core.router import Binding, Route
 from gateway.core.topic import VHOST_PREFIX
@@ -334,6 +334,7 @@ class Vhost:
         owner: object | None,
         asker: object,
         arguments: Table,
+        creator: Origin | None = None,
     ) -> Declared:
         """Return a queue, made if need be. Raise AmqpFault if there is another of that name."""
         if self.find(name) is not None:
@@ -346,7 +347,9 @@ class Vhost:
         core_name = names.queue_to_core(self.name, name)
         kept = durable and owner is None
         try:
-            queue, _ = self.broker.catalog.declare(core_name, found.kind, found.policy, kept, auto_delete)
+            queue, _ = self.broker.catalog.declare(
+                core_name, found.kind, found.policy, kept, auto_delete, creator
+            )
         except Conflict as error:
             raise AmqpFault(Reply.PRECONDITION_FAILED, error.detail) from error
         declared = self.restore_queue(name, queue, arguments, durable, owner)

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
-from ...core.access import Action
+from ...core.access import ADMIN_PREFIX, Action
 from ...version import __version__
 from .context import Context
 from .metrics import CONTENT_TYPE, Exposition
@@ -18,8 +18,8 @@ from .models import Health
 from .pages import landing, reference
 from .requests import Json, problems, session_of
 
-METRICS_RESOURCE = "$sys/metrics"  # who may subscribe to this may read them
-OVERVIEW_RESOURCE = "$sys/overview"  # who may manage this may read it
+METRICS_RESOURCE = ADMIN_PREFIX + "metrics"
+OVERVIEW_RESOURCE = ADMIN_PREFIX + "overview"
 
 
 def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable[[], dict[str, int]]) -> None:
@@ -43,16 +43,16 @@ def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable
         "/metrics", summary="Numbers for Prometheus", response_class=Response, responses=_metrics_responses()
     )
     async def metrics(request: Request) -> Response:
-        """In Prometheus' text format; for whoever may subscribe to `$sys/metrics`."""
+        """In Prometheus' text format; for whoever may view the admin area `metrics`."""
         session = await session_of(context, request)
-        session.access.check(Action.SUBSCRIBE, METRICS_RESOURCE)
+        session.check(Action.VIEW, METRICS_RESOURCE)
         return Response(exposition.text(), media_type=CONTENT_TYPE)
 
     @routes.get("/v1/admin/overview", summary="Numbers as JSON", responses=problems())
     async def overview(request: Request) -> dict[str, Any]:
-        """Counters since start; for whoever may manage `$sys/overview`."""
+        """Counters since start; for whoever may view the admin area `overview`."""
         session = await session_of(context, request)
-        session.access.check(Action.MANAGE, OVERVIEW_RESOURCE)
+        session.check(Action.VIEW, OVERVIEW_RESOURCE)
         return _overview(context, door)
 
 

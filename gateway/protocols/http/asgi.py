@@ -37,7 +37,6 @@ class Front:
         self._context = context
         self._app = app
         self._publishing = Publishing(context)
-        self._parts: list[HttpPart] | None = None  # not asked for yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -98,10 +97,8 @@ class Front:
 
     def _part(self, path: str) -> HttpPart | None:
         """Return the protocol whose part of this door a path is in."""
-        if self._parts is None:
-            found = self._context.gateway.protocols.values()
-            self._parts = [protocol for protocol in found if isinstance(protocol, HttpPart)]
-        return next((part for part in self._parts if path.startswith(part.http_prefix)), None)
+        parts = self._context.gateway.http_parts
+        return next((part for part in parts if path.startswith(part.http_prefixes)), None)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -9,14 +9,14 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from ...core.access import Action
+from ...core.access import ADMIN_PREFIX, Action
 from ...core.engine import Backup
 from .answers import Receive, Scope, Send
 from .context import Context
 from .problems import Refused
 from .requests import Forward, problems, session_of
 
-RESOURCE = "$sys/backup"  # who may manage this may copy everybody's messages
+RESOURCE = ADMIN_PREFIX + "backup"  # who may view this may copy everybody's messages
 CHUNK_BYTES = 1 << 20  # what is read at once, in a thread
 BLOCK_BYTES = 512  # of a tar archive
 
@@ -36,7 +36,7 @@ def add_routes(routes: APIRouter, context: Context) -> None:
     async def backup(request: Request) -> Response:
         """As of now, while the gateway goes on; one at a time. For whoever may manage `$sys/backup`."""
         session = await session_of(context, request)
-        session.access.check(Action.MANAGE, RESOURCE)
+        session.check(Action.VIEW, RESOURCE)
         begun = context.gateway.broker.engine.backup()
         if begun is None:
             raise Refused("not-available", "this storage engine keeps nothing that could be copied")

@@ -117,7 +117,7 @@ def value_of(context: Context, session: Session, topic: str) -> tuple[Message, b
     """
     if topic.startswith((QUEUE_PREFIX, SHARE_PREFIX, SESSION_PREFIX)):
         raise Refused("not-found", f"{topic!r} names a queue; look into it with GET /v1/queues/<name>/browse")
-    session.access.check(Action.SUBSCRIBE, topic)
+    session.check(Action.SUBSCRIBE, topic)
     broker = context.gateway.broker
     now_ms = broker.clock.now_ms
     message = broker.retained.get(topic)

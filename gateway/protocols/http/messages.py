@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ...api import Conflict, InvalidValue, NotFound, Session
-from ...core.access import Action
+from ...core.access import ADMIN_PREFIX, Action
 from ...core.clock import Clock
 from ...core.engine import Event, Trace
 from ...core.journey import Journey, Stay, journey, outcome_name
@@ -21,7 +21,7 @@ from .limits import JOURNEYS_DEFAULT, JOURNEYS_MAX, PAGE_DEFAULT, PAGE_MAX
 from .models import COUNT_MAX, Journeys, MessageList
 from .requests import Json, problems, session_of
 
-RESOURCE = "$sys/messages"  # who may manage this may look: it shows who got what, and from where
+RESOURCE = ADMIN_PREFIX + "messages"  # who may view this may look: it shows who got what, and from where
 
 _encode = msgspec.json.Encoder().encode
 
@@ -99,7 +99,7 @@ def _in_queue(context: Context, name: str, offset: int, limit: int) -> tuple[lis
 async def _authorized(context: Context, request: Request) -> Session:
     """Return the caller's session, and have the log prepared for a search."""
     session = await session_of(context, request)
-    session.access.check(Action.MANAGE, RESOURCE)
+    session.check(Action.VIEW, RESOURCE)
     prepare = context.gateway.broker.engine.prepare_search()
     if prepare is not None:
         await asyncio.to_thread(prepare)

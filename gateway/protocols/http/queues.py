@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated, Any
 
 import msgspec
@@ -10,14 +11,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ...api import Conflict, NotAuthorized, NotFound, Session
-from ...core.access import Action
+from ...core.access import Action, group_resource, queue_resource
 from ...core.delivery import Group
 from ...core.policy import QueuePolicy
 from ...core.queue import Queue
 from ...core.replay import start_offset
 from ...core.router import Binding
 from ...core.stream import StreamQueue
-from ...core.topic import check_filter
+from ...core.topic import SYS_PREFIX, check_filter
 from .context import Context
 from .convert import to_mapping
 from .deliveries import fitting
@@ -80,7 +81,9 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
     async def delete(request: Request, queue: str) -> Response:
         """Delete a queue with what it holds."""
         session = await session_of(context, request)
-        context.gateway.broker.queues.delete(_managed(context, session, queue_name(request)))
+        found = _managed(context, session, queue_name(request))
+        context.gateway.broker.queues.delete(found)
+        session.changed("queue.delete", queue_resource(found.name), f"{found.length()} messages")
         await context.metadata_stored()
         return Response(status_code=204)
 
@@ -96,6 +99,7 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
         found = _managed(context, session, queue_name(request))
         if not context.gateway.broker.catalog.unbind(found, filter):
             raise NotFound(f"queue {found.name!r} is not bound to {filter!r}; GET it to see its bindings")
+        session.changed("queue.unbind", queue_resource(found.name), f"from {filter!r}")
         await context.metadata_stored()
         return Response(status_code=204)
 
@@ -151,7 +155,7 @@ def _message_routes(routes: APIRouter, context: Context) -> None:
         """Show what waits, oldest first. Changes nothing."""
         session = await session_of(context, request)
         name = queue_name(request)
-        session.access.check(Action.CONSUME, name)
+        session.check_consume(name)
         return Json(_browse(context.gateway.broker.catalog.get(name), start, limit))
 
 
@@ -162,7 +166,9 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
     async def purge(request: Request, queue: str) -> Response:
         """Drop what waits; what consumers hold stays theirs."""
         session = await session_of(context, request)
-        count = context.gateway.broker.queues.purge(_managed(context, session, queue_name(request)))
+        found = _managed(context, session, queue_name(request))
+        count = context.gateway.broker.queues.purge(found)
+        session.changed("queue.purge", queue_resource(found.name), f"{count} messages")
         return Json(_encode({"purged": count}))
 
     @routes.post(
@@ -175,14 +181,16 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
         """Go on at an offset; what the group holds unsettled stays with its consumers."""
         session = await session_of(context, request)
         name = queue_name(request)
-        session.access.check(Action.CONSUME, name)
+        session.check_consume(name, group)
         found = context.gateway.broker.catalog.get(name)
         if not isinstance(found, StreamQueue):
             raise Conflict(f"queue {name!r} is {found.kind}; only a stream has groups with positions")
         if group.startswith("$"):
             raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
         offset = start_offset(found, context.gateway.clock, str(wanted.offset), "offset")
-        return Json(_encode(_describe_group(found, context.gateway.broker.queues.seek(found, group, offset))))
+        moved = context.gateway.broker.queues.seek(found, group, offset)
+        session.changed("queue.seek", group_resource(name, group), f"to offset {offset}")
+        return Json(_encode(_describe_group(found, moved)))
 
 
 # -- declaring --------------------------------------------------------------------------------
@@ -193,27 +201,31 @@ def _declare(
 ) -> tuple[Queue, bool]:
     if name.startswith("$"):
         raise NotAuthorized(f"queue {name!r}: names that begin with $ are the gateway's own; choose another")
-    session.access.check(Action.MANAGE, name)
+    session.check(Action.MANAGE, queue_resource(name))
     for topic_filter in wanted.bindings:
         check_filter(topic_filter)
         if topic_filter.startswith("$"):
             raise NotAuthorized(f"binding {topic_filter!r}: what begins with $ cannot be bound")
-        session.access.check(Action.SUBSCRIBE, topic_filter)  # to bind is to read
+        session.check(Action.SUBSCRIBE, topic_filter)  # to bind is to read
     catalog = context.gateway.broker.catalog
     queue = catalog.queues.get(name)
     policy = None if wanted.policy is None else QueuePolicy.from_mapping(wanted.policy.model_dump())
     created = queue is None
     if queue is None:
-        durable = wanted.durable is not False
-        queue, _ = catalog.declare(name, wanted.kind or "classic", policy, durable, bool(wanted.auto_delete))
+        session.check_queues()
+        durable, kind = wanted.durable is not False, wanted.kind or "classic"
+        queue, _ = catalog.declare(name, kind, policy, durable, bool(wanted.auto_delete), session.origin)
+        session.changed("queue.declare", queue_resource(name), kind)
     else:
         _check_same(queue, wanted, None if update else policy)
         if policy is not None and queue.policy.difference(policy):
             catalog.set_policy(queue, policy)
+            session.changed("queue.policy", queue_resource(name), json.dumps(policy.changes()))
     bound = catalog.bindings.get(name, {})
     for topic_filter in dict.fromkeys(wanted.bindings):
         if topic_filter not in bound:
             catalog.bind(queue, Binding(topic_filter, queue=queue))
+            session.changed("queue.bind", queue_resource(name), f"to {topic_filter!r}")
     return (queue, created)
 
 
@@ -236,7 +248,7 @@ def _check_same(queue: Queue, wanted: QueueWanted, policy: QueuePolicy | None) -
 
 
 def _managed(context: Context, session: Session, name: str) -> Queue:
-    session.access.check(Action.MANAGE, name)
+    session.check(Action.MANAGE, queue_resource(name))
     return context.gateway.broker.catalog.get(name)
 
 
@@ -244,20 +256,13 @@ def _managed(context: Context, session: Session, name: str) -> Queue:
 
 
 def _may_see(session: Session, name: str) -> bool:
-    for action in (Action.CONSUME, Action.MANAGE):
-        try:
-            session.access.check(action, name)
-            return True
-        except NotAuthorized:
-            continue
-    return False
+    resource = queue_resource(name)
+    return any(session.may(action, resource) for action in (Action.VIEW, Action.CONSUME, Action.MANAGE))
 
 
 def _visible(context: Context, session: Session, name: str) -> Queue:
     if not _may_see(session, name):
-        raise NotAuthorized(
-            f"{session.principal.name or 'anonymous'} may neither consume nor manage {name!r}"
-        )
+        session.check(Action.VIEW, queue_resource(name))  # raises: it may neither look, consume nor manage
     return context.gateway.broker.catalog.get(name)
 
 
@@ -272,7 +277,8 @@ async def _list(context: Context, session: Session, prefix: str, after: str, lim
         if len(shown) >= limit or index >= LISTING_CHECKS_MAX:
             next_after = names[index - 1]
             break
-        if name in queues and _may_see(session, name):
+        hidden = name.startswith(SYS_PREFIX) and not prefix.startswith("$")  # the gateway's own
+        if name in queues and not hidden and _may_see(session, name):
             shown.append(describe(context, queues[name]))
     return _encode({"queues": shown, "next": next_after})
 

@@ -13,7 +13,6 @@ from typing import Protocol as Interface
 import msgspec
 
 from ...api import Consumer, Delivery, Session
-from ...core.access import Action
 from ...core.message import Outcome
 from ...core.replay import start_offset
 from ...core.stream import StreamQueue
@@ -235,7 +234,7 @@ def open_stream(
 
     Raise NotFound, NotAuthorized or Refused.
     """
-    session.access.check(Action.CONSUME, name)
+    session.check_consume(name, group)
     queue = context.gateway.broker.catalog.get(name)
     if not isinstance(queue, StreamQueue):
         raise Refused(

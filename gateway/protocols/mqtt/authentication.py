@@ -123,7 +123,7 @@ class Renewal:
         except GatewayError as error:
             self._link.refuse(Reason.NOT_AUTHORIZED, error.detail)  # [MQTT-4.12.1-2]
         else:
-            session.access.renew(principal)
+            session.renew(principal)
             self._dialogue = None
             properties: Properties = {"authentication_method": self._method}
             if final:

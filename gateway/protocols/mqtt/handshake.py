@@ -133,7 +133,7 @@ class Handshake:
         check_topic(will.topic)
         if will.topic.startswith(RESERVED_PREFIXES):
             raise NotAuthorized(f"{will.topic!r}: clients may not publish to the gateway's own topics")
-        session.access.check(Action.PUBLISH, will.topic)
+        session.check(Action.PUBLISH, will.topic)
 
     def _accept(
         self, packet: Connect, client_id: str, assigned: bool, session: Session, final: bytes

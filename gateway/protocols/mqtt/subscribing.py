@@ -203,7 +203,7 @@ class Subscriptions:
             check_filter(share[1])
             if share[1].startswith("$"):
                 raise NotAuthorized(f"{share[1]!r}: the gateway's own topics cannot be shared")
-            session.access.check(Action.SUBSCRIBE, share[1])
+            session.check(Action.SUBSCRIBE, share[1])
             self._shared_queue(queue_name, share[1])
         queue = session.broker.catalog.get(queue_name)
         options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)

@@ -72,6 +72,8 @@ class Management:
             fault = fault_of(error)
             status = STATUSES.get(fault.code, 400)
             return _refusal(status, "bad_request" if status == 400 else "Object Not Found", fault.detail)
+        if call.request.method not in ("GET", "HEAD"):
+            call.session.changed("management." + call.request.method.lower(), call.request.path)
         if isinstance(found, HttpAnswer):
             return found
         return HttpAnswer(204) if found is None else HttpAnswer(200, _encode(found))

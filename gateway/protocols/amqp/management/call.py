@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from gateway.api import Gateway, HttpAnswer, HttpRequest
-from gateway.core.access import Action
+from gateway.core.access import ADMIN_PREFIX, Action, queue_resource
 from gateway.core.errors import InvalidValue
 
 from .. import names
@@ -20,7 +20,8 @@ from ..vhost import Vhost
 if TYPE_CHECKING:
     from .. import Amqp
 
-OVERVIEW_RESOURCE: Final = "$sys/overview"
+OVERVIEW_RESOURCE: Final = ADMIN_PREFIX + "overview"
+DEFINITIONS_RESOURCE: Final = ADMIN_PREFIX + "definitions"
 CREATED: Final = HttpAnswer(201)
 
 
@@ -77,11 +78,20 @@ class Call:
 
     def look(self) -> None:
         """Raise NotAuthorized unless the caller may read."""
-        self.session.access.check(Action.MANAGE, OVERVIEW_RESOURCE)
+        self.session.check(Action.VIEW, OVERVIEW_RESOURCE)
+
+    def change(self) -> None:
+        """Raise NotAuthorized unless the caller may change virtual hosts, policies and connections."""
+        self.session.check(Action.MANAGE, DEFINITIONS_RESOURCE)
 
     def manage(self, name: str) -> None:
-        """Raise NotAuthorized unless the caller may change what has this name."""
-        self.session.access.check(Action.MANAGE, names.queue_to_core(self.parts.get("vhost", "/"), name))
+        """Raise NotAuthorized unless the caller may change the queue of this name."""
+        resource = queue_resource(names.queue_to_core(self.parts.get("vhost", "/"), name))
+        self.session.check(Action.MANAGE, resource)
+
+    def manage_exchange(self, name: str) -> None:
+        """Raise NotAuthorized unless the caller may change the exchange of this name."""
+        self.session.check(Action.MANAGE, names.exchange_filter(self.parts.get("vhost", "/"), name))
 
     def connections(self) -> list[Any]:
         """Return the connections, of the virtual host in the path if there is one."""

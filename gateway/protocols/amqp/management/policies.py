@@ -27,7 +27,7 @@ def policy(call: Call) -> Any:
 
 def put_policy(call: Call) -> Any:
     """PUT policies/<vhost>/<policy>"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     name = call.parts["policy"]
     known = name in call.vhost.policies
@@ -37,7 +37,7 @@ def put_policy(call: Call) -> Any:
 
 def delete_policy(call: Call) -> None:
     """DELETE policies/<vhost>/<policy>"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     call.vhost.drop_policy(call.parts["policy"])
 
@@ -50,7 +50,7 @@ def definitions(call: Call) -> Any:
 
 def post_definitions(call: Call) -> Any:
     """POST definitions(/<vhost>)?"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     taken = Import(call.amqp.vhosts, call.vhost if "vhost" in call.parts else None)
     taken.run(call.json())

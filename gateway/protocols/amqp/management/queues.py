@@ -31,7 +31,10 @@ def put_queue(call: Call) -> Any:
     call.gateway.begin_turn()
     known = call.vhost.find(name) is not None
     durable, auto_delete = flag(fields, "durable", True), flag(fields, "auto_delete", False)
-    call.vhost.declare_queue(name, durable, auto_delete, None, call, table(fields, "arguments"))
+    if call.vhost.find(name) is None:
+        call.session.check_queues()
+    arguments, creator = table(fields, "arguments"), call.session.origin
+    call.vhost.declare_queue(name, durable, auto_delete, None, call, arguments, creator)
     return None if known else CREATED
 
 
@@ -95,9 +98,13 @@ def post_binding(call: Call) -> Any:
     """POST bindings/<vhost>/e/<exchange>/q/<queue>"""
     fields = call.json()
     to = call.queue if "queue" in call.parts else call.vhost.exchange(call.parts["to"])
-    call.manage(to.name)
+    if "queue" in call.parts:
+        call.manage(to.name)
+    else:
+        call.manage_exchange(to.name)
     call.gateway.begin_turn()
     key, arguments = text(fields, "routing_key", ""), table(fields, "arguments")
+    call.exchange.check_listener(call.session, key)
     call.vhost.bind(call.exchange, to, key, arguments)
     return CREATED
 
@@ -118,7 +125,10 @@ def _find_binding(call: Call) -> Any:
 def delete_binding(call: Call) -> None:
     """DELETE bindings/<vhost>/e/<exchange>/q/<queue>/<properties>"""
     bound = _find_binding(call)
-    call.manage(bound.destination_name)
+    if "queue" in call.parts:
+        call.manage(bound.destination_name)
+    else:
+        call.manage_exchange(bound.destination_name)
     call.gateway.begin_turn()
     to = call.queue if "queue" in call.parts else bound.exchange
     call.vhost.unbind(bound.source, to, bound.key, bound.arguments)

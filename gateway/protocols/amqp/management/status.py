@@ -90,7 +90,7 @@ def _find_connection(call: Call) -> Any:
 
 def close_connection(call: Call) -> None:
     """DELETE connections/<name>"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     _find_connection(call).refuse(0, AmqpFault(Reply.CONNECTION_FORCED, "Closed via management plugin"))
 

@@ -25,7 +25,7 @@ def vhost(call: Call) -> Any:
 
 def put_vhost(call: Call) -> Any:
     """PUT vhosts/<vhost>"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     known = call.amqp.vhosts.get(call.parts["vhost"]) is not None
     call.amqp.vhosts.declare(call.parts["vhost"])
@@ -34,7 +34,7 @@ def put_vhost(call: Call) -> Any:
 
 def delete_vhost(call: Call) -> None:
     """DELETE vhosts/<vhost>"""
-    call.look()
+    call.change()
     call.gateway.begin_turn()
     for found in call.connections():
         found.refuse(0, AmqpFault(Reply.CONNECTION_FORCED, f"vhost '{call.parts['vhost']}' is down"))
@@ -56,7 +56,7 @@ def exchange(call: Call) -> Any:
 def put_exchange(call: Call) -> Any:
     """PUT exchanges/<vhost>/<exchange>"""
     name, fields = call.parts["exchange"], call.json()
-    call.manage(name)
+    call.manage_exchange(name)
     call.gateway.begin_turn()
     known = name in call.vhost.exchanges
     call.vhost.declare_exchange(
@@ -72,7 +72,7 @@ def put_exchange(call: Call) -> Any:
 
 def delete_exchange(call: Call) -> None:
     """DELETE exchanges/<vhost>/<exchange>"""
-    call.manage(call.exchange.name)
+    call.manage_exchange(call.exchange.name)
     call.gateway.begin_turn()
     call.vhost.delete_exchange(call.exchange.name, call.asked("if-unused") == "true")
 

@@ -1,0 +1,1 @@
+"""Rules: who may do what, where from. One model for all doors."""
