@@ -136,7 +136,9 @@ def test_an_empty_password_matches_no_hash_of_rabbitmq() -> None:
     | st.sampled_from([stored for stored, _ in RIGHT[2:]]).flatmap(
         lambda stored: st.integers(0, len(stored)).map(lambda at: stored[:at] + "$" + stored[at + 1 :])
     )
-    | st.builds("${}${}${}".format, st.sampled_from(["6", "7", "argon2id", "rabbit-sha256"]), st.text(), st.text()),
+    | st.builds(
+        "${}${}${}".format, st.sampled_from(["6", "7", "argon2id", "rabbit-sha256"]), st.text(), st.text()
+    ),
     st.binary(max_size=20),
 )
 def test_nothing_stored_raises(stored: str, password: bytes) -> None:
