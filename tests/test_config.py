@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.auth.passwords import hash_password
+from gateway.auth.hashes import hash_password
 from gateway.config import (
     Address,
     Config,

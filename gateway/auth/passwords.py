@@ -1,4 +1,4 @@
-"""Users with argon2id password hashes, verified in threads: never on the event loop.
+"""Users with password hashes, verified in threads: never on the event loop.
 
 A verification costs tens of milliseconds by design, so a login storm must not stall traffic
 (threads, few of them) nor repeat itself (what was verified is remembered for a short time).
@@ -14,22 +14,12 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-
 from ..api import AuthenticationFailed, Authenticator, Credentials, Principal
+from .hashes import hash_password, verify
 
 VERIFY_THREADS = 2  # argon2 releases the interpreter lock; more would starve the loop on small machines
 VERIFIED_SECONDS = 60  # how long a changed password keeps working at most
 VERIFIED_MAX = 10_000  # 10 k logins remembered: about 2 MB
-
-# OWASP's argon2id parameters: 19 MiB, 2 passes, 1 lane (22 ms here).
-_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-
-
-def hash_password(password: str) -> str:
-    """Return an argon2id hash, salt and parameters included."""
-    return _hasher.hash(password)
 
 
 class Passwords(Authenticator):
@@ -53,17 +43,10 @@ class Passwords(Authenticator):
         until = self._verified.get(key)
         if until is None or until < time.monotonic():
             loop = asyncio.get_running_loop()
-            good = await loop.run_in_executor(self._threads, _verify, stored, password)
+            good = await loop.run_in_executor(self._threads, verify, stored, password)
             if not good or name not in self._users:
                 raise AuthenticationFailed("wrong user name or password")
             if len(self._verified) >= VERIFIED_MAX:
                 self._verified.clear()
             self._verified[key] = time.monotonic() + VERIFIED_SECONDS
         return Principal(name, admin=admin)
-
-
-def _verify(stored: str, password: bytes) -> bool:
-    try:
-        return _hasher.verify(stored, password)
-    except (VerificationError, InvalidHashError):
-        return False

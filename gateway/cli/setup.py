@@ -17,7 +17,7 @@ GENERATED_PASSWORD_BYTES = 18  # 144 bits: nobody guesses it, and it still fits 
 
 def init(path: Path, admin: str, password_stdin: bool, as_json: bool) -> int:
     """Write the configuration; ask for the admin's password, or make one where nobody can be asked."""
-    from ..auth.passwords import hash_password
+    from ..auth.hashes import hash_password
 
     password, generated = _password(admin, password_stdin)
     if not password:

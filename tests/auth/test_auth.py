@@ -12,7 +12,8 @@ from argon2 import extract_parameters
 from gateway.auth import passwords as passwords_module
 from gateway.auth.anonymous import Anonymous, AnyLogin
 from gateway.auth.builtin import gateway_authenticators, gateway_authorizers
-from gateway.auth.passwords import Passwords, hash_password
+from gateway.auth.hashes import hash_password
+from gateway.auth.passwords import Passwords
 from gateway.core.access import Access, Action, Credentials, Principal
 from gateway.core.errors import AuthenticationFailed, NotAuthorized
 from gateway.settings import Auth, User
@@ -86,7 +87,7 @@ def test_who_names_no_user_is_left_to_the_next_authenticator(users: Passwords) -
 def test_an_unknown_user_costs_a_verification_too(users: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the time of the answer tells which users there are."""
     asked: list[str] = []
-    monkeypatch.setattr(passwords_module, "_verify", lambda stored, password: asked.append(stored) or False)
+    monkeypatch.setattr(passwords_module, "verify", lambda stored, password: asked.append(stored) or False)
     for name in ("ann", "bob"):
         with pytest.raises(AuthenticationFailed):
             ask(users, login(name, b"x"))
@@ -99,13 +100,13 @@ def test_a_verified_login_is_remembered_only_for_that_user_and_password_and_for_
     users: Passwords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    verify = passwords_module._verify
+    verify = passwords_module.verify
 
     def counted(stored: str, password: bytes) -> bool:
         calls.append(threading.current_thread().name)
         return verify(stored, password)
 
-    monkeypatch.setattr(passwords_module, "_verify", counted)
+    monkeypatch.setattr(passwords_module, "verify", counted)
     ask(users, login("ann", b"right"))
     ask(users, login("ann", b"right"))
     assert len(calls) == 1
@@ -122,7 +123,7 @@ def test_a_verified_login_is_remembered_only_for_that_user_and_password_and_for_
 
 def test_what_is_remembered_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords_module, "VERIFIED_MAX", 3)
-    monkeypatch.setattr(passwords_module, "_verify", lambda stored, password: True)
+    monkeypatch.setattr(passwords_module, "verify", lambda stored, password: True)
     users = Passwords({f"u{n}": (HASH, False) for n in range(10)})
     for n in range(10):
         ask(users, login(f"u{n}", b"p"))

@@ -321,7 +321,7 @@ def test_a_topology_moves_over_in_one_command(
 
 
 def test_only_managers_may_look(make_gateway: Any, tmp_path: Path) -> None:
-    from gateway.auth.passwords import hash_password
+    from gateway.auth.hashes import hash_password
 
     config = tmp_path / "gateway.toml"
     users = f'[users.boss]\npassword = "{hash_password("b")}"\nadmin = true\n'

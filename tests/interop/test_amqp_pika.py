@@ -642,7 +642,7 @@ def test_what_is_worse_ends_the_connection(gateway: GatewayProcess, code: int, a
 
 
 def test_who_is_not_let_in_is_told(make_gateway: Any, tmp_path: Any) -> None:
-    from gateway.auth.passwords import hash_password
+    from gateway.auth.hashes import hash_password
 
     config = tmp_path / "gateway.toml"
     config.write_text(f'[users.app]\npassword = "{hash_password("right")}"\nadmin = true\n')
@@ -926,7 +926,7 @@ class External(pika.credentials.ExternalCredentials):  # type: ignore[misc]
 
 
 def test_amqplain_and_external(make_gateway: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.auth.passwords import hash_password
+    from gateway.auth.hashes import hash_password
 
     monkeypatch.setattr(pika.credentials, "VALID_TYPES", [*pika.credentials.VALID_TYPES, AmqPlain, External])
     config = tmp_path / "gateway.toml"
@@ -942,7 +942,7 @@ def test_amqplain_and_external(make_gateway: Any, tmp_path: Any, monkeypatch: py
 
 
 def test_a_secret_is_renewed(make_gateway: Any, tmp_path: Any) -> None:
-    from gateway.auth.passwords import hash_password
+    from gateway.auth.hashes import hash_password
 
     config = tmp_path / "gateway.toml"
     config.write_text(f'[users.app]\npassword = "{hash_password("right")}"\nadmin = true\n')
