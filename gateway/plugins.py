@@ -42,14 +42,14 @@ def plugin_manager(disabled: Sequence[str] = (), extra: Iterable[object] = ()) -
     manager.add_hookspecs(hookspecs)
     for name, module in BUILTIN.items():
         if name not in disabled:
-            manager.register(import_module(module), name)
+            manager.register(_instance(import_module(module)), name)
     for entry_point in installed:
         if entry_point.name in disabled:
             continue
         if manager.has_plugin(entry_point.name):
             raise PluginError(f"plugin {entry_point.name!r} ({entry_point.value}): the name is taken")
         try:
-            manager.register(entry_point.load(), entry_point.name)
+            manager.register(_instance(entry_point.load()), entry_point.name)
         except Exception as error:
             raise PluginError(f"plugin {entry_point.name!r} ({entry_point.value}): {error}") from error
     for plugin in extra:
@@ -59,6 +59,15 @@ def plugin_manager(disabled: Sequence[str] = (), extra: Iterable[object] = ()) -
     except pluggy.PluginValidationError as error:
         raise PluginError(f"plugin {manager.get_name(error.plugin)!r}: {error}") from error
     return manager
+
+
+def _instance(found: Any) -> object:
+    """Return what has the hooks: a module, or one of the class it calls `plugin`, or one of a class.
+
+    A plugin whose hooks share something has to be made anew for each gateway.
+    """
+    made: Any = getattr(found, "plugin", found)
+    return made() if isinstance(made, type) else found
 
 
 def call_hook(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[tuple[str, Any]]:

@@ -23,8 +23,8 @@ from .core.access import Action, Authority, Authorizer, Credentials, Principal, 
 from .core.broker import Broker
 from .core.clock import Clock
 from .core.errors import AuthenticationFailed, GatewayError, NotStored
-from .core.quota import Limiter
 from .core.message import Message, Origin
+from .core.quota import Limiter
 from .core.scheduler import Scheduler
 from .core.session import Session
 from .storage.memory import MemoryEngine

@@ -1,33 +1,63 @@
-"""The built-in authenticators and authorizers, offered by the hooks as anybody's are."""
+"""The built-in authenticators, authorizer and limiter, offered by the hooks as anybody's are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from ..api import Authenticator, Authorizer
+import structlog
+
+from ..api import Authenticator, Authorizer, Gateway, HttpPart, Limiter
 from ..hookspecs import hookimpl
 from .anonymous import Anonymous, AnyLogin
-from .rules import Admins, UserRules
+from .directory import Directory
+from .users import User
+
+log = structlog.get_logger("gateway")
 
 
-@hookimpl
-def gateway_authenticators(config: Any) -> Iterable[Authenticator]:
-    """Development mode lets anybody in (on loopback); otherwise users, then anonymous if allowed."""
-    if config.dev:
-        return [AnyLogin()]
-    found: list[Authenticator] = []
-    if config.users:
-        from .passwords import Passwords
+class Auth:
+    """One for each gateway: what the hooks return shares its directory."""
 
-        found.append(Passwords({name: (user.password, user.admin) for name, user in config.users.items()}))
-    if config.auth.anonymous:
-        found.append(Anonymous())
-    return found
+    def __init__(self) -> None:
+        self.directory = Directory()
+
+    @hookimpl
+    def gateway_authenticators(self, config: Any) -> Iterable[Authenticator]:
+        """Development mode lets anybody in (on loopback); otherwise who has a login, then who needs none."""
+        if config.dev:
+            return [AnyLogin()]
+        from .passwords import Passwords  # argon2 takes 10 ms to import
+
+        directory = self.directory
+        return [Passwords(directory.user, self._rehashed), Anonymous(directory.acl.welcomes)]
+
+    @hookimpl
+    def gateway_authorizers(self, config: Any) -> Iterable[Authorizer]:
+        """Rules. Raise InvalidValue for a file of them that cannot be used."""
+        self.directory.configure(config)
+        return [self.directory.acl]
+
+    @hookimpl
+    def gateway_limiters(self, config: Any) -> Iterable[Limiter]:
+        """Quotas."""
+        return [self.directory.limiter]
+
+    @hookimpl
+    def gateway_recovered(self, gateway: Gateway) -> None:
+        """Read what is kept in the metadata store."""
+        self.directory.open(gateway)
+
+    @hookimpl
+    def gateway_http_parts(self, gateway: Gateway) -> Iterable[HttpPart]:
+        """Offer the API for users, rules, keys and quotas."""
+        from .admin import AccessApi
+
+        return [AccessApi(self.directory, gateway)]
+
+    def _rehashed(self, user: User, password: str) -> None:
+        self.directory.rehashed(user, password)
 
 
-@hookimpl
-def gateway_authorizers(config: Any) -> Iterable[Authorizer]:
-    """Admins may do everything, users what their filters say, anonymous clients no management."""
-    rules = {name: (tuple(user.publish), tuple(user.subscribe)) for name, user in config.users.items()}
-    return [Admins(), UserRules(rules, anonymous=config.auth.anonymous)]
+#: What the plugin manager makes one of for each gateway.
+plugin = Auth

@@ -45,6 +45,7 @@ class Caller:
         "_use",
         "authority",
         "broker",
+        "ended",
         "in_debt",
         "meters",
         "origin",
@@ -63,6 +64,7 @@ class Caller:
         self.in_debt = False  # the protocol stops reading (see `overdraft_ms`) instead of refusing
         self.publishable: set[str] | frozenset[str] = _NOTHING  # topics this session may publish to
         self.owner: Owner | None = None
+        self.ended = False  # by us: whoever keeps the session must not go on with it
         self._rulings: dict[tuple[Action, str], Ruling] | None = None
         self._use = 0  # subscriptions and consumers, as the meters have them
         self._expiry: Timer | None = None
@@ -126,6 +128,7 @@ class Caller:
 
     def end(self, error: GatewayError) -> None:
         """Have the client told why, and cut off."""
+        self.ended = True
         if self.owner is not None:
             self.owner.end(error)
 

@@ -6,7 +6,7 @@ broker -> Subscription -> frames -> bytes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
@@ -28,6 +28,9 @@ from .vhost import Vhost
 
 if TYPE_CHECKING:
     from . import Amqp
+
+
+OVER_QUOTA: Final = "this client publishes faster than it may"
 
 
 class AmqpConnection:
@@ -64,6 +67,7 @@ class AmqpConnection:
         self._heard_ms = 0
         self._heartbeat_ms = 0
         self._timer: Timer | None = None
+        self._slowed: Timer | None = None  # for a client that publishes faster than it may
 
     # -- gateway.api.Connection -------------------------------------------------------------------
 
@@ -96,6 +100,7 @@ class AmqpConnection:
             self._handshake = None
         self._closing = True
         self.gateway.scheduler.cancel(self._timer)
+        self.gateway.scheduler.cancel(self._slowed)
         self._end_channels()
         if self._has_session:
             self._has_session = False
@@ -113,6 +118,12 @@ class AmqpConnection:
         """Somebody has vouched for the client."""
         self.session = session
         self._has_session = True
+        session.owner = self
+        session.in_debt = True  # it is told by connection.blocked, and not read
+
+    def end(self, error: GatewayError) -> None:
+        """What the client may do has changed, or its login has ended."""
+        self.refuse(0, fault_of(error), whole=True)
 
     def resume(self) -> None:
         """The handshake goes on: take what came meanwhile."""
@@ -193,6 +204,24 @@ class AmqpConnection:
             if not channel.closing:
                 channel.receiving.settled()
                 channel.publisher.end_of_read()
+        if self._has_session and self.session.meters:
+            self._slow_down()
+
+    def _slow_down(self) -> None:
+        """Say so, and read no more, until the client may publish again."""
+        wait_ms = self.session.overdraft_ms()
+        if wait_ms and self._slowed is None and not self._closing:
+            if self.can("connection.blocked"):
+                self.answer(make(commands.Connection.Blocked, OVER_QUOTA))
+            self.hold_back(True)
+            self._slowed = self.gateway.scheduler.after(wait_ms, self._speed_up)
+
+    def _speed_up(self) -> None:
+        self._slowed = None
+        self._heard_ms = self.clock.monotonic_ms  # it was us who did not listen
+        self.hold_back(False)
+        if self.can("connection.blocked") and not self._closing:
+            self.answer(make(commands.Connection.Unblocked))
 
     def _settle(self, deliveries: list[Delivery]) -> list[Delivery]:
         self.session.broker.settlement.acknowledge(deliveries)

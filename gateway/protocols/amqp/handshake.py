@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands
 
 from gateway.core.access import Credentials
-from gateway.core.errors import AuthenticationFailed, GatewayError, NotAuthorized
+from gateway.core.errors import AuthenticationFailed, GatewayError, NotAuthorized, Throttled
 from gateway.core.session import Session
 from gateway.version import __version__
 
@@ -113,6 +113,8 @@ class Handshake:
         credentials = self._credentials(method)
         self.running = True
         connection.transport.pause_reading()
+        if credentials.method is None:
+            connection.transport.established()  # from here on it is us who may be slow
         connection.gateway.task(self._authenticate(credentials))
 
     def _credentials(self, method: Any) -> Credentials:
@@ -143,10 +145,10 @@ class Handshake:
         connection = self._connection
         try:
             session = await self._session(credentials)
-        except (AuthenticationFailed, NotAuthorized):
+        except (AuthenticationFailed, NotAuthorized) as error:
             connection.gateway.begin_turn()
             if not self._gone:
-                self._refused(credentials)
+                self._refused(credentials, error)
             return
         except GatewayError as error:
             connection.gateway.begin_turn()
@@ -177,13 +179,15 @@ class Handshake:
             raise AuthenticationFailed("EXTERNAL has one step")
         return gateway.open_session(principal, credentials)
 
-    def _refused(self, credentials: Credentials) -> None:
+    def _refused(self, credentials: Credentials, error: GatewayError) -> None:
         connection = self._connection
         if "authentication_failure_close" not in self.capabilities:
             connection.transport.close()  # [2.2.4]: without a word
             return
         mechanism = credentials.method or "PLAIN"
         text = f"Login was refused using authentication mechanism {mechanism}."
+        if isinstance(error, Throttled):
+            text += f" ({error.detail})"
         connection.refuse(0, AmqpFault(Reply.ACCESS_REFUSED, text), whole=True)
 
     # -- under which terms ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands
 
 from gateway.api import NO_SUBSCRIBERS
-from gateway.core.errors import GatewayError, NotAuthorized, NotStored, QueueFull
+from gateway.core.errors import GatewayError, NotAuthorized, NotStored, QueueFull, QuotaExceeded
 from gateway.core.message import Message, Properties
 from gateway.core.router import Route
 
@@ -236,7 +236,7 @@ class Publisher:
                 position = connection.session.publish(message, route)
         except NotAuthorized as error:
             raise fault_of(error) from error
-        except (QueueFull, NotStored):
+        except (QueueFull, NotStored, QuotaExceeded):
             self._refused.append(self.sequence)
             return
         except GatewayError as error:
@@ -248,7 +248,7 @@ class Publisher:
 
     def _delay(self, message: Message, delay_ms: int) -> int:
         connection = self._connection
-        connection.session.check_publish(message.topic)
+        connection.session.admit(message)
         return connection.amqp.delays.hold(message, delay_ms)
 
     def _with_reply_queue(self, raw: bytes) -> bytes:

@@ -21,6 +21,7 @@ from ...api import (
     NotStored,
     QueueFull,
     QuotaExceeded,
+    Throttled,
     TooLarge,
 )
 
@@ -46,6 +47,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "upgrade-required": (426, "Upgrade required"),
     "queue-full": (429, "Queue full"),
     "quota-exceeded": (429, "Quota exceeded"),
+    "too-many-logins": (429, "Too many failed logins"),
     "head-too-large": (431, "Request head too large"),
     "internal-error": (500, "Internal error"),
     "not-available": (501, "Not available yet"),
@@ -55,6 +57,7 @@ KINDS: dict[str, tuple[int, str]] = {
 
 #: The gateway's errors. The first class that fits counts: subclasses stand before their bases.
 ERRORS: tuple[tuple[type[GatewayError], str], ...] = (
+    (Throttled, "too-many-logins"),
     (AuthenticationFailed, "authentication-failed"),
     (NotAuthorized, "not-authorized"),
     (InvalidTopic, "invalid-topic"),
@@ -119,5 +122,10 @@ def problem_of(error: GatewayError) -> Problem:
         return Problem(error.kind, error.detail, error.extra)
     for known, kind in ERRORS:
         if isinstance(error, known):
-            return Problem(kind, error.detail)
+            problem = Problem(kind, error.detail)
+            if isinstance(error, NotAuthorized) and error.rule:
+                problem.extra["rule"] = error.rule
+            elif isinstance(error, QuotaExceeded | Throttled) and error.retry_ms:
+                problem.headers = ((b"retry-after", b"%d" % -(-error.retry_ms // 1000)),)
+            return problem
     return Problem("malformed", error.detail)

@@ -170,7 +170,12 @@ class Subscriptions:
     def find(self, token: str, principal: str, filters: tuple[str, ...]) -> Subscription | None:
         """Return a subscription to resume, if it is here and the caller's."""
         found = self._known.get(token)
-        if found is None or found.filters != filters or found.session.principal.name != principal:
+        if (
+            found is None
+            or found.session.ended
+            or found.filters != filters
+            or found.session.principal.name != principal
+        ):
             return None
         self._lingering.pop(token, None)
         self._context.gateway.scheduler.cancel(found.timer)
@@ -179,7 +184,7 @@ class Subscriptions:
     def leave(self, subscription: Subscription) -> None:
         """The client is gone; wait for it a while."""
         subscription.detach()
-        if self._context.stopping:
+        if self._context.stopping or subscription.session.ended:
             self._close(subscription)
             return
         self._lingering[subscription.token] = subscription

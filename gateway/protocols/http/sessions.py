@@ -68,7 +68,7 @@ class Sessions:
         """Return the session of a request if it is here: the hot path's way, without waiting."""
         host = client[0] if client else "unix"
         lent = self._lent.get((host, _digest(authorization(headers))))
-        if lent is None or lent.expires_at_ms <= self._gateway.clock.monotonic_ms:
+        if lent is None or lent.expires_at_ms <= self._gateway.clock.monotonic_ms or lent.session.ended:
             return None
         return lent
 

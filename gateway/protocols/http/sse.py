@@ -12,7 +12,7 @@ from typing import Protocol as Interface
 
 import msgspec
 
-from ...api import Consumer, Delivery, Session
+from ...api import Consumer, Delivery, GatewayError, Session
 from ...core.message import Outcome
 from ...core.replay import start_offset
 from ...core.stream import StreamQueue
@@ -35,6 +35,10 @@ _HEADERS = [
 
 class Source(Interface):
     """Where a stream's events come from."""
+
+    @property
+    def session(self) -> Session:
+        """For whom they are."""
 
     def start(self, wake: asyncio.Event) -> bytes:
         """Begin to set `wake` when there is something; return what goes first."""
@@ -61,6 +65,10 @@ class EventStream:
         self._wake = asyncio.Event()
         self._gone = False
 
+    def end(self, error: GatewayError) -> None:
+        """What the client may do has changed: it may ask again."""
+        self.stop()
+
     def stop(self) -> None:
         """The gateway stops."""
         self._gone = True
@@ -73,6 +81,7 @@ class EventStream:
         watch = asyncio.create_task(self._watch(receive))
         try:
             context.gateway.begin_turn()
+            source.session.owner = self
             first = source.start(self._wake)
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             await self._write(send, b"retry: %d\n%b" % (RETRY_MS, first))
@@ -126,6 +135,11 @@ class LiveSource:
         self._seen = seen
         self._lost = lost
         self._wake = asyncio.Event()
+
+    @property
+    def session(self) -> Session:
+        """For whom they are."""
+        return self._subscription.session
 
     def start(self, wake: asyncio.Event) -> bytes:
         self._wake = wake
@@ -187,6 +201,11 @@ class StreamSource:
         self._waiting: list[Delivery] = []
         self._written: list[Delivery] = []
         self._wake = asyncio.Event()
+
+    @property
+    def session(self) -> Session:
+        """For whom they are."""
+        return self._session
 
     def start(self, wake: asyncio.Event) -> bytes:
         self._wake = wake

@@ -36,7 +36,7 @@ from .limits import (
 from .problems import Problem, Refused, problem_of
 from .publish import publish_once
 
-GOING_AWAY, UNSUPPORTED = 1001, 1003  # close codes (RFC 6455, 7.4.1)
+GOING_AWAY, UNSUPPORTED, POLICY_VIOLATION = 1001, 1003, 1008  # close codes (RFC 6455, 7.4.1)
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
 
 _encode = msgspec.json.Encoder().encode
@@ -79,6 +79,13 @@ class Socket:
         self._room.set()
         self._ended = asyncio.Event()
         self._code = 1000
+        session.owner = self
+
+    def end(self, error: GatewayError) -> None:
+        """What the client may do has changed, or its login has ended."""
+        self._problem(None, problem_of(error))
+        self._code = POLICY_VIOLATION
+        self.finish()
 
     # -- out ----------------------------------------------------------------------------------
 
@@ -163,7 +170,7 @@ class Socket:
                     self._relieve()
             await send({"type": "websocket.close", "code": self._code})
         except OSError:
-            self.end()
+            self.finish()
 
     # -- in -----------------------------------------------------------------------------------
 
@@ -180,7 +187,7 @@ class Socket:
                     break
                 self._take(text)
         finally:
-            self.end()
+            self.finish()
 
     def _take(self, text: str) -> None:
         self._context.gateway.begin_turn()
@@ -307,7 +314,7 @@ class Socket:
 
     # -- life ---------------------------------------------------------------------------------
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """Send what is queued, then close."""
         self._ended.set()
         self._wake.set()
@@ -315,7 +322,7 @@ class Socket:
     def stop(self) -> None:
         """The gateway stops."""
         self._code = GOING_AWAY
-        self.end()
+        self.finish()
 
     async def run(self, receive: Receive, send: Send, cut: Callable[[], None]) -> None:
         """Serve the client until either side ends."""

@@ -47,6 +47,7 @@ class Mqtt:
         self.keep_alive_max: int = settings.keep_alive_seconds_max
         self.expiry_max: int = settings.session_expiry_seconds_max
         self.inbox_messages_max: int = config.limits.receiver_messages_max
+        self.cut_denied: bool = config.auth.on_denied == "disconnect"
         self.session_policy = QueuePolicy(max_length=settings.queue_length_max)
 
     def start(self, gateway: Gateway) -> None:

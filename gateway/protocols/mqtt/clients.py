@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.api import Gateway
+from gateway.core.access import Action, Principal
 from gateway.core.clock import Clock
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, NotAuthorized
 from gateway.core.message import Message, Origin
 from gateway.core.metrics import DropCause
 from gateway.core.scheduler import Timer
@@ -37,6 +38,10 @@ RELEASED_KEY = "mqtt/released/"
 
 class Connected(Protocol):
     """A live connection, as the table of clients sees it."""
+
+    @property
+    def user(self) -> str:
+        """Who is logged in."""
 
     def taken_over(self) -> None:
         """Another connection has come with this client identifier [MQTT-3.1.4-3]."""
@@ -80,6 +85,26 @@ class Clients:
                 # It was authorized for its will when it connected.
                 publish = self._publisher(will, origin, self._broker.publish)
             self._leave(client_id, record["expiry"], left_ms, will, publish)
+
+    def check_owner(self, client_id: str, principal: Principal) -> None:
+        """Raise NotAuthorized if a client identifier, and with it the session, is somebody else's.
+
+        Otherwise whoever knows an identifier could read what waits for its owner, or cut it off.
+        """
+        if principal.admin:
+            return
+        earlier = self.connected.get(client_id)
+        owner = earlier.user if earlier is not None else self.record(client_id).get("principal")
+        if owner is not None and owner != principal.name:
+            raise NotAuthorized(f"client identifier {client_id!r} is used by another user; choose another")
+
+    def allowed(self, client_id: str, session: Session) -> bool:
+        """Tell whether a client may still subscribe to all that its durable session has.
+
+        Otherwise the session has to end: among what waits in it is what the client must not see.
+        """
+        bindings = self._broker.catalog.bindings.get(SESSION_PREFIX + client_id, ())
+        return all(session.may(Action.SUBSCRIBE, topic_filter) for topic_filter in bindings)
 
     # -- coming and going -----------------------------------------------------------------------
 

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gateway.api import Gateway, Transport
 from gateway.core.delivery import Delivery
+from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
+from gateway.core.scheduler import Timer
 from gateway.core.session import Session
 
 from .authentication import Renewal
 from .clients import RECEIVED_KEY, RELEASED_KEY
 from .decoder import Decoder
 from .encoder import PINGRESP, encode_ack, encode_disconnect, encode_suback, encode_unsuback
-from .handshake import Handshake
+from .handshake import Handshake, reason_to_end
 from .inbound import Inbound
 from .outbound import Outbound
 from .packets import (
@@ -74,6 +76,7 @@ class MqttConnection:
         "_outbound",
         "_renewal",
         "_session",
+        "_slowed",
         "_subscriptions",
         "_terms",
         "_transport",
@@ -101,6 +104,7 @@ class MqttConnection:
         self._leaving = False
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
+        self._slowed: Timer | None = None  # for a client that publishes faster than it may
         self.keep_alive_ms = 0
         self.keep_alive_slot = 0
         self.received_ms = 0
@@ -129,6 +133,7 @@ class MqttConnection:
     def closed(self, error: Exception | None) -> None:
         self._leaving = True
         self._mqtt.keep_alive.forget(self)
+        self._gateway.scheduler.cancel(self._slowed)
         if self._handshake is not None:
             self._handshake.abandon()
             self._handshake = None
@@ -166,8 +171,12 @@ class MqttConnection:
         inbound.retain_available = mqtt.retain_available
         inbound.durable = terms.expiry > 0
         inbound.say_why = terms.say_why
+        inbound.cut_denied = mqtt.cut_denied
         self._inbound = inbound
         self._session = session
+        session.owner = self
+        # MQTT 5 has a code for who publishes too fast; of others less is read.
+        session.in_debt = terms.version != V5
 
     def _receiving(self) -> Outbound:
         """Return the outgoing half, made when the client first subscribes or resumes."""
@@ -200,6 +209,8 @@ class MqttConnection:
         if not terms.expiry and not clients.record(terms.client_id):
             return False
         self._kept = True
+        if not clients.allowed(terms.client_id, session):
+            clients.forget(terms.client_id)
         outbound = self._receiving()
         present = session.own_queue(terms.client_id, True, self._mqtt.session_policy)
         self._inbound.received = clients.identifiers(RECEIVED_KEY, terms.client_id)
@@ -279,6 +290,20 @@ class MqttConnection:
             self._outbound.settle_batch(acknowledged)
         if not self._leaving:
             inbound.end_of_read()
+            if self._session is not None and self._session.meters:
+                self._slow_down(self._session)
+
+    def _slow_down(self, session: Session) -> None:
+        """Read no more until the client may publish again."""
+        wait_ms = session.overdraft_ms() if session.in_debt else 0
+        if wait_ms and self._slowed is None:
+            self.pause(True)
+            self._slowed = self._gateway.scheduler.after(wait_ms, self._speed_up)
+
+    def _speed_up(self) -> None:
+        self._slowed = None
+        self.received_ms = self._clock.monotonic_ms  # it was us who did not listen
+        self.pause(False)
 
     def _on_puback(self, packet: Ack) -> None:
         refused = packet.reason >= 0x80
@@ -410,6 +435,15 @@ class MqttConnection:
         """The same client has come again; its session goes on there [MQTT-3.1.4-3]."""
         self.refuse(Reason.SESSION_TAKEN_OVER, "another connection uses this client identifier")
         self.closed(None)
+
+    @property
+    def user(self) -> str:
+        """Who is logged in."""
+        return self._session.principal.name if self._session is not None else ""
+
+    def end(self, error: GatewayError) -> None:
+        """What the client may do has changed, or its login has ended."""
+        self.refuse(reason_to_end(error), error.detail)
 
     def refuse(self, reason: int, why: str) -> None:
         """Say why, in the protocol's words where it has some, and close."""

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 from gateway.api import Gateway, Transport
 from gateway.core.access import Action, Credentials
-from gateway.core.errors import AuthenticationFailed, GatewayError, NotAuthorized
+from gateway.core.errors import (
+    AuthenticationFailed,
+    GatewayError,
+    NotAuthorized,
+    QuotaExceeded,
+    Throttled,
+)
 from gateway.core.session import Session
 from gateway.core.topic import RESERVED_PREFIXES, check_topic
 
@@ -24,6 +30,25 @@ from .terms import Terms
 if TYPE_CHECKING:
     from . import Mqtt
     from .connection import MqttConnection
+
+
+#: GatewayError -> CONNACK's reason; the first class that fits.
+REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
+    (Throttled, Reason.CONNECTION_RATE_EXCEEDED),
+    (AuthenticationFailed, Reason.BAD_USER_NAME_OR_PASSWORD),
+    (NotAuthorized, Reason.NOT_AUTHORIZED),
+    (QuotaExceeded, Reason.QUOTA_EXCEEDED),
+)
+
+
+def reason_of(error: GatewayError) -> int:
+    """Return the reason for refusing a CONNECT."""
+    return next((reason for kind, reason in REASONS if isinstance(error, kind)), Reason.UNSPECIFIED_ERROR)
+
+
+def reason_to_end(error: GatewayError) -> int:
+    """Return the reason for ending a session: a login that has ended is no wrong password."""
+    return Reason.NOT_AUTHORIZED if isinstance(error, AuthenticationFailed) else reason_of(error)
 
 
 class Handshake:
@@ -81,22 +106,29 @@ class Handshake:
                 principal, final = await self._dialogue.run(credentials)
                 session = self._gateway.open_session(principal, credentials)
             else:
+                # From here on it is us who may be slow: hashes of other clients come first.
+                self._transport.established()
                 session = await self._gateway.connect(credentials)
             self._gateway.begin_turn()
             if self._abandoned:
                 session.close()
                 return
-            self._check_will(packet.will, session)
+            self._check(packet.will, session, client_id)
         except MalformedPacket as error:
             self._connection.refuse(error.reason, str(error))
-        except AuthenticationFailed as error:
-            self._connection.refuse(Reason.BAD_USER_NAME_OR_PASSWORD, error.detail)
-        except NotAuthorized as error:
-            self._connection.refuse(Reason.NOT_AUTHORIZED, error.detail)
         except GatewayError as error:
-            self._connection.refuse(Reason.UNSPECIFIED_ERROR, error.detail)
+            self._connection.refuse(reason_of(error), error.detail)
         else:
             self._accept(packet, client_id, assigned, session, final)
+
+    def _check(self, will: Will | None, session: Session, client_id: str) -> None:
+        """Close the session, and raise, if this client may not connect like this."""
+        try:
+            self._check_will(will, session)
+            self._mqtt.clients.check_owner(client_id, session.principal)
+        except (MalformedPacket, GatewayError):
+            session.close()
+            raise
 
     def _client_id(self, packet: Connect) -> tuple[str, bool]:
         """Return (client identifier, whether we chose it)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from gateway.api import NO_SUBSCRIBERS, Gateway
-from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotStored, QueueFull
+from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotStored, QueueFull, QuotaExceeded
 from gateway.core.message import NO_PROPERTIES, Message
 from gateway.core.session import Session
 
@@ -29,14 +29,17 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (InvalidTopic, Reason.TOPIC_NAME_INVALID),
     (QueueFull, Reason.QUOTA_EXCEEDED),
     (NotStored, Reason.QUOTA_EXCEEDED),
+    (QuotaExceeded, Reason.QUOTA_EXCEEDED),
 )
 
 #: 3.1.1 has no negative acknowledgement. A refusal that trying again will not change is
 #: acknowledged [MQTT-3.3.5-2]; after any other the connection is closed, so that the client sends again.
-FINAL_REFUSALS = (NotAuthorized, InvalidTopic)
+FINAL_REFUSALS = (NotAuthorized, InvalidTopic, QuotaExceeded)
 
 #: Acknowledgements (4 bytes each) that may wait for the disk: then the client outruns it, and is not read.
 OWED_BYTES_MAX = 256 * 1024
+
+WHY_CHARS_MAX = 500  # of a reason string: a topic may be 64 KB, and the client's packets small
 
 #: One per packet identifier in use, at most 65535: about 5 MB if all are.
 _pubacks: dict[int, bytes] = {}
@@ -67,6 +70,7 @@ class Inbound:
         "_version",
         "alias_max",
         "client_id",
+        "cut_denied",
         "durable",
         "receive_max",
         "received",
@@ -100,6 +104,7 @@ class Inbound:
             None  # batches that wait: position, packets, publishes
         )
         self.client_id = client_id
+        self.cut_denied = False  # a denied publish ends the connection
         self.durable = False  # QoS 2 identifiers are written down
         self.received: set[int] | None = None  # QoS 2 identifiers between PUBLISH and PUBREL
         self.receive_max = 0
@@ -129,8 +134,8 @@ class Inbound:
             if not packet.retain or self.retain_available:
                 try:
                     self._session.publish(message)
-                except GatewayError:
-                    pass  # counted; QoS 0 has no answer
+                except GatewayError as error:  # counted; QoS 0 has no answer
+                    self._cut(error)
                 return
         if packet.retain and not self.retain_available:  # [MQTT-3.2.2-14]
             raise MalformedPacket(Reason.RETAIN_NOT_SUPPORTED, "retained messages are switched off")
@@ -141,7 +146,7 @@ class Inbound:
             except GatewayError as error:
                 reason = self._refusal(error)
                 if reason >= 0:
-                    self._acks.append(encode_ack(self._version, PUBACK, packet_id, reason))
+                    self._acks.append(self._negative(PUBACK, packet_id, reason, error))
                 return
             if position >= 0 or self._version != V5:
                 if position > self._position:
@@ -154,6 +159,8 @@ class Inbound:
 
     def _refusal(self, error: GatewayError) -> int:
         """Return the reason to acknowledge a refused publish with, or -1 to close without one."""
+        if self._cut(error):
+            return -1
         if self._version == V5:
             return _reason_of(error)
         if isinstance(error, FINAL_REFUSALS):
@@ -161,29 +168,43 @@ class Inbound:
         self._link.refuse(_reason_of(error), error.detail)
         return -1
 
-    def _publish(self, message: Message) -> int:
-        """Publish at QoS 2; return the reason to acknowledge with, or -1 for none."""
+    def _cut(self, error: GatewayError) -> bool:
+        """End the connection over a denied publish, where the configuration wants that."""
+        if not self.cut_denied or not isinstance(error, NotAuthorized):
+            return False
+        self._link.refuse(Reason.NOT_AUTHORIZED, error.detail)
+        return True
+
+    def _negative(self, kind: int, packet_id: int, reason: int, error: GatewayError | None) -> bytes:
+        """Return an acknowledgement that says why there is no other."""
+        if error is None or self._version != V5 or not self.say_why or reason < 0x80:
+            return encode_ack(self._version, kind, packet_id, reason)
+        return encode_ack(V5, kind, packet_id, reason, {"reason_string": error.detail[:WHY_CHARS_MAX]})
+
+    def _publish(self, message: Message) -> tuple[int, GatewayError | None]:
+        """Publish at QoS 2; return the reason to acknowledge with, -1 for none, and the error it is for."""
         try:
             position = self._session.publish(message)
         except GatewayError as error:
-            return self._refusal(error)
+            return self._refusal(error), error
         if position > self._position:
             self._position = position
         if position == NO_SUBSCRIBERS and self._version == V5:
-            return Reason.NO_MATCHING_SUBSCRIBERS
-        return Reason.SUCCESS
+            return Reason.NO_MATCHING_SUBSCRIBERS, None
+        return Reason.SUCCESS, None
 
     def _publish_once(self, packet_id: int, message: Message) -> None:
         """QoS 2: publish at the first PUBLISH with an identifier, not at repetitions [MQTT-4.3.3-10]."""
         if self.received is None:
             self.received = set()
         reason = 0
+        error: GatewayError | None = None
         if packet_id not in self.received:
             if len(self.received) >= self.receive_max:  # [MQTT-3.3.4-8]
                 raise MalformedPacket(
                     Reason.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than receive maximum"
                 )
-            reason = self._publish(message)
+            reason, error = self._publish(message)
             if reason < 0:
                 return
             if reason < 0x80:  # otherwise the identifier is free at once [MQTT-4.3.3-9]
@@ -191,7 +212,7 @@ class Inbound:
                 if self.durable:
                     self._clients.note(RECEIVED_KEY, self.client_id, packet_id)
                     self._position = self._gateway.broker.engine.position()
-        self._acks.append(encode_ack(self._version, PUBREC, packet_id, reason))
+        self._acks.append(self._negative(PUBREC, packet_id, reason, error))
 
     def release(self, packet: Ack) -> None:
         """PUBREL: the identifier is free once this is durable [MQTT-4.3.3-11]."""
