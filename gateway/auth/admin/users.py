@@ -1,0 +1,145 @@
+"""`/v1/admin/users`: who there is. Passwords come in and never go out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+
+from ...api import Action, AuthenticationFailed, InvalidValue, NotFound
+from ..hashes import hash_password, known
+from ..users import User
+from .call import CREATED, Call, Route, answer
+
+PASSWORD_MIN: Final = 8  # NIST SP 800-63B, 5.1.1.2
+PASSWORD_BYTES_MAX: Final = 1024
+NAME_MAX: Final = 256  # characters
+GROUPS_MAX: Final = 100
+IMPORT_MAX: Final = 100_000  # users of one request
+_FIELDS: Final = ("password", "password_hash", "admin", "disabled", "groups")
+
+
+def show(user: User, where: str) -> dict[str, Any]:
+    """Return what is shown of a user."""
+    return {
+        "name": user.name,
+        "admin": user.admin,
+        "disabled": user.disabled,
+        "groups": list(user.groups),
+        "password": bool(user.password),
+        "scram": bool(user.scram),
+        "secret": bool(user.secret),
+        "where": where or "the metadata store",
+    }
+
+
+async def _list(call: Call) -> Any:
+    users = call.directory.users
+    return {"users": [show(user, users.where(user.name)) for user in users.all()]}
+
+
+async def _get(call: Call) -> Any:
+    return _shown(call, call.parts["name"])
+
+
+def _shown(call: Call, name: str) -> dict[str, Any]:
+    user = call.directory.user(name)
+    if user is None:
+        raise NotFound(f"there is no user {name!r}")
+    return show(user, call.directory.users.where(name))
+
+
+async def _put(call: Call) -> Any:
+    name, fields = call.parts["name"], call.fields(*_FIELDS)
+    user = await _user(name, fields, call.directory.user(name))
+    call.gateway.begin_turn()
+    created = call.directory.put_user(user)
+    call.changed("user.create" if created else "user.change", name, ", ".join(sorted(fields)))
+    await call.stored()
+    return answer(CREATED if created else 200, _shown(call, name))
+
+
+async def _import(call: Call) -> Any:
+    """Take many at once: hashes only, as hashing passwords would take minutes."""
+    found = call.fields("users").get("users")
+    if not isinstance(found, list) or len(found) > IMPORT_MAX:
+        raise InvalidValue(f"users: a list of at most {IMPORT_MAX} users is expected")
+    made = []
+    for fields in found:
+        if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+            raise InvalidValue("users: each is an object with a name")
+        fields = dict(fields)
+        name = fields.pop("name")
+        made.append(await _user(name, fields, None))
+    call.gateway.begin_turn()
+    created = sum(call.directory.put_user(user) for user in made)
+    call.changed("user.import", "users", f"{len(made)} users, {created} of them new")
+    await call.stored()
+    return {"users": len(made), "created": created}
+
+
+async def _delete(call: Call) -> Any:
+    name = call.parts["name"]
+    call.gateway.begin_turn()
+    call.directory.delete_user(name)
+    call.changed("user.delete", name)
+    await call.stored()
+
+
+async def _end(call: Call) -> Any:
+    name = call.parts["name"]
+    call.gateway.begin_turn()
+    error = AuthenticationFailed("an administrator has ended this session")
+    count = call.gateway.authority.end_all(name, error)
+    call.changed("user.end", name, f"{count} sessions")
+    return {"ended": count}
+
+
+async def _user(name: str, fields: dict[str, Any], known_as: User | None) -> User:
+    """Return a user with these fields changed. Raise InvalidValue."""
+    if not 0 < len(name) <= NAME_MAX or any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in name):
+        raise InvalidValue(f"a user's name has 1 to {NAME_MAX} characters, none of them a control character")
+    user = known_as or User(name)
+    changes: dict[str, Any] = {}
+    for key in ("admin", "disabled"):
+        if key in fields:
+            if not isinstance(fields[key], bool):
+                raise InvalidValue(f"{key}: true or false is expected")
+            changes[key] = fields[key]
+    if "groups" in fields:
+        changes["groups"] = _groups(fields["groups"])
+    if "password_hash" in fields:
+        stored = fields["password_hash"]
+        if not isinstance(stored, str) or not known(stored):
+            raise InvalidValue("password_hash: no form that the gateway knows; see docs/security.md")
+        changes.update(password=stored, scram="", secret="")
+    if "password" in fields:
+        changes.update(await _secrets(fields["password"]))
+    return msgspec.structs.replace(user, **changes)
+
+
+def _groups(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or len(found) > GROUPS_MAX or not all(isinstance(g, str) for g in found):
+        raise InvalidValue(f"groups: a list of at most {GROUPS_MAX} names is expected")
+    return tuple(dict.fromkeys(found))
+
+
+async def _secrets(password: Any) -> dict[str, str]:
+    """Return what is kept of a password. In a thread: it takes long by design."""
+    if not isinstance(password, str) or len(password) < PASSWORD_MIN:
+        raise InvalidValue(f"password: at least {PASSWORD_MIN} characters are expected")
+    if len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX:
+        raise InvalidValue(f"password: at most {PASSWORD_BYTES_MAX} bytes are expected")
+    return {"password": await asyncio.to_thread(hash_password, password)}
+
+
+_USER: Final = {"password": "correct horse battery", "admin": False, "groups": ["sensors"]}
+ROUTES: Final = (
+    Route("GET", "/v1/admin/users", "users", Action.VIEW, _list, "List users"),
+    Route("POST", "/v1/admin/users", "users", Action.MANAGE, _import, "Take over users", {"users": []}),
+    Route("GET", "/v1/admin/users/{name}", "users", Action.VIEW, _get, "Look at a user"),
+    Route("PUT", "/v1/admin/users/{name}", "users", Action.MANAGE, _put, "Add or change a user", _USER),
+    Route("DELETE", "/v1/admin/users/{name}", "users", Action.MANAGE, _delete, "Remove a user"),
+    Route("POST", "/v1/admin/users/{name}/end", "users", Action.MANAGE, _end, "End a user's sessions", {}),
+)
