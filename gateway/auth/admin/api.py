@@ -76,7 +76,7 @@ class AccessApi:
 
 def _responses(route: Route) -> dict[str, Any]:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    body = {"application/json": {"schema": {}}}
+    body: dict[str, Any] = {"application/json": {"schema": {}}}
     found: dict[str, Any] = {"200": {"description": "Done", "content": body}}
     if route.method in ("PUT", "POST"):
         found[str(CREATED)] = {"description": "Created", "content": body}

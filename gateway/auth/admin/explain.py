@@ -9,14 +9,14 @@ from ...api import (
     Certificate,
     GatewayError,
     InvalidValue,
-    Message,
     NotAuthorized,
     Origin,
     Principal,
 )
 from ...core.access import refusal
+from ...core.message import Message
 from ...core.router import Binding
-from ...core.topic import QUEUE_PREFIX, RESERVED_PREFIXES, check_filter, check_topic
+from ...core.topic import RESERVED_PREFIXES, check_filter, check_topic
 from ..acl.rule import ACTIONS, GENERAL, KINDS
 from ..acl.subject import Subject
 from .call import Call, Route
@@ -146,8 +146,6 @@ def _receivers(call: Call, topic: str) -> list[dict[str, Any]]:
     for relay in router.route(topic).relays:
         queues = relay.queues(topic, Message(topic, b""))
         found += [{"queue": queue.name, "by": "a binding of an exchange"} for queue in queues or ()]
-    if topic.startswith(QUEUE_PREFIX) and not found:
-        return []
     return found[:SHOWN_MAX]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ...api import Action, AuthenticationFailed, InvalidValue, NotFound
+from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized, NotFound
 from ..hashes import hash_password, known
 from ..users import User
 from .call import CREATED, Call, Route, answer
@@ -53,6 +53,7 @@ def _shown(call: Call, name: str) -> dict[str, Any]:
 async def _put(call: Call) -> Any:
     name, fields = call.parts["name"], call.fields(*_FIELDS)
     user = await _user(name, fields, call.directory.user(name))
+    _check_admin(call, user, call.directory.user(name))
     call.gateway.begin_turn()
     created = call.directory.put_user(user)
     call.changed("user.create" if created else "user.change", name, ", ".join(sorted(fields)))
@@ -72,6 +73,7 @@ async def _import(call: Call) -> Any:
         fields = dict(fields)
         name = fields.pop("name")
         made.append(await _user(name, fields, None))
+        _check_admin(call, made[-1], call.directory.user(name))
     call.gateway.begin_turn()
     created = sum(call.directory.put_user(user) for user in made)
     call.changed("user.import", "users", f"{len(made)} users, {created} of them new")
@@ -81,6 +83,7 @@ async def _import(call: Call) -> Any:
 
 async def _delete(call: Call) -> Any:
     name = call.parts["name"]
+    _check_admin(call, call.directory.user(name))
     call.gateway.begin_turn()
     call.directory.delete_user(name)
     call.changed("user.delete", name)
@@ -94,6 +97,12 @@ async def _end(call: Call) -> Any:
     count = call.gateway.authority.end_all(name, error)
     call.changed("user.end", name, f"{count} sessions")
     return {"ended": count}
+
+
+def _check_admin(call: Call, *users: User | None) -> None:
+    """Raise NotAuthorized if somebody who is no administrator makes one, or changes one."""
+    if not call.session.principal.admin and any(user is not None and user.admin for user in users):
+        raise NotAuthorized("only an administrator may add, change or remove administrators")
 
 
 async def _user(name: str, fields: dict[str, Any], known_as: User | None) -> User:

@@ -14,7 +14,7 @@ management/                           RabbitMQ's management API, on the HTTP doo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from gateway.api import Connection, Gateway, HttpAnswer, HttpRequest, Protocol, Transport
@@ -55,6 +55,10 @@ class Amqp:
         self.delays.restore()
         self.blocking = Blocking(self, gateway)
         self._management = Management(self, gateway)
+
+    def http_document(self) -> Mapping[str, Any]:
+        """RabbitMQ's own documentation describes it."""
+        return {}
 
     async def answer_http(self, request: HttpRequest) -> HttpAnswer:
         """Serve RabbitMQ's management API."""

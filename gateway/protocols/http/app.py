@@ -35,6 +35,7 @@ TAGS = (
     ("/v1/deliveries", "receive"),
     ("/v1/queues", "queues"),
     ("/v1/messages", "messages"),
+    ("/v1/admin/", "administration"),
     ("", "operations"),
 )
 _REF = "#/components/schemas/{model}"
@@ -65,7 +66,7 @@ def build_app(context: Context, subscriptions: Subscriptions, door: Callable[[],
     messages.add_routes(app.router, context)
     admin.add_routes(app.router, context, app, door)
     backup.add_routes(app.router, context)
-    _complete_document(app)
+    _complete_document(app, context)
     return app
 
 
@@ -133,7 +134,7 @@ def allowed_methods(request: Request) -> list[str]:
     return sorted(found)
 
 
-def _complete_document(app: FastAPI) -> None:
+def _complete_document(app: FastAPI, context: Context) -> None:
     """Add to the OpenAPI document what FastAPI does not know: problems, batch lines, logins."""
     make = app.openapi
     lock = Lock()  # it is made in whatever thread asks first
@@ -142,10 +143,17 @@ def _complete_document(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         with lock:
             if not made:
-                made.append(_complete(make()))
+                made.append(_complete(_with_parts(make(), context)))
             return made[0]
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _with_parts(document: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Add the endpoints of parts that protocols and plugins have."""
+    for part in context.gateway.http_parts:
+        document["paths"].update(part.http_document())
+    return document
 
 
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
