@@ -56,6 +56,7 @@ class Audit:
             policy = QueuePolicy(max_bytes=STREAM_BYTES_MAX, max_age_ms=STREAM_AGE_MS, durability=ASYNC)
             catalog.declare(STREAM, "stream", policy)
         if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # an engine may keep its data elsewhere
             # Who tried to log in as whom is nobody else's business.
             self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._size = os.fstat(self._file).st_size

@@ -239,7 +239,7 @@ class _Reader:
 
     def _section(self, name: str, kind: type[msgspec.Struct], table: Mapping[str, Any]) -> Any:
         """Return the section's settings, with defaults for those that have faults."""
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.name: field for field in msgspec.structs.fields(kind)}
         values: dict[str, Any] = {field.name: "" for field in fields.values() if field.required}
         for key, value in table.items():
             if key not in fields:
@@ -252,7 +252,7 @@ class _Reader:
             elif high and not low <= value <= high:
                 self.fault(f"{name}.{key}", f"out of range; a number from {low} to {high} is possible")
             else:
-                values[fields[key].name] = float(value) if wanted is float else value
+                values[key] = float(value) if wanted is float else value
         for key in fields:
             if fields[key].required and key not in table:
                 self.fault(f"{name}.{key}", "missing")
@@ -321,8 +321,8 @@ class _Reader:
         for key, filters in (("publish", anonymous.publish), ("subscribe", anonymous.subscribe)):
             for topic_filter in filters:
                 self._try(f"anonymous.{key}", check_filter, topic_filter)
-        for text in anonymous.sources:
-            self._try("anonymous.from", lambda text: ipaddress.ip_network(text, strict=False), text)
+        for text in anonymous.networks:
+            self._try("anonymous.networks", lambda text: ipaddress.ip_network(text, strict=False), text)
 
     def _check_safety(self, listeners: Mapping[str, Address | str]) -> None:
         """Refuse what lets nobody in, and what opens a door to other machines that nobody can log in at."""

@@ -149,7 +149,7 @@ class Anonymous(msgspec.Struct, frozen=True):
 
     publish: list[str] = []
     subscribe: list[str] = []
-    sources: list[str] = msgspec.field(name="from", default_factory=list)
+    networks: list[str] = []
 
 
 class Quota(msgspec.Struct, frozen=True):

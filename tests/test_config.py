@@ -23,7 +23,7 @@ from gateway.config import (
     render_default,
     unknown_doors,
 )
-from gateway.settings import DOORS, RANGES, SECTIONS, TLS_DOORS, TYPE_NAMES, User
+from gateway.settings import DOORS, RANGES, SECTIONS, TLS_DOORS, TYPE_NAMES, Quota, User
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$aGFzaGhhc2hoYXNo"
 ADMIN = f'[users.admin]\npassword = "{HASH}"\nadmin = true\n'
@@ -63,7 +63,7 @@ def test_development_needs_no_file(file: Path) -> None:
     assert config.data_directory == Path("gateway-data")
     assert {name: str(address) for name, address in config.listeners.items()} == DOORS
     assert config.users == {}
-    assert not config.auth.anonymous
+    assert not config.anonymous.publish
 
 
 def test_the_defaults_are_the_documented_ones(file: Path) -> None:
@@ -264,9 +264,17 @@ def test_a_fault_names_file_key_and_remedy(file: Path, text: str, fault: str) ->
 
 def test_all_faults_are_reported_at_once(file: Path) -> None:
     text = "\n".join(text for text, _ in BAD if text.startswith("[listeners]\nmqtts") or "zebra]" in text)
-    text += "\n[limits]\nconnections_max = 0\npacket_bytes_max = 'x'\n[auth]\nanonymous = true\n"
+    text += "\n[limits]\nconnections_max = 0\npacket_bytes_max = 'x'\n"
     found = faults(file, text, "listeners.mqtt=0.0.0.0:1", "nonsense")
-    keys = ("zebra", "mqtts", "connections_max", "packet_bytes_max", "listeners.mqtt: ", "nonsense")
+    keys = (
+        "zebra",
+        "mqtts",
+        "connections_max",
+        "packet_bytes_max",
+        "users: ",
+        "listeners.mqtt: ",
+        "nonsense",
+    )
     assert len(found) == len(keys)
     for key in keys:
         assert any(key in fault for fault in found)
@@ -306,19 +314,19 @@ def test_somebody_must_be_able_to_log_in(file: Path) -> None:
     assert faults(file, "") == [
         "gateway.toml: users: nobody could log in; add a [users.NAME] as `gateway init` writes it"
     ]
-    assert read(file, "[auth]\nanonymous = true\n").auth.anonymous
+    assert read(file, "[anonymous]\npublish = ['#']\n").anonymous.publish == ["#"]
     assert read(file, "", dev=True).users == {}
 
 
 @pytest.mark.parametrize(
     "address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "gateway.example:1", "[::ffff:1.2.3.4]:1"]
 )
-def test_anonymous_clients_stay_on_this_machine(file: Path, address: str) -> None:
+def test_a_door_for_other_machines_needs_logins(file: Path, address: str) -> None:
     listen = f"listeners.mqtt={address}"
-    (fault,) = faults(file, ADMIN, listen, "auth.anonymous=true")
+    (fault,) = faults(file, "[anonymous]\npublish = ['#']\nnetworks = ['0.0.0.0/0']\n", listen)
     assert fault == (
-        f"--set: listeners.mqtt: {address} is open to other machines without a login; "
-        "set auth.anonymous = false, or listen on 127.0.0.1"
+        f"--set: listeners.mqtt: {address} is open to other machines, and nobody has a login; "
+        "add a [users.NAME], or listen on 127.0.0.1"
     )
     (fault,) = faults(file, ADMIN, listen, dev=True)
     assert fault.startswith("--set: listeners.mqtt: --dev lets anybody in, so it listens on loopback only")
@@ -332,7 +340,7 @@ def test_loopback_is_open_to_all(file: Path, address: str) -> None:
 
 def test_a_plugins_default_address_is_held_to_the_same_rules(file: Path) -> None:
     development, secured = load(None, [], True, None), read(file, ADMIN)
-    open_to_this_machine = read(file, "[auth]\nanonymous = true\n")
+    open_to_this_machine = read(file, "[anonymous]\npublish = ['#']\n")
     assert str(development.address("line", "127.0.0.1:7000")) == "127.0.0.1:7000"
     assert str(secured.address("line", "0.0.0.0:7000")) == "0.0.0.0:7000"
     for config in (development, open_to_this_machine):
@@ -574,6 +582,7 @@ def documented() -> dict[str, list[str]]:
 
 def test_every_key_is_documented() -> None:
     users = [f"users.NAME.{field.name}" for field in msgspec.structs.fields(User)]
+    users += [f"quotas.NAME.{field.name}" for field in msgspec.structs.fields(Quota)]
     doors = [f"listeners.{name}" for name in DOORS]
     own = [key for key in documented() if not key.startswith("plugins.http.")]
     assert sorted(own) == sorted([*KEYS, *users, *doors])

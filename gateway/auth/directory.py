@@ -50,7 +50,7 @@ class Directory:
             short += short_rules(f"users.{name}", f"user:{name}", lists, [])
         known = config.anonymous
         lists = {"publish": known.publish, "subscribe": known.subscribe}
-        short += short_rules("anonymous", "anonymous", lists, known.sources)
+        short += short_rules("anonymous", "anonymous", lists, known.networks)
         self.rules.give(by_id(short, CONFIGURATION), CONFIGURATION)
         quotas = {name: quota_from({"id": name, **_fields(q)}) for name, q in config.quotas.items()}
         self.quotas.give(quotas, CONFIGURATION)

@@ -234,7 +234,7 @@ class Authority:
             if ruling is None:
                 continue
             if ruling.allowed is not True:
-                return ruling
+                return Ruling(False, ruling.rule)
             found = found or ruling
         return found or SILENCE
 

@@ -23,7 +23,7 @@ class AuthenticationFailed(GatewayError):
 class Throttled(AuthenticationFailed):
     """Too many logins have failed; try again after `retry_ms`."""
 
-    def __init__(self, detail: str, retry_ms: int) -> None:
+    def __init__(self, detail: str, retry_ms: int = 0) -> None:
         super().__init__(detail)
         self.retry_ms = retry_ms
 

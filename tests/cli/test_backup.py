@@ -99,12 +99,12 @@ def test_without_a_gateway_nothing_is_left_behind(tmp_path: Path) -> None:
 
 def test_only_who_may_manage_it_gets_everybodys_messages(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
-    config.write_text("[auth]\nanonymous = true\n")
+    config.write_text("[anonymous]\npublish = ['#']\n")
     gateway = GatewayProcess(tmp_path / "data", dev=False, config=config).start()
     try:
         result = run("backup", str(tmp_path / "copy"), "--url", gateway.url)
         assert result.returncode == 1
-        assert "$sys/backup" in result.stderr
+        assert "admin area 'backup'" in result.stderr
     finally:
         gateway.stop()
 

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.access import Action, Principal
+from gateway.core.access import Action, Authority, Principal, Ruling
 from gateway.core.broker import NO_SUBSCRIBERS, Broker
 from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
-from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, QueueFull
+from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, QueueFull, QuotaExceeded
 from gateway.core.message import Message, Origin, Outcome
 from gateway.core.metrics import DropCause
 from gateway.core.policy import REJECT, QueuePolicy
+from gateway.core.quota import Limits
 from gateway.core.receiver import Item
 from gateway.core.router import Binding
 from gateway.core.session import Session
@@ -30,8 +31,8 @@ START_MS = 1_700_000_000_000
 class Rules:
     """Everybody may do everything, but not publish below `secret/`."""
 
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        return not (action is Action.PUBLISH and resource.startswith("secret/"))
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(not (action is Action.PUBLISH and resource.startswith("secret/")))
 
 
 class World:
@@ -45,7 +46,7 @@ class World:
 
     def session(self, client_id: str = "c", intercept: tuple[Callable[..., Any], ...] = ()) -> Session:
         origin = Origin("test", "p", client_id, "peer")
-        return Session(self.broker, Principal("p"), origin, [Rules()], intercept)
+        return Session(self.broker, Principal("p"), origin, Authority([Rules()]), intercept)
 
     def receiver(
         self, topic_filter: str = "t", client_id: str = "c", inbox_max: int = 100
@@ -190,6 +191,19 @@ def _intercepted(world: World) -> None:
     assert world.session(intercept=(lambda message, session: None,)).publish(Message("t", b"")) == 0
 
 
+def _quota_exceeded(world: World) -> None:
+    class Slow:
+        def limits(self, principal: Principal, origin: Origin) -> list[Limits]:
+            return [Limits("slow", publish_rate=1.0)]
+
+    origin = Origin("test", "p", "quota")
+    session = Session(world.broker, Principal("p"), origin, Authority([Rules()], [Slow()]))
+    session.publish(Message("t", b"x", 0, True))
+    with pytest.raises(QuotaExceeded):
+        session.publish(Message("t", b"x", 0, True))
+    session.close()
+
+
 def _invalid(world: World) -> None:
     with pytest.raises(InvalidTopic):
         world.session().publish(Message("t/+", b""))
@@ -248,6 +262,7 @@ CAUSES: dict[Callable[[World], None], tuple[DropCause, int]] = {
     _delivery_limit: (DropCause.DELIVERY_LIMIT, 1),
     _not_stored: (DropCause.NOT_STORED, 1),
     _intercepted: (DropCause.INTERCEPTED, 1),
+    _quota_exceeded: (DropCause.QUOTA_EXCEEDED, 1),
     _invalid: (DropCause.INVALID, 1),
     _queue_deleted: (DropCause.QUEUE_DELETED, 2),
     _purged: (DropCause.PURGED, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.access import Action, Principal
+from gateway.core.access import Action, Authority, Principal, Ruling
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
@@ -16,8 +16,8 @@ from gateway.storage.memory import MemoryEngine
 
 
 class Allow:
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        return True
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(True)
 
 
 def _broker() -> tuple[Broker, list[str]]:
@@ -29,7 +29,9 @@ def _broker() -> tuple[Broker, list[str]]:
 
 
 def _session(broker: Broker, client_id: str) -> Session:
-    return Session(broker, Principal("p", admin=True), Origin("test", "p", client_id, "peer"), [Allow()], ())
+    return Session(
+        broker, Principal("p", admin=True), Origin("test", "p", client_id, "peer"), Authority([Allow()]), ()
+    )
 
 
 def _fail(batch: list[Item] | list[Delivery]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.access import Action, Principal
+from gateway.core.access import Action, Authority, Principal, Ruling
 from gateway.core.broker import NO_SUBSCRIBERS, Broker
 from gateway.core.clock import Clock
 from gateway.core.dedup import WINDOW_MS
@@ -22,8 +22,8 @@ NOW_MS = 1_700_000_000_000
 class NotBelow:
     """Allows everything but resources that begin with `secret`."""
 
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        return not resource.startswith("secret")
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(not resource.removeprefix("$queue/").startswith("secret"))
 
 
 class Client(Session):
@@ -33,7 +33,7 @@ class Client(Session):
         self, broker: Broker, name: str = "c", intercept: tuple[OnPublish, ...] = (), user: str = "user"
     ) -> None:
         origin = Origin("test", user, name, "peer")
-        super().__init__(broker, Principal(user), origin, [NotBelow()], intercept)
+        super().__init__(broker, Principal(user), origin, Authority([NotBelow()]), intercept)
         self.items: list[Item] = []
         self.held: list[Delivery] = []
 

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway import hookspecs, plugins
-from gateway.api import Action, Authenticator, Credentials, Interceptor, Principal
+from gateway.api import Action, Authenticator, Credentials, Interceptor, Origin, Principal, Ruling
 from gateway.config import Config, ConfigError, load
 from gateway.core.errors import NotAuthorized, StorageError
 from gateway.core.message import Message
@@ -52,8 +52,8 @@ def recorder(hook: str, seen: list[tuple[str, Any]], answer: Any = ()) -> Plugin
     """Return a plugin that notes how one hook is called."""
     if hook == "gateway_storage_engines":
         return plugin(gateway_storage_engines=lambda: seen.append((hook, None)) or {})
-    if hook in ("gateway_started", "gateway_stopping"):
-        return plugin(**{hook: lambda gateway: seen.append((hook, gateway))})
+    if "gateway" in inspect.signature(getattr(hookspecs, hook)).parameters:
+        return plugin(**{hook: lambda gateway: seen.append((hook, gateway)) or ()})
     return plugin(**{hook: lambda config: seen.append((hook, config)) or answer})
 
 
@@ -67,8 +67,11 @@ def test_these_are_the_hooks_in_the_order_of_their_calls() -> None:
         "gateway_storage_engines",
         "gateway_authenticators",
         "gateway_authorizers",
+        "gateway_limiters",
         "gateway_interceptors",
         "gateway_protocols",
+        "gateway_recovered",
+        "gateway_http_parts",
         "gateway_started",
         "gateway_stopping",
     ]
@@ -92,7 +95,7 @@ async def test_a_plugin_takes_only_the_arguments_it_needs(hook: str, tmp_path: P
     assert called == [hook]
 
 
-@pytest.mark.parametrize("hook", HOOKS[:5])
+@pytest.mark.parametrize("hook", HOOKS[:6])
 def test_a_registration_that_raises_stops_the_start_and_names_plugin_and_hook(
     hook: str, tmp_path: Path
 ) -> None:
@@ -152,8 +155,10 @@ async def test_what_hooks_return_is_used(tmp_path: Path) -> None:
             return Principal("from the plugin") if credentials.username == "p" else None
 
     class OnlyPublish:
-        def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-            return action is Action.PUBLISH
+        def authorize(
+            self, principal: Principal, origin: Origin, action: Action, resource: str
+        ) -> Ruling | None:
+            return Ruling(action is Action.PUBLISH)
 
     class Upper(Interceptor):
         def on_publish(self, message: Message, session: Any) -> Message | None:
@@ -170,7 +175,7 @@ async def test_what_hooks_return_is_used(tmp_path: Path) -> None:
     assert session.principal.name == "from the plugin"
     session.publish(Message("t", b"quiet", 0, True))
     with pytest.raises(NotAuthorized):
-        session.access.check(Action.SUBSCRIBE, "t")
+        session.check(Action.SUBSCRIBE, "t")
     kept = server.broker.retained.get("t")
     session.close()
     await server.stop()

@@ -96,7 +96,7 @@ def make(tmp_path: Path, *sets: str, kit: Kit | None = None, dev: bool = True) -
     source = None
     if not dev:
         source = tmp_path / "gateway.toml"
-        source.write_text("[auth]\nanonymous = true\n")
+        source.write_text("[anonymous]\npublish = ['#']\nsubscribe = ['#']\n")
     return Server(load(source, settings, dev, tmp_path / "data"), [kit])
 
 
@@ -279,7 +279,7 @@ async def test_nobody_vouching_and_nobody_allowing_are_refusals(tmp_path: Path) 
 
 async def test_the_configuration_can_let_anonymous_clients_in_but_not_manage(tmp_path: Path) -> None:
     async with running(make(tmp_path, dev=False)) as server:
-        session = await server.connect(Credentials("test"))
+        session = await server.connect(Credentials("test", "unix"))
         assert session.principal.anonymous
         session.publish(Message("a", b"x", 0))
         with pytest.raises(AuthenticationFailed):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.core.access import Action, Principal
+from gateway.core.access import Action, Authority, Principal, Ruling
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import NotStored
@@ -115,8 +115,8 @@ class Socket:
 
 
 class AllowAll:
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        return True
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(True)
 
 
 class Bench:
@@ -143,7 +143,7 @@ class Bench:
         return self.broker.publish(Message("q/1", body, 1, retain))
 
     def subscriber(self, deliver: Callable[[list[Item]], None]) -> Session:
-        session = Session(self.broker, Principal("u"), Origin("test", "u", "c"), (AllowAll(),))
+        session = Session(self.broker, Principal("u"), Origin("test", "u", "c"), Authority((AllowAll(),)))
         session.receive(deliver)
         session.subscribe("live/#")
         return session

@@ -4,7 +4,9 @@
     devices/${clientid}/#   a placeholder is what the client is, taken literally
     orders*            a `*` at the end of a level is any rest of it, at the very end whatever follows
 
-What begins with `$` is never reached by a wildcard in the first level [MQTT-4.7.2-1].
+What begins with `$` is never reached by a wildcard in the first level [MQTT-4.7.2-1]; neither is a
+queue whose name begins with `$`, so that `queue:*` is all queues but the gateway's own and those of
+other virtual hosts.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from ...core.topic import LEVELS_MAX, TOPIC_BYTES_MAX
 
 PLACEHOLDERS: Final = ("clientid", "username", "cert.cn", "cert.subject")
 _PLACEHOLDER: Final = re.compile(r"\$\{([^}]*)\}")
+
+OWN_SPACES: Final = ("$queue", "$group")  # in which names of queues stand
 
 LITERAL, ANY, PREFIX, TEMPLATE = range(4)
 
@@ -104,13 +108,19 @@ def resolve(pattern: Pattern, values: Mapping[str, str], spread: bool) -> Patter
     return Pattern(pattern.text, tuple(levels), pattern.rest)
 
 
-def _hidden(pattern: Pattern, first: str) -> bool:
-    """Tell whether a name that begins with `$` is out of a wildcard's reach."""
-    if not first.startswith("$"):
+def _hidden(pattern: Pattern, names: Sequence[str]) -> bool:
+    """Tell whether a name that begins with `$` is out of a wildcard's reach: a topic's, or a queue's."""
+    if not names[0].startswith("$"):
         return False
-    if not pattern.levels:
+    if _wild(pattern, 0):
         return True
-    level = pattern.levels[0]
+    return names[0] in OWN_SPACES and len(names) > 1 and names[1].startswith("$") and _wild(pattern, 1)
+
+
+def _wild(pattern: Pattern, index: int) -> bool:
+    if index >= len(pattern.levels):
+        return True
+    level = pattern.levels[index]
     return level.kind == ANY or (level.kind == PREFIX and not level.text)
 
 
@@ -122,7 +132,7 @@ def _fits(level: Level, name: str) -> bool:
 
 def matches(pattern: Pattern, names: Sequence[str]) -> bool:
     """Tell whether a resolved pattern matches a name, given as its levels."""
-    if _hidden(pattern, names[0]):
+    if _hidden(pattern, names):
         return False
     count = len(pattern.levels)
     if len(names) < count or (len(names) > count and not pattern.rest):
@@ -132,7 +142,7 @@ def matches(pattern: Pattern, names: Sequence[str]) -> bool:
 
 def covers(pattern: Pattern, wanted: Sequence[str]) -> bool:
     """Tell whether a resolved pattern matches every name that a filter, given as its levels, matches."""
-    if _hidden(pattern, wanted[0]):
+    if _hidden(pattern, wanted):
         return False
     count = len(pattern.levels)
     for index, level in enumerate(pattern.levels):
@@ -148,7 +158,7 @@ def covers(pattern: Pattern, wanted: Sequence[str]) -> bool:
 
 def overlaps(pattern: Pattern, wanted: Sequence[str]) -> bool:
     """Tell whether a resolved pattern and a filter, given as its levels, can match the same name."""
-    if _hidden(pattern, wanted[0]) or _hidden_from(wanted[0], pattern):
+    if _hidden(pattern, wanted) or _hidden_from(wanted[0], pattern):
         return False
     for index, level in enumerate(pattern.levels):
         if index >= len(wanted):

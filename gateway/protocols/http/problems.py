@@ -74,6 +74,7 @@ _HEADERS: dict[str, tuple[tuple[bytes, bytes], ...]] = {
     "authentication-failed": ((b"www-authenticate", b'Basic realm="gateway", charset="UTF-8"'),),
     "queue-full": ((b"retry-after", b"%d" % RETRY_SECONDS),),
     "quota-exceeded": ((b"retry-after", b"%d" % RETRY_SECONDS),),
+    "too-many-logins": ((b"retry-after", b"%d" % RETRY_SECONDS),),
     "not-stored": ((b"retry-after", b"%d" % RETRY_SECONDS),),
     "stopping": ((b"retry-after", b"%d" % RETRY_SECONDS),),
 }

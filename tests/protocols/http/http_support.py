@@ -12,7 +12,7 @@ import httpx
 from hypothesis import strategies as st
 
 from gateway.api import Address
-from gateway.core.access import Action, Credentials, Principal
+from gateway.core.access import Action, Authority, Credentials, Principal, Ruling
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed, NotStored
@@ -62,10 +62,11 @@ class FailingEngine(MemoryEngine):
 class Rules:
     """Everybody may do everything, but with `secret/...` only the boss, and guests only read."""
 
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
-        if resource.startswith("secret"):
-            return principal.name == "boss"
-        return not (principal.name == "guest" and action in (Action.PUBLISH, Action.MANAGE))
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        if resource.removeprefix("$queue/").startswith("secret"):
+            return Ruling(principal.name == "boss")
+        guest = principal.name == "guest"
+        return Ruling(not guest or (action is Action.SUBSCRIBE) or (action is Action.CONSUME))
 
 
 class FakeGateway:
@@ -78,6 +79,8 @@ class FakeGateway:
         self.broker = Broker(self.engine, self.clock)
         self.scheduler = self.broker.scheduler
         self.protocols: Mapping[str, Any] = {}
+        self.http_parts: list[Any] = []
+        self.authority = Authority([Rules()])
         self.turn = Turn(asyncio.get_running_loop(), self.broker)
         self.broker.ready.wake = self.turn.begin
         self.turn.begin()
@@ -102,7 +105,7 @@ class FakeGateway:
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)
-        session = Session(self.broker, principal, origin, [Rules()])
+        session = Session(self.broker, principal, origin, self.authority)
         self.sessions.append(session)
         return session
 

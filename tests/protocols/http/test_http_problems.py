@@ -21,6 +21,7 @@ STATUSES = {
     errors.TooLarge: 413,
     errors.InvalidValue: 422,
     errors.QuotaExceeded: 429,
+    errors.Throttled: 429,
 }
 
 
