@@ -183,6 +183,7 @@ def test_permissions_become_rules(row: dict[str, str], expected: dict[str, list[
         (permit("", "^a$"), "to bind a queue"),
         (permit("^a\\*$"), "'a*' left out"),
         (permit("^{a}$"), "'{a}' left out"),
+        (permit("", "^\uf8ff$"), "'\\uf8ff' left out"),
     ],
 )
 def test_what_is_not_taken_over_is_named(row: dict[str, str], remark: str) -> None:

@@ -32,7 +32,7 @@ class Rules:
 
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
-        self._ids: set[str] = set()
+        self._ids: dict[str, int] = {}  # id -> how often it was wanted
 
     def add(
         self,
@@ -60,11 +60,10 @@ class Rules:
     def _unique(self, wanted: str) -> str:
         """Return an id: what must not be in one is `_`, and the second of a name gets a number."""
         base = found = _NOT_IN_IDS.sub("_", wanted)
-        number = 1
         while found in self._ids:
-            number += 1
-            found = f"{base}-{number}"
-        self._ids.add(found)
+            self._ids[base] += 1
+            found = f"{base}-{self._ids[base]}"
+        self._ids[found] = 1
         return found
 
 

@@ -17,9 +17,9 @@ CLIENT_ID: Final = "\uf8ff"  # stands for {client_id} while an expression is loo
 #: Exchanges that every virtual host has, `amq.topic` apart.
 BUILT_IN: Final = ("amq.direct", "amq.fanout", "amq.headers", "amq.match", "amq.rabbitmq.trace")
 
-_NOT_IN_NAMES: Final = frozenset("*{}\0")  # a prefix or a placeholder here, or nothing at all
+_NOT_IN_NAMES: Final = frozenset("*{}\0" + CLIENT_ID)  # a prefix or a placeholder here, or nothing at all
 _NOT_IN_PREFIXES: Final = _NOT_IN_NAMES | frozenset("%$#+/")  # written otherwise in topics: no prefix of it
-_NOT_IN_KEYS: Final = _NOT_IN_NAMES | frozenset("%$#+")
+_NOT_IN_KEYS: Final = frozenset("*{}\0%$#+")
 
 
 class Names(NamedTuple):
