@@ -27,8 +27,9 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 STORED_CHARS_MAX: Final = 1024  # the longest that any of these programs writes has some 200
 PBKDF2_ITERATIONS_MAX: Final = 10_000_000  # some 5 s; OWASP asks for 210,000
-ARGON2_KIB_MAX: Final = 2 << 20  # RFC 9106's first recommendation: 2 GiB, one pass
-ARGON2_WORK_KIB_MAX: Final = 8 << 20  # memory times passes: some 10 s
+ARGON2_KIB_MAX: Final = 256 << 10  # RFC 9106 recommends 64 MiB where memory is short, as it is here
+ARGON2_WORK_KIB_MAX: Final = 4 << 20  # memory times passes: some 5 s
+ARGON2_LANES_MAX: Final = 64  # each is a thread
 
 # OWASP's argon2id parameters: 19 MiB, 2 passes, 1 lane (22 ms here).
 _hasher: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -86,6 +87,8 @@ def _argon2(stored: str) -> _Check | None:
         return None
     memory, passes = parameters.memory_cost, parameters.time_cost
     if not 0 < memory <= ARGON2_KIB_MAX or not 0 < passes * memory <= ARGON2_WORK_KIB_MAX:
+        return None
+    if not 0 < parameters.parallelism <= ARGON2_LANES_MAX:
         return None
 
     def check(password: bytes) -> bool:

@@ -42,5 +42,5 @@ def _covers(pattern: str, user: str, client: str, resource: str) -> bool:
                 return False
             name = name.replace(placeholder, value)
     if name.endswith("*"):
-        return target.startswith(name[:-1]) and (len(name) > 1 or not target.startswith("$"))
+        return target.startswith(name[:-1])
     return matches(name, target) if kind == "topic" else name == target

@@ -81,6 +81,7 @@ MALFORMED = {
     "argon2 not ASCII": OURS + "ä",
     "argon2 of 16 GiB": OURS.replace("m=19456", "m=16777216"),
     "argon2 of a million passes": OURS.replace("t=2", "t=1000000"),
+    "argon2 of a hundred threads": OURS.replace("p=1", "p=100"),
     "argon2 without memory": OURS.replace("m=19456", "m=0"),
     "argon2 with a number that is none": OURS.replace("m=19456", "m=x"),
     "sha512 without a hash": "$6$c2FsdA==",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...api import InvalidValue
@@ -31,7 +32,7 @@ class Rules:
 
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
-        self._ids: set[str] = set()
+        self._ids: dict[str, int] = {}  # id -> how often it was wanted
 
     def add(
         self,
@@ -59,11 +60,10 @@ class Rules:
     def _unique(self, wanted: str) -> str:
         """Return an id: what must not be in one is `_`, and the second of a name gets a number."""
         base = found = _NOT_IN_IDS.sub("_", wanted)
-        number = 1
         while found in self._ids:
-            number += 1
-            found = f"{base}-{number}"
-        self._ids.add(found)
+            self._ids[base] += 1
+            found = f"{base}-{self._ids[base]}"
+        self._ids[found] = 1
         return found
 
 
@@ -104,3 +104,41 @@ def user_subject(name: str) -> str | None:
 def means_more(pattern: str) -> bool:
     """Tell whether text would be read as a pattern of ours: a prefix, or a placeholder."""
     return pattern.endswith("*") or "${" in pattern
+
+
+def parse_json(text: str, what: str) -> Any:
+    """Return what a JSON text (RFC 8259) says. Raise InvalidValue with the line that is malformed."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidValue(f"{what}, line {error.lineno}: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, lists within lists
+        raise InvalidValue(f"{what}: {error}") from error
+
+
+def mapping(value: Any, place: str) -> Mapping[str, Any]:
+    """Return a value that has to be an object with names. Raise InvalidValue."""
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise InvalidValue(f"{place}: an object is expected")
+    return value
+
+
+def rows(document: Mapping[str, Any], section: str, place: str = "") -> list[tuple[str, Any]]:
+    """Return (place, row) for each row of a list; none if it is not there. Raise InvalidValue."""
+    value = document.get(section)
+    full = f"{place}.{section}" if place else section
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list):
+        raise InvalidValue(f"{full}: a list is expected")
+    return [(f"{full}[{index}]", row) for index, row in enumerate(value)]
+
+
+def text_of(row: Mapping[str, Any], key: str, place: str, default: str | None = None) -> str:
+    """Return a text. Raise InvalidValue if it is none, or not there and there is no default."""
+    value = row.get(key)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise InvalidValue(f"{place}.{key}: a text is expected")
+    return value
