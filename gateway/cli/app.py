@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from .access_app import acl_app, explain, quotas_app, users_app
+from .options import DEFAULT_URL, Json, Url, User
+
 app = typer.Typer(
     name="gateway",
     help="One messaging gateway: MQTT, AMQP and HTTP over one core and one log.",
@@ -19,6 +22,10 @@ queues_app = typer.Typer(
     help="Queues: list, show, create, delete, purge, seek, browse.", no_args_is_help=True
 )
 app.add_typer(queues_app, name="queues")
+app.add_typer(users_app, name="users")
+app.add_typer(acl_app, name="acl")
+app.add_typer(quotas_app, name="quotas")
+app.command("explain")(explain)
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",
     no_args_is_help=True,
@@ -36,17 +43,9 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."),
 ]
-Url = Annotated[str, typer.Option("--url", envvar="GATEWAY_URL", help="The HTTP door of a running gateway.")]
-User = Annotated[
-    str | None,
-    typer.Option("--user", envvar="GATEWAY_USER", help="Log in as NAME:PASSWORD.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-
 LogData = Annotated[Path, typer.Option("--data", help="The data directory.")]
 
 DEFAULT_DATA = Path("gateway-data")
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def main() -> None:
