@@ -1,4 +1,4 @@
-"""`gateway users`, `acl`, `quotas` and `explain`: their arguments. What they do is in modules of their own."""
+"""`gateway users`, `acl`, `quotas`, `explain`: their arguments. What they do is in other modules."""
 
 from __future__ import annotations
 

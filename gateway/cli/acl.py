@@ -114,7 +114,7 @@ def shadow_start(url: str, user: str | None, path: Path, alone: bool, as_json: b
         except InvalidValue as error:
             raise Refused(error.detail) from error
         answer = client.request("PUT", "/v1/admin/shadow", json={"rules": rules, "beside": not alone})
-        text = f"a candidate of {answer['rules']} rules runs; `gateway acl shadow show` lists what it would change"
+        text = f"a candidate of {answer['rules']} rules runs; see `gateway acl shadow show`"
         return done(answer, as_json, text)
 
     return asking(url, user, ask)
