@@ -77,6 +77,7 @@ __all__ = [
     "Scheduler",
     "ServerProtocol",
     "Session",
+    "SharedKey",
     "StorageEngine",
     "StorageError",
     "Stored",
@@ -207,8 +208,24 @@ class Exchange(Interface):
         """
 
 
+class SharedKey(NamedTuple):
+    """A key that the gateway and a client have in common, and whose it is."""
+
+    key: bytes
+    principal: Principal
+
+    def __repr__(self) -> str:  # never the key
+        return f"SharedKey({self.principal!r})"
+
+
 class Authenticator:
-    """Base class: override what you need."""
+    """Base class: override what you need.
+
+    `methods` are the exchanges it knows, by the names that SASL and MQTT 5 give them; doors that
+    must say what they offer ask for them.
+    """
+
+    methods: tuple[str, ...] = ()
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who this is, or None to let the next authenticator decide.
@@ -219,6 +236,14 @@ class Authenticator:
 
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
+        return None
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        """Return the key of an identity, for doors whose handshake is made of it; None if it is not yours.
+
+        `kind` is `psk` (TLS and DTLS, RFC 4279) or `oscore` (RFC 8613). From memory: it is asked on the
+        event loop.
+        """
         return None
 
 
@@ -290,6 +315,14 @@ class Gateway(Interface):
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin multi-step authentication; None if no authenticator knows the method."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of all authenticators' exchanges, in their order."""
+        ...
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        """Return the key of an identity; None if no authenticator has one. See `Authenticator.shared_key`."""
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         """Open a session for somebody an exchange has vouched for."""

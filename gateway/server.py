@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from . import plugins
-from .api import Address, ConnectionProtocol, Exchange, Protocol, ServerProtocol
+from .api import Address, ConnectionProtocol, Exchange, Protocol, ServerProtocol, SharedKey
 from .config import Config, ConfigError, unknown_doors
 from .core.access import Authorizer, Credentials, Principal
 from .core.broker import Broker
@@ -120,6 +120,18 @@ class Server:
             exchange: Exchange | None = authenticator.exchange(credentials)
             if exchange is not None:
                 return exchange
+        return None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        known = (method for authenticator in self._authenticators for method in authenticator.methods)
+        return tuple(dict.fromkeys(known))
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        for authenticator in self._authenticators:
+            found: SharedKey | None = authenticator.shared_key(kind, identity)
+            if found is not None:
+                return found
         return None
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:

@@ -14,9 +14,13 @@ class AnyLogin(Authenticator):
 
 
 class Anonymous(Authenticator):
-    """Vouch for clients that name no user."""
+    """Vouch for clients that name no user and show nothing else either.
+
+    A token that nobody knows is a mistake to be told of, not a reason to be let in as nobody.
+    """
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        if credentials.username is None:
+        shown = (credentials.username, credentials.password, credentials.token, credentials.signed)
+        if all(one is None for one in shown):
             return Principal("", anonymous=True)
         return None

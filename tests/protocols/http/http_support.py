@@ -100,6 +100,13 @@ class FakeGateway:
     def begin_exchange(self, credentials: Credentials) -> None:
         return None
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return ()
+
+    def shared_key(self, kind: str, identity: bytes) -> None:
+        return None
+
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)
         session = Session(self.broker, principal, origin, [Rules()])
