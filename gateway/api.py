@@ -219,13 +219,9 @@ class SharedKey(NamedTuple):
 
 
 class Authenticator:
-    """Base class: override what you need.
+    """Base class: override what you need."""
 
-    `methods` are the exchanges it knows, by the names that SASL and MQTT 5 give them; doors that
-    must say what they offer ask for them.
-    """
-
-    methods: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()  # the exchanges it knows, by their SASL names, for doors that say so
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who this is, or None to let the next authenticator decide.
@@ -241,8 +237,7 @@ class Authenticator:
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         """Return the key of an identity, for doors whose handshake is made of it; None if it is not yours.
 
-        `kind` is `psk` (TLS and DTLS, RFC 4279) or `oscore` (RFC 8613). From memory: it is asked on the
-        event loop.
+        `kind` is `psk` (DTLS, RFC 4279) or `oscore` (RFC 8613). From memory: asked on the event loop.
         """
         return None
 

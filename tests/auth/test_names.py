@@ -33,7 +33,7 @@ def test_names(name: str) -> None:
     ],
 )
 def test_no_names(name: object) -> None:
-    with pytest.raises(AuthenticationFailed, match="^it "):
+    with pytest.raises(AuthenticationFailed, match=r"^it "):
         checked_name(name, "it")
 
 
