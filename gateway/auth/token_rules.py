@@ -4,6 +4,9 @@ The form is our rules' without a subject, who is the bearer:
 `{"id": ..., "decision": "allow"|"deny", "actions": [...], "resources": ["topic:...", "queue:..."]}`.
 EMQX's two forms are understood too. What cannot be expressed (a rule for one QoS only, a filter
 taken literally) refuses the token: left out, the rule would allow more than its author meant.
+
+Placeholders stay what they are, `${username}` and `${clientid}`: the authorizer fills them in, and
+sees to it that a client cannot name itself into another's topics.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ RESOURCES_MAX = 100  # of one rule
 RESOURCE_BYTES_MAX = 1024  # EMQX's and our topics are shorter; a token has 16 KiB in all
 
 ACTIONS = ("publish", "subscribe", "consume", "manage", "view")
+ALL = ["all"]  # instead of a list of them
 DECISIONS = ("allow", "deny")
-_KEYS = {"id", "decision", "actions", "resources"}
+_NARROWING = ("from", "doors")  # where a rule holds: address ranges, doors
+_KEYS = {"id", "decision", "actions", "resources", *_NARROWING}
 _RESOURCE = re.compile(r"[a-z]+:.+", re.DOTALL)
 
 #: EMQX's names (and those of its first form) -> our actions.
@@ -34,40 +39,37 @@ _EMQX_ACTIONS = {
 }
 _EMQX_LISTS = ("pub", "sub", "all")
 _EMQX_KEYS = {"permission", "action", "topic"}
-_PLACEHOLDER = re.compile(r"\$\{([a-z_]*)\}|%([uc])")
+_SHORT = {"%u": "${username}", "%c": "${clientid}"}
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}?")
 
 Rule = dict[str, Any]
 
 
-def rules_of(claim: object, name: str, client_id: str) -> list[Rule]:
-    """Return the rules of a claim for a bearer of that name. Raise AuthenticationFailed if it has none.
-
-    `name` and `client_id` are for EMQX's placeholders.
-    """
+def rules_of(claim: object) -> list[Rule]:
+    """Return the rules of a claim. Raise AuthenticationFailed if it makes no sense."""
     if claim is None:
         return []
-    bearer = {"username": name, "u": name, "clientid": client_id, "c": client_id}
     if isinstance(claim, dict):
-        return list(_lists(claim, bearer))
+        return list(_lists(claim))
     if not isinstance(claim, list):
         raise _fault("are neither a list nor EMQX's pub, sub and all")
     if len(claim) > RULES_MAX:
         raise _fault(f"are more than {RULES_MAX}")
-    return [_rule(rule, number, bearer) for number, rule in enumerate(claim, 1)]
+    return [_rule(rule, number) for number, rule in enumerate(claim, 1)]
 
 
-def _rule(rule: object, number: int, bearer: dict[str, str]) -> Rule:
+def _rule(rule: object, number: int) -> Rule:
     if not isinstance(rule, dict):
         raise _fault(f": number {number} is no object")
     if "permission" in rule:
-        return _emqx(rule, number, bearer)
+        return _emqx(rule, number)
     unknown = rule.keys() - _KEYS
     if unknown:
         raise _fault(f": number {number} has unknown parts ({', '.join(sorted(unknown))[:100]})")
     if rule.get("decision") not in DECISIONS:
         raise _fault(f": number {number} has no decision; {' or '.join(DECISIONS)} is expected")
     actions = _strings(rule.get("actions"), number, "actions")
-    if not set(actions) <= set(ACTIONS):
+    if actions != ALL and not set(actions) <= set(ACTIONS):
         raise _fault(f": number {number} has unknown actions; there are {', '.join(ACTIONS)}")
     resources = _strings(rule.get("resources"), number, "resources")
     for resource in resources:
@@ -75,7 +77,14 @@ def _rule(rule: object, number: int, bearer: dict[str, str]) -> Rule:
     name = rule.get("id", f"token.{number}")
     if not isinstance(name, str) or not 0 < len(name) <= RESOURCE_BYTES_MAX:
         raise _fault(f": number {number} has an id that is no text")
-    return {"id": name, "decision": rule["decision"], "actions": actions, "resources": resources}
+    narrowing = {key: _strings(rule[key], number, key) for key in _NARROWING if key in rule}
+    return {
+        "id": name,
+        "decision": rule["decision"],
+        "actions": actions,
+        "resources": resources,
+        **narrowing,
+    }
 
 
 def _strings(value: object, number: int, what: str) -> list[str]:
@@ -100,17 +109,17 @@ def _check_resource(resource: str, number: int) -> None:
 # -- EMQX ------------------------------------------------------------------------------------------
 
 
-def _lists(claim: dict[str, Any], bearer: dict[str, str]) -> Iterator[Rule]:
+def _lists(claim: dict[str, Any]) -> Iterator[Rule]:
     """Yield the rules of the first form: lists of topics that may be used."""
     if not claim.keys() <= set(_EMQX_LISTS):
         raise _fault("have parts beside pub, sub and all")
     for kind in _EMQX_LISTS:
         if kind in claim and claim[kind] != []:
             topics = _strings(claim[kind], 1, f"topics in {kind}")
-            yield _emqx_rule(f"token.{kind}", "allow", kind, topics, bearer)
+            yield _emqx_rule(f"token.{kind}", "allow", kind, topics)
 
 
-def _emqx(rule: dict[str, Any], number: int, bearer: dict[str, str]) -> Rule:
+def _emqx(rule: dict[str, Any], number: int) -> Rule:
     """Return a rule of the second form."""
     conditions = rule.keys() - _EMQX_KEYS
     if conditions:
@@ -121,31 +130,30 @@ def _emqx(rule: dict[str, Any], number: int, bearer: dict[str, str]) -> Rule:
         raise _fault(f": number {number} has no permission; {' or '.join(DECISIONS)} is expected")
     if action not in ("publish", "subscribe", "all"):
         raise _fault(f": number {number} has no action; publish, subscribe or all is expected")
-    return _emqx_rule(f"token.{number}", permission, action, _strings([topic], number, "topics"), bearer)
+    return _emqx_rule(f"token.{number}", permission, action, _strings([topic], number, "topics"))
 
 
-def _emqx_rule(name: str, decision: str, action: str, topics: list[str], bearer: dict[str, str]) -> Rule:
-    resources = [f"topic:{_emqx_topic(topic, bearer)}" for topic in topics]
+def _emqx_rule(name: str, decision: str, action: str, topics: list[str]) -> Rule:
+    resources = [f"topic:{_emqx_topic(topic)}" for topic in topics]
     for resource in resources:
         _check_resource(resource, 1)
     return {"id": name, "decision": decision, "actions": _EMQX_ACTIONS[action], "resources": resources}
 
 
-def _emqx_topic(topic: str, bearer: dict[str, str]) -> str:
-    """Return a topic with its placeholders filled in; `eq ` means no wildcard where there is one."""
+def _emqx_topic(topic: str) -> str:
+    """Return a topic with our placeholders; `eq ` means no wildcard where there is one."""
     if topic.startswith("eq "):
         topic = topic[3:]
         if "+" in topic or "#" in topic:
             raise _fault(": a filter cannot be taken literally here (eq)")
-
-    def fill(found: re.Match[str]) -> str:
-        value = bearer.get(found.group(1) or found.group(2) or "")
-        if not value or value[0] == "$" or any(character in value for character in "+#/"):
-            # A client that calls itself `#` must not get everybody's topics, `$queue` no queues.
-            raise _fault(f": {found.group(0)} cannot be filled in for this client")
-        return value
-
-    return _PLACEHOLDER.sub(fill, topic)
+    if any(level.endswith("*") for level in topic.split("/")):
+        raise _fault(": '*' at the end of a level is any rest of it here, and a character for EMQX")
+    for short, long in _SHORT.items():
+        topic = topic.replace(short, long)
+    unknown = set(_PLACEHOLDER.findall(topic)) - set(_SHORT.values())
+    if unknown:
+        raise _fault(f": {min(unknown)[:40]} is unknown; there are {' and '.join(_SHORT.values())}")
+    return topic
 
 
 def _fault(text: str) -> AuthenticationFailed:

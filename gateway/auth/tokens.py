@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from ..api import AuthenticationFailed, Authenticator, Credentials, Principal
+from ..api import AuthenticationFailed, Authenticator, Credentials, InvalidValue, Principal
 from .claims import (
     Claims,
     check_parties,
@@ -33,7 +33,7 @@ from .claims import (
 )
 from .jwks import ALGORITHMS, FILE_BYTES_MAX, Key, Keys, parse_key_set, read_public_key, read_secret
 from .names import same_name
-from .token_rules import rules_of
+from .token_rules import Rule, rules_of
 from .users import Lookup
 
 TOKEN_BYTES_MAX = 16 << 10  # HTTP servers take headers of 8 to 16 KiB; larger ones carry documents
@@ -68,7 +68,8 @@ def _header(text: bytes) -> dict[str, Any] | None:
 class TokenLogins(Authenticator):
     """Vouches for bearers of tokens. `settings` are `[auth.tokens]` (`gateway.settings.Tokens`).
 
-    With `users`, a bearer whose name is that of a disabled user is refused.
+    With `users`, a bearer whose name is that of a disabled user is refused. `check_rules` is the
+    authorizer's own look at rules: an InvalidValue refuses the token.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TokenLogins(Authenticator):
         directory: Path | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        check_rules: Callable[[list[Rule]], None] | None = None,
     ) -> None:
         """Read the keys; file names are relative to `directory`. Raise ValueError with all faults."""
         from jwt import PyJWS
@@ -87,6 +89,7 @@ class TokenLogins(Authenticator):
             raise ValueError("; ".join(faults))
         self._settings = settings
         self._users = users
+        self._check_rules = check_rules
         self._now = now
         self._monotonic = monotonic
         jwks = _path(settings.jwks, directory) if settings.jwks else None
@@ -174,15 +177,23 @@ class TokenLogins(Authenticator):
         if user is not None and user.disabled:
             raise AuthenticationFailed("the token's user is disabled")
         groups = groups_of(claims, wanted.groups_claim)
-        rules = rules_of(claims.get(wanted.rules_claim), name, credentials.client_id)
         return Principal(
             name,
             admin=is_admin(claims, groups, wanted.admin_claim, wanted.admin_group),
             groups=groups,
             method="token",
             expires_at_ms=int((expiry + wanted.leeway_seconds) * 1000) if expiry else 0,
-            claims={"rules": rules},
+            claims={"rules": self._rules(claims)},
         )
+
+    def _rules(self, claims: Claims) -> list[Rule]:
+        rules = rules_of(claims.get(self._settings.rules_claim))
+        if self._check_rules is not None:
+            try:
+                self._check_rules(rules)
+            except InvalidValue as error:
+                raise AuthenticationFailed(f"the token's rules: {error.detail}") from error
+        return rules
 
 
 def _presented(credentials: Credentials) -> bytes | None:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api import AuthenticationFailed, Credentials, Principal
+from gateway.api import AuthenticationFailed, Credentials, InvalidValue, Principal
 from gateway.auth import tokens as module
 from gateway.auth.tokens import TokenLogins, check, looks_like_token
 from gateway.auth.users import User
@@ -230,6 +230,19 @@ def test_a_disabled_user_is_refused_with_a_valid_token_too(make: Make) -> None:
     known = make(users(User("ann", disabled=True), User("bob", admin=True)))
     assert "disabled" in refused(known, bearer(sign(CLAIMS)))
     assert not vouched(known, bearer(sign({**CLAIMS, "sub": "bob"}))).admin, "a token makes nobody admin"
+
+
+def test_the_authorizer_has_its_own_look_at_the_rules(tmp_path: Path) -> None:
+    def look(rules: list[dict[str, Any]]) -> None:
+        if any(rule["resources"] == ["topic:bad"] for rule in rules):
+            raise InvalidValue("no such thing")
+
+    write_keys(tmp_path)
+    known = TokenLogins(Tokens(secret_file="secret"), None, tmp_path, Hands(NOW), check_rules=look)
+    assert vouched(known, bearer(sign({**CLAIMS, "acl": {"pub": ["good"]}})))
+    for _ in range(2):
+        reason = refused(known, bearer(sign({**CLAIMS, "acl": {"pub": ["bad"]}})))
+        assert reason == "the token's rules: no such thing"
 
 
 # -- forgeries -----------------------------------------------------------------------------------------
