@@ -94,6 +94,7 @@ __all__ = [
     "Scheduler",
     "ServerProtocol",
     "Session",
+    "SharedKey",
     "StorageEngine",
     "StorageError",
     "Stored",
@@ -227,8 +228,20 @@ class Exchange(Interface):
         """
 
 
+class SharedKey(NamedTuple):
+    """A key that the gateway and a client have in common, and whose it is."""
+
+    key: bytes
+    principal: Principal
+
+    def __repr__(self) -> str:  # never the key
+        return f"SharedKey({self.principal!r})"
+
+
 class Authenticator:
     """Base class: override what you need."""
+
+    methods: tuple[str, ...] = ()  # the exchanges it knows, by their SASL names, for doors that say so
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Return who this is, or None to let the next authenticator decide.
@@ -239,6 +252,13 @@ class Authenticator:
 
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
+        return None
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        """Return the key of an identity, for doors whose handshake is made of it; None if it is not yours.
+
+        `kind` is `psk` (DTLS, RFC 4279) or `oscore` (RFC 8613). From memory: asked on the event loop.
+        """
         return None
 
 
@@ -316,6 +336,14 @@ class Gateway(Interface):
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin multi-step authentication; None if no authenticator knows the method."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of all authenticators' exchanges, in their order."""
+        ...
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        """Return the key of an identity; None if no authenticator has one. See `Authenticator.shared_key`."""
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         """Open a session for somebody an exchange has vouched for. Raise QuotaExceeded."""

@@ -25,6 +25,7 @@ from .api import (
     HttpPart,
     Protocol,
     ServerProtocol,
+    SharedKey,
 )
 from .audit import Audit
 from .config import Config, ConfigError, unknown_doors
@@ -133,6 +134,18 @@ class Server:
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         return self.admission.exchange(credentials)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        known = (method for authenticator in self._authenticators for method in authenticator.methods)
+        return tuple(dict.fromkeys(known))
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        for authenticator in self._authenticators:
+            found: SharedKey | None = authenticator.shared_key(kind, identity)
+            if found is not None:
+                return found
+        return None
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)

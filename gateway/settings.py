@@ -165,6 +165,33 @@ class Quota(msgspec.Struct, frozen=True):
     subscriptions: int = 0
 
 
+class Tokens(msgspec.Struct, frozen=True):
+    """`[auth.tokens]`; `gateway.auth.tokens.check` finds what is wrong with one."""
+
+    secret_file: str = ""
+    public_key: str = ""
+    jwks: str = ""
+    algorithms: list[str] = []
+    issuer: str = ""
+    audience: str = ""
+    leeway_seconds: float = 0.0
+    require_expiry: bool = True
+    user_name: str = "match"
+    name_claim: str = "sub"
+    groups_claim: str = "groups"
+    admin_claim: str = ""
+    admin_group: str = ""
+    client_id_claim: str = ""
+    rules_claim: str = "acl"
+
+
+class Certificates(msgspec.Struct, frozen=True):
+    """`[auth.certificates]`; `gateway.auth.certificates.check` finds what is wrong with one."""
+
+    name: str = "cn"
+    users_only: bool = False
+
+
 class User(msgspec.Struct, frozen=True):
     """`[users.NAME]`"""
 

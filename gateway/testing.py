@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .api import Address, Authenticator, Exchange
+from .api import Address, Authenticator, Exchange, SharedKey
 from .core.access import Action, Authority, Authorizer, Credentials, Principal, Ruling
 from .core.broker import Broker
 from .core.clock import Clock
@@ -112,6 +112,15 @@ class TestGateway:
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         exchanges = (authenticator.exchange(credentials) for authenticator in self._authenticators)
         return next((exchange for exchange in exchanges if exchange is not None), None)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What the authenticators know."""
+        return tuple(method for authenticator in self._authenticators for method in authenticator.methods)
+
+    def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
+        keys = (authenticator.shared_key(kind, identity) for authenticator in self._authenticators)
+        return next((key for key in keys if key is not None), None)
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)

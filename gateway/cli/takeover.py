@@ -92,7 +92,9 @@ def _add(client: Client, found: Imported, as_json: bool) -> int:
 
 def _user(user: dict[str, Any]) -> dict[str, Any]:
     """Return a user as the gateway takes it."""
-    fields: dict[str, Any] = {key: user[key] for key in ("name", "admin", "groups", "disabled") if key in user}
+    fields: dict[str, Any] = {
+        key: user[key] for key in ("name", "admin", "groups", "disabled") if key in user
+    }
     if user.get("plain"):
         return {**fields, "password": user["plain"]}
     return {**fields, "password_hash": user["password"]} if user.get("password") else fields

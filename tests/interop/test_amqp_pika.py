@@ -16,6 +16,7 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from pika.exceptions import (
     AMQPError,
+    AuthenticationError,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
@@ -922,7 +923,7 @@ class AmqPlain(pika.PlainCredentials):  # type: ignore[misc]
 
 
 class External(pika.credentials.ExternalCredentials):  # type: ignore[misc]
-    """Who one is, is known from elsewhere: here, nobody knows."""
+    """Who one is, is known from elsewhere: here, nobody knows, and it is not offered."""
 
 
 def test_amqplain_and_external(make_gateway: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -936,9 +937,10 @@ def test_amqplain_and_external(make_gateway: Any, tmp_path: Any, monkeypatch: py
         connect(gateway, credentials=AmqPlain("app", "right")).channel().queue_declare("q").method.queue
         == "q"
     )
-    for credentials in (AmqPlain("app", "wrong"), External()):
-        with pytest.raises(ProbableAuthenticationError):
-            connect(gateway, credentials=credentials)
+    with pytest.raises(ProbableAuthenticationError):
+        connect(gateway, credentials=AmqPlain("app", "wrong"))
+    with pytest.raises(AuthenticationError, match="EXTERNAL"):
+        connect(gateway, credentials=External())
 
 
 def test_a_secret_is_renewed(make_gateway: Any, tmp_path: Any) -> None:

@@ -13,7 +13,7 @@ from pamqp import commands
 from gateway.api import Gateway, Transport
 from gateway.core.access import Credentials
 from gateway.core.delivery import Delivery
-from gateway.core.errors import GatewayError
+from gateway.core.errors import AuthenticationFailed, GatewayError
 from gateway.core.scheduler import Timer
 from gateway.core.session import Session
 
@@ -263,10 +263,13 @@ class AmqpConnection:
 
     async def _renew(self, method: Any) -> None:
         """Authenticate again with a new secret (OAuth tokens, mostly)."""
-        name = self.session.principal.name
-        credentials = Credentials("amqp", self.transport.peer, "", name, bytes(method.new_secret))
+        name, client_id = self.session.principal.name, self.session.origin.client_id
+        credentials = Credentials("amqp", self.transport.peer, client_id, name, bytes(method.new_secret))
         try:
             session = await self.gateway.connect(credentials)
+            if session.principal.name != name:
+                session.close()
+                raise AuthenticationFailed("it is somebody else's")
         except GatewayError as error:
             self.gateway.begin_turn()
             self.refuse(0, AmqpFault(Reply.NOT_ALLOWED, f"the new secret was refused: {error.detail}"))

@@ -40,6 +40,13 @@ TAGS = (
 )
 _REF = "#/components/schemas/{model}"
 
+#: The ways to log in, as OpenAPI names them; the last possibility is none.
+_LOGINS: dict[str, dict[str, str]] = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A JSON Web Token, or an API key"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+
 
 def build_app(context: Context, subscriptions: Subscriptions, door: Callable[[], dict[str, int]]) -> FastAPI:
     """Return the application."""
@@ -87,8 +94,10 @@ def limited(receive: Receive) -> Receive:
 
 def respond(problem: Problem, extra: dict[str, str] | None = None) -> Response:
     """Return a problem as a response."""
-    headers = {name.decode(): value.decode() for name, value in problem.headers}
-    return Response(problem.to_json(), problem.status, {**headers, **(extra or {})}, MEDIA_TYPE)
+    response = Response(problem.to_json(), problem.status, extra, MEDIA_TYPE)
+    for name, value in problem.headers:  # one name may come twice: each way to log in has its own
+        response.headers.append(name.decode(), value.decode())
+    return response
 
 
 async def _gateway_error(request: Request, error: Exception) -> Response:
@@ -161,8 +170,8 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     schemas["Problem"] = ProblemModel.model_json_schema(ref_template=_REF)
     schemas["BatchLine"] = BatchLine.model_json_schema(ref_template=_REF)
-    components["securitySchemes"] = {"basic": {"type": "http", "scheme": "basic"}}
-    document["security"] = [{"basic": []}, {}]
+    components["securitySchemes"] = _LOGINS
+    document["security"] = [*({name: []} for name in _LOGINS), {}]
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["tags"] = [next(tag for prefix, tag in TAGS if path.startswith(prefix))]

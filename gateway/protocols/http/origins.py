@@ -15,8 +15,8 @@ ANY = "*"
 PREFLIGHT_SECONDS = 600  # what browsers remember at most is between 10 minutes and 2 hours
 ALLOWED = (
     b"authorization, content-type, content-encoding, if-none-match, idempotency-key, last-event-id, "
-    b"traceparent, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, x-keys, x-text, "
-    b"x-timestamp"
+    b"traceparent, x-api-key, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, "
+    b"x-keys, x-text, x-timestamp"
 )
 EXPOSED = (
     b"etag, x-retained, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, x-keys, "

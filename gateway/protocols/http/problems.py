@@ -71,7 +71,10 @@ ERRORS: tuple[tuple[type[GatewayError], str], ...] = (
 )
 
 _HEADERS: dict[str, tuple[tuple[bytes, bytes], ...]] = {
-    "authentication-failed": ((b"www-authenticate", b'Basic realm="gateway", charset="UTF-8"'),),
+    "authentication-failed": (
+        (b"www-authenticate", b'Basic realm="gateway", charset="UTF-8"'),
+        (b"www-authenticate", b'Bearer realm="gateway"'),
+    ),
     "queue-full": ((b"retry-after", b"%d" % RETRY_SECONDS),),
     "quota-exceeded": ((b"retry-after", b"%d" % RETRY_SECONDS),),
     "too-many-logins": ((b"retry-after", b"%d" % RETRY_SECONDS),),

@@ -1,8 +1,11 @@
 """Who is asking: sessions by login, kept for a minute.
 
-A login costs an argon2 hash, a request must not: requests of one address with the same
-`Authorization` share one session, and logins of the same kind under way are waited for, not
-repeated. What owns a receiver (an event stream, a WebSocket) opens a session of its own.
+A login costs an argon2 hash, a request must not: requests of one address with the same login
+(`Authorization` or `X-API-Key`) share one session, and logins of the same kind under way are waited
+for, not repeated. What owns a receiver (an event stream, a WebSocket) opens a session of its own.
+
+Logins come in headers only. Browsers can set none on WebSockets and EventSource; a token in the
+query string would be in every proxy's log and browser's history, so there is no such way.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import re
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +23,13 @@ from .answers import Header
 from .limits import SESSION_SECONDS_MAX, SESSIONS_MAX
 
 Key = tuple[str, bytes]
+#: The values of `Authorization` and of `X-API-Key`, empty where there is none.
+Login = tuple[bytes, bytes]
+NOBODY: Login = (b"", b"")
+
+WAYS = "Basic (RFC 7617) or Bearer (RFC 6750) in Authorization, or X-API-Key"
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
+_API_KEY = re.compile(rb"[\x21-\x7e]+")
 
 
 class Lent:
@@ -58,7 +70,7 @@ class Sessions:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._lent: dict[Key, Lent] = {}  # in order of expiry
+        self._lent: dict[Key, Lent] = {}  # in the order in which they were made
         self._logins: dict[Key, asyncio.Task[Lent]] = {}
 
     def __len__(self) -> int:
@@ -67,7 +79,7 @@ class Sessions:
     def known(self, client: Any, headers: list[Header]) -> Lent | None:
         """Return the session of a request if it is here: the hot path's way, without waiting."""
         host = client[0] if client else "unix"
-        lent = self._lent.get((host, _digest(authorization(headers))))
+        lent = self._lent.get((host, _digest(login_of(headers))))
         if lent is None or lent.expires_at_ms <= self._gateway.clock.monotonic_ms or lent.session.ended:
             return None
         return lent
@@ -79,7 +91,7 @@ class Sessions:
         if lent is not None:
             return lent
         host = client[0] if client else "unix"
-        login = authorization(headers)
+        login = login_of(headers)
         key = (host, _digest(login))
         task = self._logins.get(key)
         if task is None:
@@ -94,7 +106,7 @@ class Sessions:
     async def own(self, client: Any, headers: list[Header]) -> Session:
         """Open a session for one client alone. Raise AuthenticationFailed."""
         peer = f"{client[0]}:{client[1]}" if client else "unix"
-        session = await self._gateway.connect(credentials(peer, authorization(headers)))
+        session = await self._gateway.connect(credentials(peer, login_of(headers)))
         self._gateway.begin_turn()
         return session
 
@@ -106,8 +118,14 @@ class Sessions:
         replaced = self._lent.pop(key, None)
         if replaced is not None:
             replaced.expire()
-        lent = self._lent[key] = Lent(session, now_ms + int(SESSION_SECONDS_MAX * 1000))
+        lent = self._lent[key] = Lent(session, now_ms + self._lasts_ms(session))
         return lent
+
+    def _lasts_ms(self, session: Session) -> int:
+        """Return how long a session may be shared: never longer than who vouched for it does."""
+        longest = int(SESSION_SECONDS_MAX * 1000)
+        ends_ms = session.principal.expires_at_ms
+        return min(longest, ends_ms - self._gateway.clock.wall_ms) if ends_ms else longest
 
     def _expire(self, now_ms: int) -> None:
         while self._lent:
@@ -123,30 +141,58 @@ class Sessions:
         self._lent.clear()
 
 
-def authorization(headers: list[Header]) -> bytes:
-    """Return the value of `Authorization`, empty if there is none."""
+def login_of(headers: list[Header]) -> Login:
+    """Return what a request says of who asks. A header that comes twice is no login that could be read."""
+    login, api_key = NOBODY
     for name, value in headers:
         if name == b"authorization":
-            return value
-    return b""
+            login = login + b", " + value if login else value
+        elif name == b"x-api-key":
+            api_key = api_key + b", " + value if api_key else value
+    return login, api_key
 
 
-def _digest(login: bytes) -> bytes:
+def _digest(login: Login) -> bytes:
     """Return what stands for a login in memory; nothing is kept in clear."""
-    return blake2b(login, digest_size=16).digest() if login else b""
+    if login == NOBODY:
+        return b""
+    return blake2b(b"\n".join(login), digest_size=16).digest()  # no header has a line end in it
 
 
-def credentials(peer: str, login: bytes) -> Credentials:
-    """Return what an `Authorization` header says. Raise AuthenticationFailed if that is not Basic."""
-    if not login:
+def credentials(peer: str, login: Login) -> Credentials:
+    """Return what a login says. Raise AuthenticationFailed if it says nothing that is understood."""
+    authorization, api_key = login
+    if authorization and api_key:
+        raise AuthenticationFailed(f"one login at a time: {WAYS}")
+    if api_key:
+        if not _API_KEY.fullmatch(api_key):
+            raise AuthenticationFailed("X-API-Key: not a valid key")
+        return Credentials("http", peer, token=api_key.decode())
+    if not authorization:
         return Credentials("http", peer)
-    scheme, _, encoded = login.partition(b" ")
-    if scheme.lower() != b"basic":
-        raise AuthenticationFailed("Authorization: the Basic scheme is expected (RFC 7617)")
+    scheme, _, rest = authorization.partition(b" ")
+    known = _SCHEMES.get(scheme.lower())
+    if known is None:
+        raise AuthenticationFailed(f"Authorization: an unknown scheme; possible are {WAYS}")
+    return known(peer, rest.strip())
+
+
+def _basic(peer: str, encoded: bytes) -> Credentials:
     try:
-        name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
+        name, colon, password = base64.b64decode(encoded, validate=True).partition(b":")
         if not colon:
             raise ValueError("no colon between name and password")
         return Credentials("http", peer, username=name.decode(), password=password)
+    except UnicodeDecodeError as error:  # whose text has bytes of the password in it
+        raise AuthenticationFailed("Authorization: not a valid Basic login (the name is no UTF-8)") from error
     except (binascii.Error, ValueError) as error:
         raise AuthenticationFailed(f"Authorization: not a valid Basic login ({error})") from error
+
+
+def _bearer(peer: str, token: bytes) -> Credentials:
+    if not _TOKEN.fullmatch(token):
+        raise AuthenticationFailed("Authorization: not a valid Bearer token (RFC 6750, 2.1)")
+    return Credentials("http", peer, token=token.decode())
+
+
+_SCHEMES: dict[bytes, Callable[[str, bytes], Credentials]] = {b"basic": _basic, b"bearer": _bearer}

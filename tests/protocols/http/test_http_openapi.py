@@ -90,3 +90,14 @@ def test_generated_requests_get_documented_answers(door: DoorThread) -> None:
         answers()
         tried.add(f"{operation.method} {operation.path}")
     assert len(tried) >= 20
+
+
+def test_the_ways_to_log_in_are_described(door: DoorThread) -> None:
+    document = schemathesis.openapi.from_url(f"{door.running.url}/openapi.json").raw_schema
+    schemes = document["components"]["securitySchemes"]
+    assert {name: (way["type"], way.get("scheme")) for name, way in schemes.items()} == {
+        "basic": ("http", "basic"),
+        "bearer": ("http", "bearer"),
+        "apiKey": ("apiKey", None),
+    }
+    assert document["security"] == [{"basic": []}, {"bearer": []}, {"apiKey": []}, {}]

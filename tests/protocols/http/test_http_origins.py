@@ -47,6 +47,7 @@ async def test_pages_that_are_named_may(config: SimpleNamespace) -> None:
     assert answer.headers["access-control-allow-credentials"] == "true"
     asked = await running.client.options("/v1/topics/t", headers=good)
     assert "POST" in asked.headers["access-control-allow-methods"]
+    assert {"authorization", "x-api-key"} <= set(asked.headers["access-control-allow-headers"].split(", "))
     refused = await running.client.post("/v1/topics/a/+", content=b"x", headers=good)
     assert refused.headers["access-control-allow-origin"] == "https://app.example", (
         "or the page could not read why"

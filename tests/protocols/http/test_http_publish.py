@@ -90,7 +90,10 @@ async def test_options_and_properties(running: Running) -> None:
         ("t", {"X-Priority": "high"}, 400, "malformed", "X-Priority"),
         ("t", {"X-Text": "true"}, 400, "malformed", "UTF-8"),
         ("t", {"Idempotency-Key": "k" * 256}, 400, "malformed", "255"),
-        ("t", {"Authorization": "Bearer x"}, 401, "authentication-failed", "Basic"),
+        ("t", {"Authorization": "Bearer x"}, 401, "authentication-failed", "token"),
+        ("t", {"Authorization": "Digest x"}, 401, "authentication-failed", "Basic"),
+        ("t", {"Authorization": "Digest x"}, 401, "authentication-failed", "X-API-Key"),
+        ("t", {"Authorization": "Bearer a.0", "X-API-Key": "a.0"}, 401, "authentication-failed", "one login"),
     ],
 )
 async def test_refusals_are_problems(
@@ -106,7 +109,12 @@ async def test_refusals_are_problems(
 async def test_whoever_is_not_known_is_asked_to_log_in(running: Running) -> None:
     answer = await running.client.post("/v1/topics/t", content=b"x", auth=("eve", "guess"))
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Basic ")
+    assert [way.partition(" ")[0] for way in answer.headers.get_list("www-authenticate")] == [
+        "Basic",
+        "Bearer",
+    ]
+    declared = await running.client.put("/v1/queues/q", auth=("eve", "guess"))  # answered by FastAPI
+    assert declared.headers.get_list("www-authenticate") == answer.headers.get_list("www-authenticate")
     assert "t" not in running.broker.router.routes
 
 

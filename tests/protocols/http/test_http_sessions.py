@@ -6,15 +6,21 @@ import asyncio
 import base64
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.api import AuthenticationFailed
 from gateway.protocols.http import sessions
-from gateway.protocols.http.sessions import Sessions, credentials
+from gateway.protocols.http.sessions import Login, Sessions, credentials, login_of
 from tests.protocols.http.http_support import Running, eventually
 
 
 def basic(name: str, password: str) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", b"Basic " + base64.b64encode(f"{name}:{password}".encode()))]
+
+
+def bearer(token: str) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", b"Bearer " + token.encode())]
 
 
 async def test_one_login_serves_many_requests(running: Running) -> None:
@@ -93,16 +99,104 @@ async def test_the_first_of_several_may_leave(running: Running) -> None:
     ],
 )
 async def test_basic(header: bytes, name: str | None, password: bytes | None) -> None:
-    found = credentials("peer", header)
+    found = credentials("peer", (header, b""))
     assert (found.protocol, found.peer, found.username, found.password) == ("http", "peer", name, password)
 
 
 @pytest.mark.parametrize(
-    "header", [b"Bearer x", b"Basic", b"Basic !!!", b"Basic " + base64.b64encode(b"nocolon"), b"Basic /w=="]
+    "header",
+    [
+        b"Basic",
+        b"Basic !!!",
+        b"Basic " + base64.b64encode(b"nocolon"),
+        b"Basic /w==",
+        b"Basic " + base64.b64encode(b"\xffann:secret"),
+        b"Basic YTpi, Basic YTpi",
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer a b",
+        b"Bearer a,b",
+        b"Bearer \xe4",
+        b"Bearer =",
+        b"Bearer YTpi, Bearer YTpi",
+        b"Digest x",
+        b"gwk_x",
+        b"BearerX",
+    ],
 )
-async def test_what_is_not_basic(header: bytes) -> None:
+async def test_what_is_no_login(header: bytes) -> None:
+    with pytest.raises(AuthenticationFailed, match="Authorization") as refused:
+        credentials("peer", (header, b""))
+    assert "secret" not in refused.value.detail
+
+
+@pytest.mark.parametrize("key", [b"a b", b"\xe4", b"a, b", b"\x7f"])
+async def test_what_is_no_api_key(key: bytes) -> None:
+    with pytest.raises(AuthenticationFailed, match="X-API-Key"):
+        credentials("peer", (b"", key))
+
+
+@pytest.mark.parametrize(
+    ("login", "token"),
+    [
+        ((b"Bearer eyJ.a-_.b", b""), "eyJ.a-_.b"),
+        ((b"bearer  AbC+/~==", b""), "AbC+/~=="),
+        ((b"", b"gwk_0123_x-_"), "gwk_0123_x-_"),
+    ],
+)
+async def test_tokens_and_keys(login: Login, token: str) -> None:
+    found = credentials("peer", login)
+    assert (found.token, found.username, found.password, found.method) == (token, None, None, None)
+
+
+async def test_two_logins_at_once_are_none() -> None:
+    with pytest.raises(AuthenticationFailed, match="one login"):
+        credentials("peer", (b"Bearer x", b"x"))
+    twice = login_of([*bearer("x"), *bearer("x")])
+    with pytest.raises(AuthenticationFailed, match="Bearer"):
+        credentials("peer", twice)
+
+
+@given(
+    st.binary(max_size=40) | st.binary(max_size=30).map(lambda rest: b"Basic " + base64.b64encode(rest)),
+    st.binary(),
+)
+def test_any_headers_are_credentials_or_a_refusal(authorization: bytes, key: bytes) -> None:
+    for login in ((authorization, b""), (b"", key), (authorization, key), (b"Bearer " + key, b"")):
+        try:
+            assert credentials("peer", login).protocol == "http"
+        except AuthenticationFailed:
+            pass
+
+
+async def test_each_way_to_log_in_has_its_own_session(running: Running) -> None:
+    """The same text as a token and as a key may be two different things."""
+    known = Sessions(running.gateway)
+    lents = [
+        await known.of(("1.2.3.4", 1), headers)
+        for headers in (
+            bearer("ann.0"),
+            [(b"x-api-key", b"ann.0")],
+            [(b"x-api-key", b"Bearer.0")],
+            bearer("bob.0"),
+            [],
+        )
+    ]
+    assert len({id(lent) for lent in lents}) == 5
+    assert lents[0] is await known.of(("1.2.3.4", 2), bearer("ann.0"))
+    assert [login.token for login in running.gateway.logins] == ["ann.0", "ann.0", "Bearer.0", "bob.0", None]
     with pytest.raises(AuthenticationFailed):
-        credentials("peer", header)
+        await known.of(("1.2.3.4", 1), [*bearer("ann.0"), (b"x-api-key", b"ann.0")])
+
+
+@pytest.mark.parametrize(("seconds", "lasts_ms"), [(0, 60_000), (3600, 60_000), (20, 20_000), (-5, -5000)])
+async def test_a_shared_session_ends_with_the_token(running: Running, seconds: int, lasts_ms: int) -> None:
+    known = Sessions(running.gateway)
+    lent = await known.of(("1.2.3.4", 1), bearer(f"ann.{seconds}"))
+    now_ms = running.gateway.clock.monotonic_ms
+    assert abs(lent.expires_at_ms - now_ms - lasts_ms) < 2000
+    again = await known.of(("1.2.3.4", 1), bearer(f"ann.{seconds}"))
+    assert (again is lent) == (lasts_ms > 0)
 
 
 async def test_nothing_is_kept_in_clear(running: Running) -> None:

@@ -183,6 +183,18 @@ async def test_logins(running: Running) -> None:
         assert answer["problem"]["type"] == "/docs#not-authorized"
 
 
+async def test_a_token_logs_in_by_its_header_and_never_by_the_query(running: Running) -> None:
+    async with opened(running, additional_headers={"Authorization": "Bearer guest.0"}) as client:
+        answer = await client.ask(op="publish", topic="t", body="x")
+        assert answer["problem"]["type"] == "/docs#not-authorized"
+    async with opened(running, additional_headers={"X-API-Key": "boss.0"}) as client:
+        assert "problem" not in await client.ask(op="publish", topic="secret/t", body="x")
+    for query in ("access_token=boss.0", "token=boss.0", "api_key=boss.0"):
+        answered = await running.client.post(f"/v1/topics/secret/t?{query}", content=b"x")
+        assert answered.status_code == 422
+    assert {login.token for login in running.gateway.logins} == {"guest.0", "boss.0"}
+
+
 async def test_binary_messages_are_not_spoken_here(running: Running) -> None:
     async with opened(running) as client:
         await client.connection.send(b"\0")
