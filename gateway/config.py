@@ -28,6 +28,7 @@ from .settings import (
     Amqp,
     Anonymous,
     Auth,
+    Certificates,
     Limits,
     Mqtt,
     Network,
@@ -35,6 +36,7 @@ from .settings import (
     Quota,
     Server,
     Storage,
+    Tokens,
     User,
 )
 
@@ -72,11 +74,14 @@ class Config(msgspec.Struct, frozen=True):
     auth: Auth
     plugins: Plugins
     anonymous: Anonymous
+    tokens: Tokens
+    certificates: Certificates
     users: dict[str, User]
     quotas: dict[str, Quota]
     listeners: dict[str, Address | str]  # the only string is "": closed
     plugin_tables: dict[str, dict[str, Any]]
     explicit_doors: frozenset[str]  # named in the file or by --set
+    logins: bool = True  # somebody could log in
 
     @property
     def data_directory(self) -> Path:
@@ -99,7 +104,7 @@ class Config(msgspec.Struct, frozen=True):
         except ValueError as error:
             raise ConfigError([f"listeners.{name}: the protocol's default: {error}"]) from error
         # A plugin's default must not open what the configuration would have been refused for.
-        exposed = _exposed(name, address, self.dev, bool(self.users))
+        exposed = _exposed(name, address, self.dev, self.logins)
         if exposed:
             raise ConfigError([f"{exposed} (this is the protocol's default)"])
         return address
@@ -228,6 +233,7 @@ class _Reader:
             listeners=listeners,
             plugin_tables=plugin_tables,
             explicit_doors=frozenset(tables["listeners"]),
+            logins=any(self._tables.get(name) for name in LOGIN_SECTIONS),
             **sections,
         )
 

@@ -166,7 +166,7 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """`[auth.tokens]`; `gateway.auth.tokens.check` finds what is wrong with one."""
+    """`[tokens]`; `gateway.auth.tokens.check` finds what is wrong with one."""
 
     secret_file: str = ""
     public_key: str = ""
@@ -186,7 +186,7 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Certificates(msgspec.Struct, frozen=True):
-    """`[auth.certificates]`; `gateway.auth.certificates.check` finds what is wrong with one."""
+    """`[certificates]`; `gateway.auth.certificates.check` finds what is wrong with one."""
 
     name: str = "cn"
     users_only: bool = False
@@ -219,11 +219,14 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "network": Network,
     "auth": Auth,
     "anonymous": Anonymous,
+    "tokens": Tokens,
+    "certificates": Certificates,
     "plugins": Plugins,
 }
 
 #: (section, key) -> least and greatest value
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("tokens", "leeway_seconds"): (0, 3600),
     ("storage", "segment_bytes"): (4096, 1 << 32),
     ("storage", "trace_seconds"): (0, 10 * 365 * 86400),
     ("storage", "trace_bytes_max"): (0, 1 << 60),

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from ..api import Authenticator, Authorizer, Gateway, HttpPart, Limiter
 from ..hookspecs import hookimpl
+from .acl.token import check_rules
 from .anonymous import Anonymous, AnyLogin
+from .certificates import CertificateLogins
 from .directory import Directory
+from .keys import KeyLogins
+from .scram import ScramLogins
+from .shared_keys import SharedKeys
+from .signatures import SignatureLogins
 from .users import User
 
 log = structlog.get_logger("gateway")
@@ -30,7 +37,25 @@ class Auth:
         from .passwords import Passwords  # argon2 takes 10 ms to import
 
         directory = self.directory
-        return [Passwords(directory.user, self._rehashed), Anonymous(directory.acl.welcomes)]
+        return [
+            CertificateLogins(directory.user, config.certificates.name, config.certificates.users_only),
+            KeyLogins(directory.key, directory.user),
+            *self._tokens(config),
+            SignatureLogins(directory.user, directory.secret),
+            SharedKeys(directory.user, directory.secret),
+            ScramLogins(directory.user, directory.derived),
+            Passwords(directory.user, self._rehashed),
+            Anonymous(directory.acl.welcomes),
+        ]
+
+    def _tokens(self, config: Any) -> Iterable[Authenticator]:
+        settings = config.tokens
+        if not (settings.secret_file or settings.public_key or settings.jwks):
+            return []
+        from .tokens import TokenLogins
+
+        directory = config.source.parent if config.source is not None else Path()
+        return [TokenLogins(settings, self.directory.user, directory, check_rules=check_rules)]
 
     @hookimpl
     def gateway_authorizers(self, config: Any) -> Iterable[Authorizer]:

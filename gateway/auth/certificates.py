@@ -34,7 +34,7 @@ NAMES: dict[str, Callable[[Certificate], str]] = {
 
 
 def check(settings: Any) -> list[str]:
-    """Return a line for each fault of `[auth.certificates]`."""
+    """Return a line for each fault of `[certificates]`."""
     if settings.name in NAMES:
         return []
     return [f"name: {settings.name!r}; {', '.join(NAMES)} are possible"]

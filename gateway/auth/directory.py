@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hmac
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from ..api import AuthenticationFailed, Conflict, Gateway, InvalidValue
+from ..api import AuthenticationFailed, Conflict, Gateway
 from .acl.authorizer import Acl, Shadow
 from .acl.files import read_rules, short_rules
 from .acl.rule import Rule
 from .acl.ruleset import RuleSet
+from .keys import ApiKey
 from .quotas import QUOTA_KEY, QUOTAS_MAX, Quota, QuotaLimiter, quota_from
+from .sealing import KEY_BYTES, Sealer, load_key, secret_of
 from .store import CONFIGURATION, Table, by_id, rules_table, users_table
 from .users import User
 
-KEPT_FIELDS: Final = ("password", "scram", "secret")  # of a user: never shown
+KEY_KEY: Final = "auth/key/"
+KEYS_MAX: Final = 1_000_000  # about 300 bytes each
 
 
 class Directory:
@@ -35,13 +40,18 @@ class Directory:
             msgspec.json.encode,
             lambda value: quota_from(msgspec.json.decode(value)),
         )
+        self.keys = Table("API key", KEY_KEY, KEYS_MAX, msgspec.json.encode, _decode_key)
         self.rules_file: Path | None = None
+        self._data: Path | None = None
+        self._key = b""
         self._gateway: Gateway | None = None
 
     # -- where it comes from -------------------------------------------------------------------
 
     def configure(self, config: Any) -> None:
         """Take what the configuration says, and the file of rules. Raise InvalidValue or Conflict."""
+        if config.storage.engine != "memory":
+            self._data = config.data_directory
         users = {name: _user(name, user) for name, user in config.users.items()}
         self.users.give(users, CONFIGURATION)
         short: list[Rule] = []
@@ -70,7 +80,7 @@ class Directory:
     def open(self, gateway: Gateway) -> None:
         """Read what is kept. Raise StorageError."""
         self._gateway = gateway
-        for table in (self.users, self.rules, self.quotas):
+        for table in (self.users, self.rules, self.quotas, self.keys):
             table.load(gateway.broker.engine)
         self._apply()
 
@@ -80,6 +90,29 @@ class Directory:
         """Return a user, None if there is none."""
         found: User | None = self.users.get(name)
         return found
+
+    def key(self, name: str) -> ApiKey | None:
+        """Return an API key, None if there is none."""
+        found: ApiKey | None = self.keys.get(name)
+        return found
+
+    def secret(self, user: User) -> bytes | None:
+        """Return a user's shared secret, None if there is none."""
+        return secret_of(self.sealer(), user) if user.secret else None
+
+    def sealer(self) -> Sealer:
+        """Return what seals shared secrets. Raise StorageError."""
+        return Sealer(self._own_key())
+
+    def derived(self) -> bytes:
+        """Return a secret that is the same after a restart. Raise StorageError."""
+        return hmac.digest(self._own_key(), b"made-up salts", "sha256")
+
+    def _own_key(self) -> bytes:
+        """Return the gateway's own key, which is made when it is first needed."""
+        if not self._key:
+            self._key = load_key(self._data) if self._data is not None else os.urandom(KEY_BYTES)
+        return self._key
 
     # -- changed -----------------------------------------------------------------------------------
 
@@ -91,8 +124,10 @@ class Directory:
         return created
 
     def delete_user(self, name: str) -> None:
-        """Forget a user, whose sessions end. Raise NotFound or Conflict."""
+        """Forget a user and its keys; its sessions end. Raise NotFound or Conflict."""
         self.users.delete(name)
+        for key in [key for key in self.keys.all() if key.user == name]:
+            self.keys.delete(key.id)
         self._end(name, "your login has been removed")
 
     def rehashed(self, user: User, password: str) -> None:
@@ -127,6 +162,11 @@ class Directory:
         self.quotas.delete(name)
         self.rules_changed()
 
+    def delete_key(self, name: str) -> None:
+        """Forget an API key; sessions of its user end, as nobody knows which came by it. Raise NotFound."""
+        key: ApiKey = self.keys.delete(name)
+        self._end(key.user, "an API key of this user has been removed; log in again")
+
     def rules_changed(self) -> None:
         """Have all sessions ask again."""
         self._apply()
@@ -157,13 +197,5 @@ def _fields(quota: Any) -> dict[str, Any]:
     return fields
 
 
-def check_password(password: str) -> None:
-    """Raise InvalidValue for a password that is none."""
-    if len(password) < PASSWORD_MIN or len(password.encode()) > PASSWORD_BYTES_MAX:
-        raise InvalidValue(
-            f"a password has {PASSWORD_MIN} characters at least, and {PASSWORD_BYTES_MAX} bytes at most"
-        )
-
-
-PASSWORD_MIN: Final = 8  # NIST SP 800-63B, 5.1.1.2
-PASSWORD_BYTES_MAX: Final = 1024
+def _decode_key(value: bytes) -> ApiKey:
+    return msgspec.json.decode(value, type=ApiKey)

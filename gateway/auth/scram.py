@@ -15,7 +15,9 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 from ..api import AuthenticationFailed, Authenticator, Credentials, Exchange, Principal
@@ -95,7 +97,7 @@ def parse_verifier(text: str) -> Verifier:
 
 
 class ScramLogins(Authenticator):
-    """Users with verifiers. `secret` makes up salts for unknown users.
+    """Users with verifiers. `secret` returns what makes up salts for unknown users.
 
     It should be the same after a restart (derived from the gateway's own key, say): a salt that
     changes is made up.
@@ -103,10 +105,12 @@ class ScramLogins(Authenticator):
 
     methods = (METHOD,)
 
-    def __init__(self, users: Lookup, secret: bytes | None = None, iterations: int = ITERATIONS) -> None:
+    def __init__(
+        self, users: Lookup, secret: Callable[[], bytes] | None = None, iterations: int = ITERATIONS
+    ) -> None:
         """`iterations` are claimed for unknown users: what most verifiers have."""
         self._users = users
-        self._secret = secret or os.urandom(32)
+        self._secret = secret or partial(bytes, os.urandom(32))
         self._iterations = iterations
 
     def exchange(self, credentials: Credentials) -> Exchange | None:
@@ -120,9 +124,9 @@ class ScramLogins(Authenticator):
                 return None if user.disabled else user, parse_verifier(user.scram)
             except ValueError:
                 pass  # damaged: nobody can log in with it, and nobody learns that
+        secret = self._secret()
         salt, stored, server = (
-            hmac.digest(self._secret, kind + name.encode(), "sha256")
-            for kind in (b"salt:", b"stored:", b"server:")
+            hmac.digest(secret, kind + name.encode(), "sha256") for kind in (b"salt:", b"stored:", b"server:")
         )
         return None, Verifier(self._iterations, salt[:SALT_BYTES], stored, server)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from ..api import Authenticator, Principal, SharedKey
 from .names import NAME_BYTES_MAX
-from .sealing import Sealer, secret_of
-from .users import Lookup
+from .users import Lookup, Secrets
 
 KINDS = ("psk", "oscore")
 KEY_BYTES_MIN = 16  # RFC 8613, 3.2 asks for much entropy; 128 bits is what its ciphers have
@@ -17,9 +16,9 @@ KEY_BYTES_MIN = 16  # RFC 8613, 3.2 asks for much entropy; 128 bits is what its 
 class SharedKeys(Authenticator):
     """Users with a shared secret: an identity is a user's name."""
 
-    def __init__(self, users: Lookup, sealer: Sealer) -> None:
+    def __init__(self, users: Lookup, secrets: Secrets) -> None:
         self._users = users
-        self._sealer = sealer
+        self._secrets = secrets
 
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         """Return a user's key; None if there is no such user, or none that may log in so."""
@@ -31,7 +30,7 @@ class SharedKeys(Authenticator):
             return None  # another authenticator may know identities that are no text
         if user is None or user.disabled:
             return None
-        key = secret_of(self._sealer, user)
+        key = self._secrets(user)
         if key is None or len(key) < KEY_BYTES_MIN:  # a handshake on a short key can be broken offline
             return None
         groups = frozenset(user.groups)

@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ..api import AuthenticationFailed, Authenticator, Credentials, Principal
-from .sealing import Sealer, secret_of
-from .users import Lookup
+from .users import Lookup, Secrets
 
 METHOD = "MQv2-HMAC-SHA1"
 SIGNED_HEADER = "x-mq-date-time"
@@ -71,12 +70,12 @@ class SignatureLogins(Authenticator):
     def __init__(
         self,
         users: Lookup,
-        sealer: Sealer,
+        secrets: Secrets,
         skew_seconds_max: float = SKEW_SECONDS_MAX,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._users = users
-        self._sealer = sealer
+        self._secrets = secrets
         self._skew_seconds_max = skew_seconds_max
         self._now = now
         self._decoy = os.urandom(20)  # an unknown user costs as much time as a wrong signature
@@ -88,7 +87,7 @@ class SignatureLogins(Authenticator):
         date, given = credentials.signed or b"", credentials.data or b""
         self._check_date(date)
         user = self._users(credentials.username)
-        secret = secret_of(self._sealer, user) if user is not None else None
+        secret = self._secrets(user) if user is not None else None
         expected = hmac.digest(secret or self._decoy, date, "sha1").hex().encode()
         good = hmac.compare_digest(given.lower(), expected)
         if not good or secret is None or user is None or user.disabled:

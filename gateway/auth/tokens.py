@@ -66,7 +66,7 @@ def _header(text: bytes) -> dict[str, Any] | None:
 
 
 class TokenLogins(Authenticator):
-    """Vouches for bearers of tokens. `settings` are `[auth.tokens]` (`gateway.settings.Tokens`).
+    """Vouches for bearers of tokens. `settings` are `[tokens]` (`gateway.settings.Tokens`).
 
     With `users`, a bearer whose name is that of a disabled user is refused. `check_rules` is the
     authorizer's own look at rules: an InvalidValue refuses the token.
@@ -216,7 +216,7 @@ def _claims(payload: bytes) -> Claims:
 
 
 def check(settings: Any, directory: Path | None = None) -> list[str]:
-    """Return a line for each fault of `[auth.tokens]`: the setting, what is wrong, what to do."""
+    """Return a line for each fault of `[tokens]`: the setting, what is wrong, what to do."""
     faults: list[str] = []
     keys: list[Key] = []
     try:

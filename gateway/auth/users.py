@@ -29,3 +29,6 @@ class User(msgspec.Struct, frozen=True):
 
 #: Returns the user of that name, None if there is none. From memory: it is asked on the event loop.
 Lookup = Callable[[str], User | None]
+
+#: Returns a user's shared secret, None if there is none.
+Secrets = Callable[[User], bytes | None]

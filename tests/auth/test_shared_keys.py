@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.api import Authenticator, Principal, SharedKey
-from gateway.auth.sealing import Sealer, seal_for_user
+from gateway.auth.sealing import Sealer, seal_for_user, secret_of
 from gateway.auth.shared_keys import KINDS, SharedKeys
 from gateway.auth.users import User
 from gateway.config import load
@@ -26,7 +26,7 @@ KNOWN = users(
     User("plain"),
     User("ä", secret=seal_for_user(SEALER, "ä", SECRET)),
 )
-KEYS = SharedKeys(KNOWN, SEALER)
+KEYS = SharedKeys(KNOWN, lambda user: secret_of(SEALER, user))
 
 
 @pytest.mark.parametrize("kind", KINDS)

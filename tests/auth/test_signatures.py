@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api import AuthenticationFailed, Credentials
-from gateway.auth.sealing import Sealer, seal_for_user
+from gateway.auth.sealing import Sealer, seal_for_user, secret_of
 from gateway.auth.signatures import METHOD, WRONG, Signature, SignatureLogins, parse_authorization
 from gateway.auth.users import User
 from tests.auth.auth_support import Hands, ask, refused, users, vouched
@@ -24,7 +24,7 @@ KNOWN = users(
     User("plain", password="$argon2id$..."),
     User("thief", secret=SEALED),
 )
-LOGINS = SignatureLogins(KNOWN, SEALER, now=Hands(NOW.timestamp()))
+LOGINS = SignatureLogins(KNOWN, lambda user: secret_of(SEALER, user), now=Hands(NOW.timestamp()))
 HEX = "0123456789abcdef0123456789abcdef01234567"
 
 

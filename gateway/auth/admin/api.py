@@ -11,11 +11,12 @@ from ...api import Gateway, HttpAnswer, HttpRequest, NotFound
 from ..directory import Directory
 from .call import CREATED, NO_CONTENT, Call, Route, answer
 from .explain import ROUTES as EXPLAIN
+from .keys import ROUTES as KEYS
 from .quotas import ROUTES as QUOTAS
 from .rules import ROUTES as RULES
 from .users import ROUTES as USERS
 
-ROUTES: Final[tuple[Route, ...]] = (*USERS, *RULES, *QUOTAS, *EXPLAIN)
+ROUTES: Final[tuple[Route, ...]] = (*USERS, *KEYS, *RULES, *QUOTAS, *EXPLAIN)
 
 
 def _compiled(path: str) -> re.Pattern[str]:

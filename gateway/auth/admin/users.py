@@ -9,6 +9,8 @@ import msgspec
 
 from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized, NotFound
 from ..hashes import hash_password, known
+from ..scram import make_verifier
+from ..sealing import seal_for_user
 from ..users import User
 from .call import CREATED, Call, Route, answer
 
@@ -17,7 +19,8 @@ PASSWORD_BYTES_MAX: Final = 1024
 NAME_MAX: Final = 256  # characters
 GROUPS_MAX: Final = 100
 IMPORT_MAX: Final = 100_000  # users of one request
-_FIELDS: Final = ("password", "password_hash", "admin", "disabled", "groups")
+SECRET_BYTES: Final = (8, 1024)
+_FIELDS: Final = ("password", "password_hash", "secret", "admin", "disabled", "groups")
 
 
 def show(user: User, where: str) -> dict[str, Any]:
@@ -52,8 +55,8 @@ def _shown(call: Call, name: str) -> dict[str, Any]:
 
 async def _put(call: Call) -> Any:
     name, fields = call.parts["name"], call.fields(*_FIELDS)
-    user = await _user(name, fields, call.directory.user(name))
-    _check_admin(call, user, call.directory.user(name))
+    user = await _user(call, name, fields, call.directory.user(name))
+    check_admin(call, user, call.directory.user(name))
     call.gateway.begin_turn()
     created = call.directory.put_user(user)
     call.changed("user.create" if created else "user.change", name, ", ".join(sorted(fields)))
@@ -72,8 +75,8 @@ async def _import(call: Call) -> Any:
             raise InvalidValue("users: each is an object with a name")
         fields = dict(fields)
         name = fields.pop("name")
-        made.append(await _user(name, fields, None))
-        _check_admin(call, made[-1], call.directory.user(name))
+        made.append(await _user(call, name, fields, None))
+        check_admin(call, made[-1], call.directory.user(name))
     call.gateway.begin_turn()
     created = sum(call.directory.put_user(user) for user in made)
     call.changed("user.import", "users", f"{len(made)} users, {created} of them new")
@@ -83,7 +86,7 @@ async def _import(call: Call) -> Any:
 
 async def _delete(call: Call) -> Any:
     name = call.parts["name"]
-    _check_admin(call, call.directory.user(name))
+    check_admin(call, call.directory.user(name))
     call.gateway.begin_turn()
     call.directory.delete_user(name)
     call.changed("user.delete", name)
@@ -99,13 +102,13 @@ async def _end(call: Call) -> Any:
     return {"ended": count}
 
 
-def _check_admin(call: Call, *users: User | None) -> None:
+def check_admin(call: Call, *users: User | None) -> None:
     """Raise NotAuthorized if somebody who is no administrator makes one, or changes one."""
     if not call.session.principal.admin and any(user is not None and user.admin for user in users):
         raise NotAuthorized("only an administrator may add, change or remove administrators")
 
 
-async def _user(name: str, fields: dict[str, Any], known_as: User | None) -> User:
+async def _user(call: Call, name: str, fields: dict[str, Any], known_as: User | None) -> User:
     """Return a user with these fields changed. Raise InvalidValue."""
     if not 0 < len(name) <= NAME_MAX or any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in name):
         raise InvalidValue(f"a user's name has 1 to {NAME_MAX} characters, none of them a control character")
@@ -122,9 +125,11 @@ async def _user(name: str, fields: dict[str, Any], known_as: User | None) -> Use
         stored = fields["password_hash"]
         if not isinstance(stored, str) or not known(stored):
             raise InvalidValue("password_hash: no form that the gateway knows; see docs/security.md")
-        changes.update(password=stored, scram="", secret="")
+        changes.update(password=stored, scram="")
     if "password" in fields:
         changes.update(await _secrets(fields["password"]))
+    if "secret" in fields:
+        changes["secret"] = _sealed(call, name, fields["secret"])
     return msgspec.structs.replace(user, **changes)
 
 
@@ -140,7 +145,17 @@ async def _secrets(password: Any) -> dict[str, str]:
         raise InvalidValue(f"password: at least {PASSWORD_MIN} characters are expected")
     if len(password.encode("utf-8", "replace")) > PASSWORD_BYTES_MAX:
         raise InvalidValue(f"password: at most {PASSWORD_BYTES_MAX} bytes are expected")
-    return {"password": await asyncio.to_thread(hash_password, password)}
+    hashed, verifier = await asyncio.to_thread(lambda: (hash_password(password), make_verifier(password)))
+    return {"password": hashed, "scram": verifier}
+
+
+def _sealed(call: Call, name: str, secret: Any) -> str:
+    """Return a shared secret (for signatures and PSK) as it is kept; "" takes it away."""
+    if secret == "":
+        return ""
+    if not isinstance(secret, str) or not SECRET_BYTES[0] <= len(secret.encode()) <= SECRET_BYTES[1]:
+        raise InvalidValue(f"secret: {SECRET_BYTES[0]} to {SECRET_BYTES[1]} bytes are expected")
+    return seal_for_user(call.directory.sealer(), name, secret.encode())
 
 
 _USER: Final = {"password": "correct horse battery", "admin": False, "groups": ["sensors"]}
