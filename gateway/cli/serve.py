@@ -51,6 +51,7 @@ async def _run(server: Server) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
     try:
         await server.start()
         _announce(server)
@@ -62,9 +63,11 @@ async def _run(server: Server) -> int:
 
 def _announce(server: Server) -> None:
     """Print the doors, then one line that begins with `gateway ready`."""
+    from ..doors import tls_doors
+
     config = server.config
     doors = {door.name: str(door.address) for door in server.doors}
-    for name in config.closed_for_now(server.protocols):
+    for name in config.closed_for_now([*server.protocols, *tls_doors(server.protocols)]):
         print(f"  {name:14} {config.listeners[name]}  not available yet: this version has no {name} door")
     if config.dev:
         print("development mode: loopback only, any login is accepted, data in", config.data_directory)

@@ -236,6 +236,7 @@ class AmqpConnection:
         """Authenticate again with a new secret (OAuth tokens, mostly)."""
         name = self.session.principal.name
         credentials = Credentials("amqp", self.transport.peer, "", name, bytes(method.new_secret))
+        credentials.certificate = self.transport.certificate
         try:
             session = await self.gateway.connect(credentials)
         except GatewayError as error:

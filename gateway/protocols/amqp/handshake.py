@@ -131,6 +131,7 @@ class Handshake:
         elif name not in MECHANISMS:
             raise AmqpFault(Reply.COMMAND_INVALID, f"unknown authentication mechanism '{name}'")
         made = Credentials("amqp", connection.transport.peer, self._client_id(), user, password)
+        made.certificate = connection.transport.certificate
         if name == "EXTERNAL":
             made.method, made.data = name, response
         return made

@@ -1,8 +1,8 @@
 """Who is asking: sessions by login, kept for a minute.
 
 A login costs an argon2 hash, a request must not: requests of one address with the same
-`Authorization` share one session, and logins of the same kind under way are waited for, not
-repeated. What owns a receiver (an event stream, a WebSocket) opens a session of its own.
+`Authorization` and client certificate share one session, and logins of the same kind under way
+are waited for, not repeated. What owns a receiver (an event stream, a WebSocket) opens a session of its own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ import asyncio
 import base64
 import binascii
 from hashlib import blake2b
-from typing import Any
 
-from ...api import AuthenticationFailed, Credentials, Gateway, Session
-from .answers import Header
+from ...api import AuthenticationFailed, Certificate, Credentials, Gateway, Session
+from .answers import Header, Scope
 from .limits import SESSION_SECONDS_MAX, SESSIONS_MAX
 
-Key = tuple[str, bytes]
+Key = tuple[str, bytes, str]  # address, login, certificate
+
+CERTIFICATE = "gateway.certificate"  # key of a scope: the client's, if TLS has verified one
+
+
+def certificate_of(scope: Scope) -> Certificate | None:
+    """Return the certificate of whoever is behind a request."""
+    found: Certificate | None = scope.get(CERTIFICATE)
+    return found
 
 
 class Lent:
@@ -64,26 +71,24 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._lent)
 
-    def known(self, client: Any, headers: list[Header]) -> Lent | None:
+    def known(self, scope: Scope) -> Lent | None:
         """Return the session of a request if it is here: the hot path's way, without waiting."""
-        host = client[0] if client else "unix"
-        lent = self._lent.get((host, _digest(authorization(headers))))
+        lent = self._lent.get(_key(scope))
         if lent is None or lent.expires_at_ms <= self._gateway.clock.monotonic_ms:
             return None
         return lent
 
-    async def of(self, client: Any, headers: list[Header]) -> Lent:
+    async def of(self, scope: Scope) -> Lent:
         """Return the session of a request. Raise AuthenticationFailed."""
         self._gateway.begin_turn()
-        lent = self.known(client, headers)
+        lent = self.known(scope)
         if lent is not None:
             return lent
-        host = client[0] if client else "unix"
-        login = authorization(headers)
-        key = (host, _digest(login))
+        key = _key(scope)
         task = self._logins.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._log_in(key, credentials(host, login)))
+            who = credentials(key[0], authorization(scope["headers"]), certificate_of(scope))
+            task = asyncio.get_running_loop().create_task(self._log_in(key, who))
             self._logins[key] = task
             task.add_done_callback(lambda _: self._logins.pop(key, None))
         # Shielded: the first of several waiting requests may be cancelled, the others go on.
@@ -91,10 +96,12 @@ class Sessions:
         self._gateway.begin_turn()
         return lent
 
-    async def own(self, client: Any, headers: list[Header]) -> Session:
+    async def own(self, scope: Scope) -> Session:
         """Open a session for one client alone. Raise AuthenticationFailed."""
+        client = scope["client"]
         peer = f"{client[0]}:{client[1]}" if client else "unix"
-        session = await self._gateway.connect(credentials(peer, authorization(headers)))
+        who = credentials(peer, authorization(scope["headers"]), certificate_of(scope))
+        session = await self._gateway.connect(who)
         self._gateway.begin_turn()
         return session
 
@@ -131,15 +138,26 @@ def authorization(headers: list[Header]) -> bytes:
     return b""
 
 
+def _key(scope: Scope) -> Key:
+    """Return what requests have in common that share a session."""
+    client = scope["client"]
+    certificate = certificate_of(scope)
+    return (
+        client[0] if client else "unix",
+        _digest(authorization(scope["headers"])),
+        certificate.fingerprint if certificate is not None else "",
+    )
+
+
 def _digest(login: bytes) -> bytes:
     """Return what stands for a login in memory; nothing is kept in clear."""
     return blake2b(login, digest_size=16).digest() if login else b""
 
 
-def credentials(peer: str, login: bytes) -> Credentials:
+def credentials(peer: str, login: bytes, certificate: Certificate | None = None) -> Credentials:
     """Return what an `Authorization` header says. Raise AuthenticationFailed if that is not Basic."""
     if not login:
-        return Credentials("http", peer)
+        return Credentials("http", peer, certificate=certificate)
     scheme, _, encoded = login.partition(b" ")
     if scheme.lower() != b"basic":
         raise AuthenticationFailed("Authorization: the Basic scheme is expected (RFC 7617)")
@@ -147,6 +165,6 @@ def credentials(peer: str, login: bytes) -> Credentials:
         name, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         if not colon:
             raise ValueError("no colon between name and password")
-        return Credentials("http", peer, username=name.decode(), password=password)
+        return Credentials("http", peer, username=name.decode(), password=password, certificate=certificate)
     except (binascii.Error, ValueError) as error:
         raise AuthenticationFailed(f"Authorization: not a valid Basic login ({error})") from error
