@@ -111,13 +111,18 @@ class TlsDoor:
         if not settings.certificate:
             raise _Fault(
                 "certificate",
-                f"missing, and listeners.{self.name} needs one; `gateway init --tls` makes one to begin with",
+                f"missing, and listeners.{self.name} needs one; `gateway init --tls` makes one for a start",
             )
         remarks = _validity(settings.certificate, _read("certificate", settings.certificate))
         key = settings.key or settings.certificate  # both may be in one file
         _read("key", key)
+
+        def passphrase() -> str:  # without this, OpenSSL asks at the terminal
+            text = "is encrypted, and nobody can type a passphrase at a restart; store it decrypted"
+            raise _Fault("key", f"{key}: {text}")
+
         try:
-            context.load_cert_chain(settings.certificate, key, _refuse_encrypted)
+            context.load_cert_chain(settings.certificate, key, passphrase)
         except ssl.SSLError as error:
             raise self._explain(error, key) from error
         except OSError as error:  # it has been replaced since it was read
@@ -125,14 +130,13 @@ class TlsDoor:
         return remarks
 
     def _explain(self, error: ssl.SSLError, key: str) -> _Fault:
-        certificate = self._settings.certificate
-        if error.reason == "KEY_VALUES_MISMATCH":
+        certificate, reason = self._settings.certificate, error.reason or ""
+        if reason == "KEY_VALUES_MISMATCH":
             return _Fault("key", f"{key} does not belong to the certificate in {certificate}")
-        if error.reason and error.reason.startswith(("EE_KEY", "CA_KEY", "CA_MD")):
-            return _Fault(
-                "certificate", f"{certificate}: {_words(error)}: OpenSSL does not accept it any more"
-            )
-        return _Fault("key", f"{key}: no private key in PEM form ({_words(error)})")
+        if reason.startswith(("EE_KEY", "CA_KEY", "CA_MD")):  # too small, too weak
+            words = reason.lower().replace("_", " ")
+            return _Fault("certificate", f"{certificate}: OpenSSL does not take it any more: {words}")
+        return _Fault("key", f"{key}: no private key in PEM form")
 
     def _load_client_ca(self, context: ssl.SSLContext) -> list[str]:
         settings = self._settings
@@ -262,14 +266,3 @@ def _validity(path: str, data: bytes) -> list[str]:
     if now < begins:
         return [f"the certificate in {path} is not valid before {begins:%Y-%m-%d %H:%M} UTC"]
     return []
-
-
-def _refuse_encrypted() -> str:
-    """Answer OpenSSL, which would ask for a passphrase at the terminal."""
-    raise _Fault(
-        "key", "is encrypted; nobody is there to type its passphrase at a restart: store it decrypted"
-    )
-
-
-def _words(error: ssl.SSLError) -> str:
-    return (error.reason or "not PEM").lower().replace("_", " ")
