@@ -191,7 +191,8 @@ BAD: list[tuple[str, Spoil, tuple[str, ...], str]] = [
         "an encrypted key",
         _encrypt,
         SERVER,
-        "tls.key: server-key.pem: is encrypted, and nobody can type a passphrase at a restart; store it decrypted",
+        "tls.key: server-key.pem: is encrypted, and nobody can type a passphrase at a restart; "
+        "store it decrypted",
     ),
     (
         "a key of one door",
