@@ -1,9 +1,9 @@
 """TLS around one socket: what is between the loop's transport and the protocol of a plain door.
 
-asyncio's and uvloop's own TLS would do, but for four things: a server of theirs is bound to one
+asyncio's and uvloop's own TLS would do, but for three things: a server of theirs is bound to one
 context, so that new certificates need a new socket; nobody can count, or limit, handshakes under
-way; a client that is refused is not told why (the alert stays in the buffer); and every
-connection gets a buffer of 256 KB. OpenSSL's part is the same here: an `ssl.SSLObject`.
+way; and a client that is refused is not told why (the alert stays in the buffer). OpenSSL's part
+is the same here: an `ssl.SSLObject`. An idle connection takes 20 KB (uvloop's 29, asyncio's 290).
 """
 
 from __future__ import annotations
