@@ -101,6 +101,7 @@ __all__ = [
     "Stream",
     "StreamProtocol",
     "Throttled",
+    "TlsServerProtocol",
     "TooLarge",
     "Transport",
     "group_resource",
@@ -120,6 +121,11 @@ class Address(Interface):
     @property
     def path(self) -> str: ...
 
+    @property
+    def tls(self) -> str:
+        """The TLS door it is for, "" if it is a plain one."""
+        ...
+
 
 class Config(Interface):
     """The parsed configuration. `limits`, `mqtt` and so on are its sections."""
@@ -138,6 +144,11 @@ class Transport(Interface):
     """One client's socket, as its connection sees it."""
 
     peer: str
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What TLS has verified of the client; None if there is no TLS, or no certificate. Ask once."""
+        ...
 
     def write(self, data: bytes) -> None:
         """Queue bytes; everything queued in a turn is one write to the socket."""
@@ -180,7 +191,7 @@ class Connection(Interface):
 
 @runtime_checkable
 class ConnectionProtocol(Interface):
-    """A protocol over byte streams whose sockets the gateway owns.
+    """A protocol over byte streams whose sockets the gateway owns; so it has a TLS door, `<name>s`, as well.
 
     `websocket_path` (with `websocket_subprotocol`), if not empty, also offers it to
     WebSocket clients on the HTTP door.
@@ -213,6 +224,16 @@ class ServerProtocol(Interface):
 
     def connections(self) -> int:
         """Return how many clients are connected; they count towards `limits.connections_max`."""
+
+
+@runtime_checkable
+class TlsServerProtocol(Interface):
+    """A `ServerProtocol` that has a TLS door, `<name>s`, as well: `serve` may be called twice.
+
+    It opens its sockets with `Gateway.listen` alone, which knows which of them get TLS.
+    """
+
+    alpn: str  # what it is called in TLS (RFC 7301), such as "http/1.1"
 
 
 Protocol = ConnectionProtocol | ServerProtocol
@@ -373,7 +394,11 @@ class Gateway(Interface):
     async def listen(
         self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
     ) -> asyncio.AbstractServer:
-        """Open a listening socket for a `ServerProtocol`. Raise OSError if the address cannot be used."""
+        """Open a listening socket for a `ServerProtocol`. Raise OSError if the address cannot be used.
+
+        For a TLS door (`address.tls`) there is TLS between the socket and what `factory` makes; the
+        transport's `get_extra_info("certificate")` is then what `Transport.certificate` would be.
+        """
 
     def connections(self) -> int:
         """Return how many clients are connected, at all doors together."""
@@ -391,6 +416,11 @@ class Stream:
         self._ended = False
         self._wake = asyncio.Event()
         self._session: Session | None = None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What TLS has verified of the client; None if there is no TLS, or no certificate."""
+        return self._transport.certificate
 
     def hold_back(self, session: Session) -> None:
         """Deliver nothing to this session while the client does not read what was written."""

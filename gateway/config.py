@@ -19,6 +19,7 @@ from .core.errors import InvalidTopic
 from .core.policy import DURABILITIES
 from .core.topic import check_filter
 from .settings import (
+    CHOICES,
     DOORS,
     RANGES,
     SECTIONS,
@@ -36,6 +37,7 @@ from .settings import (
     Quota,
     Server,
     Storage,
+    Tls,
     Tokens,
     User,
 )
@@ -71,6 +73,7 @@ class Config(msgspec.Struct, frozen=True):
     mqtt: Mqtt
     amqp: Amqp
     network: Network
+    tls: Tls
     auth: Auth
     plugins: Plugins
     anonymous: Anonymous
@@ -80,6 +83,7 @@ class Config(msgspec.Struct, frozen=True):
     quotas: dict[str, Quota]
     listeners: dict[str, Address | str]  # the only string is "": closed
     plugin_tables: dict[str, dict[str, Any]]
+    tls_tables: dict[str, dict[str, Any]]  # door -> what differs from `tls` there
     explicit_doors: frozenset[str]  # named in the file or by --set
     logins: bool = True  # somebody could log in
 
@@ -91,6 +95,10 @@ class Config(msgspec.Struct, frozen=True):
     def plugin(self, name: str) -> Mapping[str, Any]:
         """Return `[plugins.<name>]`, empty if there is none."""
         return self.plugin_tables.get(name, {})
+
+    def tls_of(self, door: str) -> Tls:
+        """Return `[tls]` with what `[tls.<door>]` says instead."""
+        return msgspec.structs.replace(self.tls, **self.tls_tables.get(door, {}))
 
     def address(self, name: str, default: str) -> Address | None:
         """Return where a door opens, None if it stays closed. Raise ConfigError for an unsafe default."""
@@ -109,16 +117,16 @@ class Config(msgspec.Struct, frozen=True):
             raise ConfigError([f"{exposed} (this is the protocol's default)"])
         return address
 
-    def closed_for_now(self, protocols: Iterable[str]) -> list[str]:
-        """Return doors that were asked for and that nothing installed can open."""
+    def closed_for_now(self, doors: Iterable[str]) -> list[str]:
+        """Return doors that were asked for and that nothing installed (`doors`) can open."""
         asked = [name for name in DOORS if name in self.explicit_doors and self.listeners[name]]
-        have = set(protocols)
+        have = set(doors)
         return [name for name in asked if name not in have]
 
 
-def unknown_doors(config: Config, protocols: Iterable[str]) -> list[str]:
-    """Return a fault for each door the configuration names that neither we nor a plugin know."""
-    known = sorted({*DOORS, *protocols})
+def unknown_doors(config: Config, doors: Iterable[str]) -> list[str]:
+    """Return a fault for each door the configuration names that neither we nor a plugin (`doors`) know."""
+    known = sorted({*DOORS, *doors})
     label = f"{config.source}: " if config.source else ""
     faults = [
         f"{label}listeners.{name}: unknown door{_did_you_mean(name, known, 'listeners.')}"
@@ -129,6 +137,12 @@ def unknown_doors(config: Config, protocols: Iterable[str]) -> list[str]:
         f"{label}network.proxy_protocol: {name!r}: unknown door{_did_you_mean(name, known)}"
         for name in config.network.proxy_protocol
         if name not in known
+    ]
+    secured = [name for name in known if name in TLS_DOORS or name[:-1] in known]
+    faults += [
+        f"{label}tls.{name}: no TLS door has this name{_did_you_mean(name, secured, 'tls.')}"
+        for name in config.tls_tables
+        if name not in secured
     ]
     return faults
 
@@ -215,6 +229,10 @@ class _Reader:
         plugin_tables = {k: v for k, v in tables["plugins"].items() if isinstance(v, dict) and k not in own}
         for name in plugin_tables:
             del tables["plugins"][name]
+        tls_tables = {name: value for name, value in tables["tls"].items() if isinstance(value, dict)}
+        for name, table in tls_tables.items():
+            del tables["tls"][name]
+            self._section(f"tls.{name}", Tls, table)
         sections = {name: self._section(name, kind, tables[name]) for name, kind in SECTIONS.items()}
         users = self._users(tables["users"])
         quotas = self._quotas(tables["quotas"])
@@ -232,6 +250,7 @@ class _Reader:
             quotas=quotas,
             listeners=listeners,
             plugin_tables=plugin_tables,
+            tls_tables=tls_tables,
             explicit_doors=frozenset(tables["listeners"]),
             logins=any(self._tables.get(name) for name in LOGIN_SECTIONS),
             **sections,
@@ -253,10 +272,13 @@ class _Reader:
                 continue
             wanted = fields[key].type
             low, high = RANGES.get((name, key), (0, 0))
+            choices = CHOICES.get((name.partition(".")[0], key), ())
             if not _fits(value, wanted):
                 self.fault(f"{name}.{key}", f"expected {TYPE_NAMES[wanted]}, found {_type_name(value)}")
             elif high and not low <= value <= high:
                 self.fault(f"{name}.{key}", f"out of range; a number from {low} to {high} is possible")
+            elif choices and value not in choices:
+                self.fault(f"{name}.{key}", f"{value!r}: one of {', '.join(choices)} is expected")
             else:
                 values[key] = float(value) if wanted is float else value
         for key in fields:
@@ -286,8 +308,8 @@ class _Reader:
             listeners[name] = ""
             if not isinstance(value, str):
                 self.fault(f"listeners.{name}", f'expected string ("host:port"), found {_type_name(value)}')
-            elif value and name in TLS_DOORS:
-                self.fault(f"listeners.{name}", "TLS is not available yet; leave it empty")
+            elif value and name == "coaps":
+                self.fault(f"listeners.{name}", "DTLS is not available yet; leave it empty")
             elif value:
                 listeners[name] = self._try(f"listeners.{name}", Address.parse, value) or ""
         return listeners
@@ -418,8 +440,8 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def render_default(admin: str, password_hash: str) -> str:
-    """Return the configuration that `gateway init` writes."""
+def render_default(admin: str, password_hash: str, doors: str = "", sections: str = "") -> str:
+    """Return the configuration that `gateway init` writes, with further lines of TOML."""
     return f'''# Written by `gateway init`. Every key and its default: docs/configuration.md.
 
 [server]
@@ -429,7 +451,8 @@ data = "./gateway-data"            # the log, its index and the lock
 mqtt = "127.0.0.1:1883"
 amqp = "127.0.0.1:5672"
 http = "127.0.0.1:8080"
-
+{doors}
+{sections}
 [users.{_toml_key(admin)}]
 password = "{password_hash}"
 admin = true

@@ -11,11 +11,12 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from typing import Protocol as Interface
 from typing import cast
 
 import structlog
 
-from .api import Address, Connection, ConnectionProtocol, Gateway
+from .api import Address, Certificate, Connection, ConnectionProtocol, Gateway
 from .core.errors import GatewayError
 from .proxy_protocol import MalformedHeader, NeedMore, parse_header
 from .turn import Turn
@@ -47,6 +48,14 @@ class Door:
         self.proxy_from = proxy_from  # tells whether a peer address may speak for others
 
 
+class Client(Interface):
+    """Somebody with a socket: a connection, or a TLS handshake that may become one."""
+
+    def abort(self) -> None: ...
+
+    def drain(self) -> None: ...
+
+
 class ConnectionLimits:
     """Connections of all doors together: how many, and which have not identified themselves yet."""
 
@@ -65,14 +74,14 @@ class ConnectionLimits:
         self.connections_max = connections_max
         self.handshake_ms_max = int(handshake_seconds_max * 1000)
         self.buffer_bytes_max = buffer_bytes_max
-        self.open: set[SocketTransport] = set()
+        self.open: set[Client] = set()
         self.elsewhere: Callable[[], int] = int  # connections of doors that own their sockets
         self.none_open = asyncio.Event()  # for whoever waits for the last one to go
         self.none_open.set()
         self.refused = 0
-        self._arriving: dict[SocketTransport, int] = {}  # -> deadline; in order of arrival
+        self._arriving: dict[Client, int] = {}  # -> deadline; in order of arrival
 
-    def admit(self, transport: SocketTransport, now_ms: int) -> bool:
+    def admit(self, transport: Client, now_ms: int) -> bool:
         """Count a new connection; False if there are too many."""
         if self.count() >= self.connections_max:
             self.refused += 1
@@ -86,11 +95,11 @@ class ConnectionLimits:
         """Return how many connections there are, at all doors."""
         return len(self.open) + self.elsewhere()
 
-    def established(self, transport: SocketTransport) -> None:
+    def established(self, transport: Client) -> None:
         """The handshake is over."""
         self._arriving.pop(transport, None)
 
-    def forget(self, transport: SocketTransport) -> None:
+    def forget(self, transport: Client) -> None:
         """The connection is closed."""
         self.open.discard(transport)
         self._arriving.pop(transport, None)
@@ -182,6 +191,13 @@ class SocketTransport(asyncio.Protocol):
         self._congested(False)
 
     # -- what the connection calls ----------------------------------------------------------
+
+    @property
+    def certificate(self) -> Certificate | None:
+        if self._socket is None:
+            return None
+        found: Certificate | None = self._socket.get_extra_info("certificate")  # of TLS transports only
+        return found
 
     def write(self, data: bytes) -> None:
         out = self._out

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 
 from . import plugins
@@ -28,7 +29,7 @@ from .api import (
     SharedKey,
 )
 from .audit import Audit
-from .config import Config, ConfigError, unknown_doors
+from .config import Config, ConfigError
 from .core.access import Authority, Credentials, Principal
 from .core.broker import Broker
 from .core.clock import Clock
@@ -36,8 +37,10 @@ from .core.errors import GatewayError, NotStored, StorageError
 from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
+from .doors import check_doors, tls_doors
 from .listeners import ConnectionLimits, Door, SocketTransport, open_listener
 from .sysinfo import SysInfo
+from .tls_transport import TlsListener
 from .turn import Turn
 
 log = structlog.get_logger("gateway")
@@ -70,14 +73,9 @@ class Server:
         self.protocols: Mapping[str, Protocol] = plugins.named(
             plugins.collect(self._manager, "gateway_protocols", config=config), "protocol"
         )
-        faults = unknown_doors(config, self.protocols)
-        faults += [
-            f"network.proxy_protocol: the {name!r} door owns its sockets and cannot read PROXY headers"
-            for name in config.network.proxy_protocol
-            if isinstance(self.protocols.get(name), ServerProtocol)
-        ]
-        if faults:
-            raise ConfigError(faults)
+        self.tls = check_doors(config, self.protocols)
+        #: What `reload` calls, in this order. What is wrong with a file is logged, not raised.
+        self.on_reload: list[Callable[[], None]] = [self.tls.reload]
         interceptors = plugins.collect(self._manager, "gateway_interceptors", config=config)
         self._intercept = tuple(interceptor.on_publish for interceptor in interceptors)
         self.clock = Clock()
@@ -194,14 +192,23 @@ class Server:
     async def listen(
         self, address: Address, factory: Callable[[], asyncio.BaseProtocol]
     ) -> asyncio.AbstractServer:
+        if address.tls:
+            door = self.tls[address.tls]
+            factory = TlsListener(
+                door, factory, self.limits, self.turn, lambda: self.clock.monotonic_ms
+            ).connection
         return await open_listener(asyncio.get_running_loop(), address, factory)
 
     def connections(self) -> int:
         return self.limits.count()
 
     def _connections_elsewhere(self) -> int:
-        listeners = (door.listener for door in self.doors)
-        return sum(listener.connections() for listener in listeners if isinstance(listener, ServerProtocol))
+        return sum(protocol.connections() for protocol in self._servers())
+
+    def _servers(self) -> Iterable[ServerProtocol]:
+        """Return every protocol that brings its own server and has a door; it may have two."""
+        listeners = dict.fromkeys(door.listener for door in self.doors)
+        return [listener for listener in listeners if isinstance(listener, ServerProtocol)]
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -233,9 +240,11 @@ class Server:
         self._check_handshakes()
         self._forget_idle_meters()
         self.sysinfo.start()
-        for name, address in self._addresses():
+        self.tls.say_remarks()
+        self.tls.watch(self.scheduler)
+        for name, protocol, address in self._addresses():
             try:
-                await self._open(name, address)
+                await self._open(name, protocol, address)
             except OSError as error:
                 reason = error.strerror or error
                 raise ConfigError([f"listeners.{name}: cannot listen on {address}: {reason}"]) from error
@@ -248,25 +257,27 @@ class Server:
         except OSError as error:
             raise StorageError(f"the audit log cannot be written: {error}") from error
 
-    def _addresses(self) -> list[tuple[str, Any]]:
-        """Return (door, address) of every door that is to be opened."""
-        found = []
+    def _addresses(self) -> list[tuple[str, Protocol, Any]]:
+        """Return (door, protocol, address) of every door that is to be opened."""
+        found: list[tuple[str, Protocol, Any]] = []
         for name, protocol in self.protocols.items():
             address = self.config.address(name, protocol.address)
             if address is not None:
-                found.append((name, address))
+                found.append((name, protocol, address))
+        for door, name in tls_doors(self.protocols).items():
+            address = self.config.address(door, "")
+            if address is not None:
+                found.append((door, self.protocols[name], msgspec.structs.replace(address, tls=door)))
         return found
 
-    async def _open(self, name: str, address: Any) -> None:
-        protocol = self.protocols[name]
+    async def _open(self, name: str, protocol: Protocol, address: Any) -> None:
         if isinstance(protocol, ServerProtocol):
             await protocol.serve(address, self)
             self.doors.append(OpenDoor(name, address, protocol))
             return
         proxy_from = self._proxy_rule() if name in self.config.network.proxy_protocol else None
         door = Door(protocol, self, self.turn, self.limits, proxy_from)
-        loop = asyncio.get_running_loop()
-        listener = await open_listener(loop, address, lambda: SocketTransport(door))
+        listener = await self.listen(address, lambda: SocketTransport(door))
         self.doors.append(OpenDoor(name, address, listener))
 
     def _proxy_rule(self) -> Callable[[str], bool]:
@@ -295,6 +306,17 @@ class Server:
             self._clock_offset_ms = offset_ms
             log.warning("the wall clock has jumped; messages go by the time as it was", seconds=round(jump))
 
+    def reload(self) -> None:
+        """Read again what was read from files: certificates. Nobody's connection ends."""
+        if self._turn is None:
+            return  # not started: nothing was read that could be old
+        self.begin_turn()
+        for call in self.on_reload:
+            try:
+                call()
+            except Exception:
+                log.exception("bug: while reloading")
+
     async def stop(self) -> None:
         """Close the doors, say goodbye, end every session, close the log."""
         for door in self.doors:
@@ -305,9 +327,7 @@ class Server:
         self.begin_turn()
         for transport in list(self.limits.open):
             transport.drain()
-        await asyncio.gather(
-            *(d.listener.stop() for d in self.doors if isinstance(d.listener, ServerProtocol))
-        )
+        await asyncio.gather(*(protocol.stop() for protocol in self._servers()))
         await self._wait_for_clients()
         for error in plugins.tell(self._manager, "gateway_stopping", gateway=self):
             log.error("bug: a plugin failed", exc_info=error)  # the log must be closed all the same

@@ -23,7 +23,7 @@ DOORS = {
     "coaps": "",
     "https": "",
 }
-TLS_DOORS = ("mqtts", "amqps", "coaps", "https")
+TLS_DOORS = ("mqtts", "amqps", "coaps", "https")  # those of plugins are `<name>s` as well
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -33,6 +33,7 @@ class Address(msgspec.Struct, frozen=True):
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: str = ""  # the door whose TLS is around it; "": none is
 
     def __str__(self) -> str:
         if self.kind == "unix":
@@ -137,6 +138,17 @@ class Network(msgspec.Struct, frozen=True):
     proxy_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1/32"])
 
 
+class Tls(msgspec.Struct, frozen=True):
+    """`[tls]`, of all TLS doors; `[tls.DOOR]` overrides it for one."""
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+    client_certificates: str = ""
+    minimum_version: str = "1.2"
+    ciphers: str = ""
+
+
 class Auth(msgspec.Struct, frozen=True):
     """`[auth]`"""
 
@@ -217,6 +229,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "mqtt": Mqtt,
     "amqp": Amqp,
     "network": Network,
+    "tls": Tls,
     "auth": Auth,
     "anonymous": Anonymous,
     "tokens": Tokens,
@@ -247,6 +260,12 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("amqp", "frame_bytes_max"): (4096, 1 << 31),
     ("amqp", "channels_max"): (1, 65_535),
     ("amqp", "heartbeat_seconds"): (0, 65_535),
+}
+
+#: (section, key) -> the only values there are; "" leaves the key unsaid
+CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("tls", "client_certificates"): ("none", "optional", "required"),
+    ("tls", "minimum_version"): ("1.2", "1.3"),
 }
 
 #: What a setting's type is called in TOML.

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .api import Address, Authenticator, Exchange, SharedKey
-from .core.access import Action, Authority, Authorizer, Credentials, Principal, Ruling
+from .core.access import Action, Authority, Authorizer, Certificate, Credentials, Principal, Ruling
 from .core.broker import Broker
 from .core.clock import Clock
 from .core.errors import AuthenticationFailed, GatewayError, NotStored
@@ -39,8 +39,9 @@ HELD_BYTES_MAX = 1 << 20  # what a client that does not read may make a connecti
 class FakeTransport:
     """A socket that records. Implements `gateway.api.Transport`."""
 
-    def __init__(self, peer: str = "test:1") -> None:
+    def __init__(self, peer: str = "test:1", certificate: Certificate | None = None) -> None:
         self.peer = peer
+        self.certificate = certificate
         self.written = bytearray()
         self.closed = False
         self.reading = True

@@ -23,7 +23,7 @@ from gateway.config import (
     render_default,
     unknown_doors,
 )
-from gateway.settings import DOORS, RANGES, SECTIONS, TLS_DOORS, TYPE_NAMES, Quota, User
+from gateway.settings import DOORS, RANGES, SECTIONS, TYPE_NAMES, Quota, User
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$aGFzaGhhc2hoYXNo"
 ADMIN = f'[users.admin]\npassword = "{HASH}"\nadmin = true\n'
@@ -243,13 +243,24 @@ BAD = [
         "[listeners]\nhttp = '8080'",
         "listeners.http: '8080' is no address; host:port, [v6]:port or unix:/path is expected",
     ),
-    *[
-        (
-            f"[listeners]\n{name} = '127.0.0.1:1'",
-            f"listeners.{name}: TLS is not available yet; leave it empty",
-        )
-        for name in TLS_DOORS
-    ],
+    ("[listeners]\ncoaps = '127.0.0.1:1'", "listeners.coaps: DTLS is not available yet; leave it empty"),
+    ("[tls]\ncertficate = 'x'", "tls.certficate: unknown key; did you mean tls.certificate?"),
+    ("[tls]\nkey = 1", "tls.key: expected string, found integer"),
+    ("[tls]\nminimum_version = 1.2", "tls.minimum_version: expected string, found number"),
+    ("[tls]\nminimum_version = '1.1'", "tls.minimum_version: '1.1': one of 1.2, 1.3 is expected"),
+    (
+        "[tls]\nclient_certificates = 'yes'",
+        "tls.client_certificates: 'yes': one of none, optional, required is expected",
+    ),
+    (
+        "[tls.mqtts]\ncertficate = 'x'",
+        "tls.mqtts.certficate: unknown key; did you mean tls.mqtts.certificate?",
+    ),
+    ("[tls.mqtts]\nclient_ca = []", "tls.mqtts.client_ca: expected string, found array"),
+    (
+        "[tls.https]\nminimum_version = '1.0'",
+        "tls.https.minimum_version: '1.0': one of 1.2, 1.3 is expected",
+    ),
 ]
 
 
@@ -263,12 +274,12 @@ def test_a_fault_names_file_key_and_remedy(file: Path, text: str, fault: str) ->
 
 
 def test_all_faults_are_reported_at_once(file: Path) -> None:
-    text = "\n".join(text for text, _ in BAD if text.startswith("[listeners]\nmqtts") or "zebra]" in text)
+    text = "\n".join(text for text, _ in BAD if text.startswith("[listeners]\ncoaps") or "zebra]" in text)
     text += "\n[limits]\nconnections_max = 0\npacket_bytes_max = 'x'\n"
     found = faults(file, text, "listeners.mqtt=0.0.0.0:1", "nonsense")
     keys = (
         "zebra",
-        "mqtts",
+        "coaps",
         "connections_max",
         "packet_bytes_max",
         "users: ",
@@ -371,14 +382,25 @@ def test_doors_that_were_asked_for_and_cannot_open_yet(file: Path) -> None:
     assert config.listeners["amqp"] == ""
 
 
+def test_a_tls_door_has_what_is_its_own_and_the_rest_of_all(file: Path) -> None:
+    text = "[tls]\ncertificate = 'c'\nkey = 'k'\n[tls.mqtts]\nkey = 'own'\nminimum_version = '1.3'\n"
+    config = read(file, text, "tls.https.client_ca=ca", "tls.ciphers=x", dev=True)
+    assert msgspec.structs.astuple(config.tls_of("mqtts")) == ("c", "own", "", "", "1.3", "x")
+    assert msgspec.structs.astuple(config.tls_of("https")) == ("c", "k", "ca", "", "1.2", "x")
+    assert config.tls_of("amqps") == config.tls
+
+
 def test_doors_nobody_knows(file: Path) -> None:
     text = "[listeners]\nmqt = '127.0.0.1:1'\nline = '127.0.0.1:2'\nzebra = ''\n"
-    text += "[network]\nproxy_protocol = ['htp']\n"
+    text += "[network]\nproxy_protocol = ['htp']\n[tls.mqts]\n[tls.zebra]\n[tls.mqtt]\n[tls.lines]\n"
     config = read(file, text, dev=True)
-    assert unknown_doors(config, {"mqtt": object(), "line": object()}) == [
+    assert unknown_doors(config, ["mqtt", "line", "mqtts", "lines"]) == [
         f"{file}: listeners.mqt: unknown door; did you mean listeners.mqtt?",
         f"{file}: listeners.zebra: unknown door",
         f"{file}: network.proxy_protocol: 'htp': unknown door; did you mean http?",
+        f"{file}: tls.mqts: no TLS door has this name; did you mean tls.mqtts?",
+        f"{file}: tls.zebra: no TLS door has this name",
+        f"{file}: tls.mqtt: no TLS door has this name; did you mean tls.mqtts?",
     ]
     assert unknown_doors(load(None, [], True, None), []) == []
     assert unknown_doors(load(None, ["listeners.mqt=127.0.0.1:1"], True, None), []) == [

@@ -41,6 +41,10 @@ SHELL = (
     "proxy_protocol",
     "config",
     "settings",
+    "doors",
+    "tls",
+    "tls_transport",
+    "peer_certificate",
 )
 BEHIND_HOOKS = ("gateway.protocols", "gateway.auth", "gateway.storage")
 

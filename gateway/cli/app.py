@@ -35,6 +35,10 @@ definitions_app = typer.Typer(
     help="RabbitMQ's definitions: a topology as one JSON document, out and in.", no_args_is_help=True
 )
 app.add_typer(definitions_app, name="definitions")
+certificates_app = typer.Typer(
+    help="Certificates of the CA that `gateway init --tls` has made: client, renew.", no_args_is_help=True
+)
+app.add_typer(certificates_app, name="certificates")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="The configuration file.", show_default=False)
@@ -43,6 +47,8 @@ Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be repeated."),
 ]
+TlsDirectory = Annotated[Path, typer.Option("--tls-dir", help="Where the CA and its files are.")]
+
 LogData = Annotated[Path, typer.Option("--data", help="The data directory.")]
 
 DEFAULT_DATA = Path("gateway-data")
@@ -77,12 +83,15 @@ def init(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Make a CA and a certificate beside it, in tls/, and TLS doors.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a configuration file with a first admin user."""
     from .setup import init as run
 
-    raise typer.Exit(run(path, admin, password_stdin, json))
+    raise typer.Exit(run(path, admin, password_stdin, json, tls))
 
 
 @app.command()
@@ -346,6 +355,30 @@ def definitions_import(
     from .definitions import import_ as run
 
     raise typer.Exit(run(url, user, source))
+
+
+@certificates_app.command("client")
+def certificates_client(
+    name: Annotated[str, typer.Argument(help="Who it is for: the certificate's common name.")],
+    tls_dir: TlsDirectory = Path("tls"),
+) -> None:
+    """Make a client's certificate and key: NAME.pem and NAME-key.pem."""
+    from .certificates import client as run
+
+    raise typer.Exit(run(name, tls_dir))
+
+
+@certificates_app.command("renew")
+def certificates_renew(
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="A further host name or address; may be repeated.")
+    ] = None,
+    tls_dir: TlsDirectory = Path("tls"),
+) -> None:
+    """Make the server's certificate anew, for the same names and key."""
+    from .certificates import renew as run
+
+    raise typer.Exit(run(tls_dir, name or []))
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from .faults import EXIT_FAULT
 
 if TYPE_CHECKING:
     from ..server import Server
+
+STDIN = 0
 
 
 def serve(config_file: Path | None, dev: bool, data: Path | None, sets: list[str]) -> int:
@@ -51,6 +54,15 @@ async def _run(server: Server) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    had_terminal = os.isatty(STDIN)
+
+    def hung_up() -> None:
+        if had_terminal and not os.isatty(STDIN):
+            stopping.set()  # the terminal it was started from is gone: nobody told it to reload
+        else:
+            server.reload()
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         await server.start()
         _announce(server)
@@ -62,9 +74,11 @@ async def _run(server: Server) -> int:
 
 def _announce(server: Server) -> None:
     """Print the doors, then one line that begins with `gateway ready`."""
+    from ..doors import tls_doors
+
     config = server.config
     doors = {door.name: str(door.address) for door in server.doors}
-    for name in config.closed_for_now(server.protocols):
+    for name in config.closed_for_now([*server.protocols, *tls_doors(server.protocols)]):
         print(f"  {name:14} {config.listeners[name]}  not available yet: this version has no {name} door")
     if config.dev:
         print("development mode: loopback only, any login is accepted, data in", config.data_directory)

@@ -36,14 +36,18 @@ class Certificate:
 
     `subject` is a string as RFC 4514 writes it (`CN=device7,O=Example`); `names` are the subject
     alternative names, each with its kind: `DNS:a.example`, `URI:urn:device:7`, `email:...`, `IP:...`.
+    `common_name` is "" if there are several. `fingerprint` is the SHA-256 of it all, in hexadecimal.
     """
 
-    __slots__ = ("common_name", "names", "subject")
+    __slots__ = ("common_name", "fingerprint", "names", "subject")
 
-    def __init__(self, subject: str, common_name: str = "", names: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, subject: str, common_name: str = "", names: tuple[str, ...] = (), fingerprint: str = ""
+    ) -> None:
         self.subject = subject
         self.common_name = common_name
         self.names = names
+        self.fingerprint = fingerprint
 
     def __repr__(self) -> str:
         return f"Certificate({self.subject!r})"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,3 +207,21 @@ def test_sigterm_drains_and_exits_with_0(make_gateway: Make) -> None:
     assert client.closed_by_peer()
     assert any(packet.type == 14 for packet in client.inbox), "MQTT 5 clients are told by DISCONNECT"
     assert gateway.stop() == 0
+
+
+def test_it_stops_with_the_terminal_it_was_started_from(make_gateway: Make) -> None:
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        os.dup2(theirs, 0)
+
+    started = make_gateway().start(take_terminal)
+    os.close(theirs)
+    assert started.process is not None
+    started.process.send_signal(signal.SIGHUP)  # the terminal is there: somebody wants a reload
+    assert httpx.get(f"{started.url}/health").status_code == 200
+    os.close(ours)
+    assert started.process.wait(15) == 0
+    started.process = None

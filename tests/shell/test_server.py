@@ -22,6 +22,7 @@ from gateway.hookspecs import hookimpl
 from gateway.plugins import PluginError
 from gateway.server import Server
 from gateway.storage.memory import MemoryEngine
+from tests.certificates import Pki
 from tests.process import free_port
 
 DISABLED = "plugins.disabled=['mqtt', 'amqp', 'http']"
@@ -299,3 +300,38 @@ async def test_waiting_for_the_disk_ends_with_what_the_disk_says(tmp_path: Path,
         else:
             with pytest.raises(NotStored):
                 await server.durable(1)
+
+
+# -- TLS and reloading ---------------------------------------------------------------------------
+
+
+async def test_a_plugin_has_a_tls_door_without_its_doing(tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    port = free_port()
+    server = make(tmp_path, f"listeners.echos=127.0.0.1:{port}", *pki.sets())
+    async with running(server):
+        assert [door.name for door in server.doors] == ["echo", "echos"]
+        one = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=pki.context(alpn="echo"), server_hostname="localhost"
+        )
+        assert one[1].get_extra_info("ssl_object").selected_alpn_protocol() == "echo"
+        assert await ask(one, b"hello") == b"hello"
+        assert server.connections() == 1
+        await leave(one)
+
+
+async def test_reloading_calls_everybody_even_if_one_fails(tmp_path: Path) -> None:
+    server = make(tmp_path)
+    called: list[str] = []
+
+    def fails() -> None:
+        raise RuntimeError("a bug")
+
+    server.on_reload += [fails, lambda: called.append("rules")]
+    server.reload()
+    assert called == []  # not started: nothing was read that could be old
+    async with running(server):
+        with capture_logs() as logs:
+            server.reload()
+        assert called == ["rules"]
+        assert [entry["event"] for entry in logs] == ["bug: while reloading"]

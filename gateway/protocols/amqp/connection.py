@@ -265,6 +265,7 @@ class AmqpConnection:
         """Authenticate again with a new secret (OAuth tokens, mostly)."""
         name, client_id = self.session.principal.name, self.session.origin.client_id
         credentials = Credentials("amqp", self.transport.peer, client_id, name, bytes(method.new_secret))
+        credentials.certificate = self.transport.certificate
         try:
             session = await self.gateway.connect(credentials)
             if session.principal.name != name:

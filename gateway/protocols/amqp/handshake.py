@@ -149,6 +149,7 @@ class Handshake:
         elif name not in self._mechanisms():
             raise AmqpFault(Reply.COMMAND_INVALID, f"unknown authentication mechanism '{name}'")
         made = Credentials("amqp", connection.transport.peer, self._client_id(), user, password)
+        made.certificate = connection.transport.certificate
         if name not in PASSWORD_MECHANISMS:
             made.method, made.data = name, response
         return made

@@ -55,7 +55,9 @@ class Front:
                 if scope["method"] == "OPTIONS":
                     await preflight(self._context.limits.origins, origin, send)
                     return
-                if allowed_origin(self._context.limits.origins, origin, headers, scope["method"]):
+                if allowed_origin(
+                    self._context.limits.origins, origin, headers, scope["method"], scope["scheme"]
+                ):
                     started.send = with_origin(self._context.limits.origins, origin, send)
             await self._route(scope, receive, started)
         except GatewayError as error:
@@ -105,7 +107,7 @@ class Front:
             headers: list[Header] = scope["headers"]
             origin = _origin(headers)
             if origin is not None:
-                allowed_origin(self._context.limits.origins, origin, headers, "WEBSOCKET")
+                allowed_origin(self._context.limits.origins, origin, headers, "WEBSOCKET", scope["scheme"])
             if self._context.stopping:
                 raise Refused("stopping", "the gateway is stopping; connect again in a moment")
             if scope["path"] == SOCKET_PATH:

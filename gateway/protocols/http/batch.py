@@ -146,7 +146,7 @@ async def publish_batch_to(topic: str, context: Context, scope: Scope, receive: 
     body = await read_body(receive, head.length, context.limits.body_bytes_max)
     if body.count(b"\n") > BATCH_LINES_MAX:
         raise Refused("too-large", f"a batch has at most {BATCH_LINES_MAX} lines; send it in parts")
-    lent = await context.sessions.of(scope["client"], scope["headers"])
+    lent = await context.sessions.of(scope)
     session = lent.take()
     try:
         batch = _Batch(context, session, topic)

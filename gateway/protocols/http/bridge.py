@@ -12,11 +12,12 @@ from typing import Any
 
 import structlog
 
-from ...api import Connection, ConnectionProtocol, GatewayError
+from ...api import Certificate, Connection, ConnectionProtocol, GatewayError
 from .answers import Receive, Scope, Send
 from .context import Context, cutter
 from .limits import BRIDGE_PENDING_BYTES_MAX, CLOSE_SECONDS_MAX
 from .problems import Refused
+from .sessions import certificate_of
 
 log = structlog.get_logger("gateway")
 
@@ -27,9 +28,15 @@ class Bridge:
     """One WebSocket client of a protocol over byte streams; implements `gateway.api.Transport`."""
 
     def __init__(
-        self, context: Context, protocol: ConnectionProtocol, peer: str, cut: Callable[[], None]
+        self,
+        context: Context,
+        protocol: ConnectionProtocol,
+        peer: str,
+        cut: Callable[[], None],
+        certificate: Certificate | None = None,
     ) -> None:
         self.peer = peer
+        self.certificate = certificate
         self._cut = cut  # closes the socket at once
         self._context = context
         self._out: list[bytes] = []
@@ -183,7 +190,8 @@ async def serve_bridge(
     await receive()  # websocket.connect
     await send({"type": "websocket.accept", "subprotocol": wanted or None})  # [MQTT-6.0.0-4]
     client = scope["client"]
-    bridge = Bridge(context, protocol, f"{client[0]}:{client[1]}" if client else "unix", cutter(scope))
+    peer = f"{client[0]}:{client[1]}" if client else "unix"
+    bridge = Bridge(context, protocol, peer, cutter(scope), certificate_of(scope))
     context.lasting.add(bridge)
     try:
         await bridge.run(receive, send)

@@ -128,7 +128,7 @@ class Poll:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for deliveries and send them. Raise NotFound, NotAuthorized or Conflict."""
         context = self._context
-        lent = await context.sessions.of(scope["client"], scope["headers"])
+        lent = await context.sessions.of(scope)
         session = lent.take()
         context.lasting.add(self)
         watch = asyncio.create_task(self._watch(receive))

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 
 class HttpDoor:
-    """HTTP, server-sent events and WebSockets; implements `gateway.api.ServerProtocol`."""
+    """HTTP, server-sent events and WebSockets; implements `gateway.api.TlsServerProtocol`."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self.name = "http"
         self.address = "127.0.0.1:8080"
+        self.alpn = "http/1.1"  # has a TLS door, `https`
         self._server: HttpServer | None = None
 
     async def serve(self, address: Address, gateway: Gateway) -> None:

@@ -49,7 +49,7 @@ def add_routes(routes: APIRouter, context: Context, subscriptions: Subscriptions
         if context.stopping:
             raise Refused("stopping", "the gateway is stopping; connect again in a moment")
         _check(filter, stream, group, offset)
-        session = await context.sessions.own(request.scope["client"], request.scope["headers"])
+        session = await context.sessions.own(request.scope)
         source = _open(
             context, subscriptions, session, filter, retained, stream, group, offset, last_event_id
         )

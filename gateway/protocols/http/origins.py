@@ -22,16 +22,22 @@ EXPOSED = (
     b"etag, x-retained, x-message-id, x-reply-to, x-correlation-data, x-priority, x-key, x-tag, x-keys, "
     b"x-qos, x-expires-at, traceparent"
 )
+_PLAIN = ("http", "ws")
 _SAFE = ("GET", "HEAD")  # change nothing, and the browser keeps the answer from the page
 
 
-def allowed_origin(origins: Collection[str], origin: bytes, headers: list[Header], method: str) -> bool:
+def allowed_origin(
+    origins: Collection[str], origin: bytes, headers: list[Header], method: str, scheme: str
+) -> bool:
     """Tell whether the page may read the answer. Raise Refused if it may not even ask."""
     name = origin.decode("latin-1")
     if name in origins or ANY in origins:
         return True
-    if name.partition("://")[2] == _host(headers):
-        return False  # the gateway's own pages need no permission
+    page_scheme, _, host = name.partition("://")
+    if host == _host(headers) and (page_scheme == "https" or scheme in _PLAIN):
+        # The gateway's own pages need no permission. Those that came without TLS are not the TLS door's:
+        # anybody on the way can have written them. A proxy may have put TLS around the plain door.
+        return False
     if method in _SAFE:
         return False
     raise Refused(

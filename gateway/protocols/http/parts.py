@@ -25,7 +25,7 @@ async def serve_part(
             raise Refused("too-large", f"the body of this request has at most {PART_BYTES_MAX} bytes")
         if not event.get("more_body"):
             break
-    lent = await context.sessions.of(scope["client"], scope["headers"])
+    lent = await context.sessions.of(scope)
     query = scope["query_string"].decode("latin-1")
     answer = await part.answer_http(HttpRequest(scope["method"], path, query, b"".join(pieces), lent.session))
     headers = [

@@ -143,9 +143,8 @@ class Publishing:
         options = self.options(scope["query_string"])
         head = read_head(headers)
         body = await read_body(receive, head.length, context.limits.body_bytes_max)
-        client = scope["client"]
         context.gateway.begin_turn()
-        lent = context.sessions.known(client, headers) or await context.sessions.of(client, headers)
+        lent = context.sessions.known(scope) or await context.sessions.of(scope)
         session = lent.session
         message, message_id = self._message(topic, body, options, head, session)
         if head.idempotency_key is not None:

@@ -38,7 +38,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 async def lent_session(context: Context, request: Request) -> Lent:
     """Return the caller's session. Raise AuthenticationFailed."""
-    return await context.sessions.of(request.scope["client"], request.scope["headers"])
+    return await context.sessions.of(request.scope)
 
 
 async def session_of(context: Context, request: Request) -> Session:

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from ...api import Address, Gateway
+from ...api import Address, Certificate, Gateway
 from .answers import Scope
 from .app import build_app
 from .asgi import Front
@@ -27,6 +27,7 @@ from .context import CUT, Context
 from .limits import DRAIN_SECONDS_MAX, HEAD_BYTES_MAX, Limits
 from .problems import MEDIA_TYPE, Problem
 from .resume import Subscriptions
+from .sessions import CERTIFICATE
 from .transport import CollectingTransport, Flusher
 
 TICK_SECONDS = 1.0  # how late a slow client may be cut off; also how often the Date header changes
@@ -57,6 +58,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(CollectingTransport(transport, self._flusher))
+        self._certificate: Certificate | None = transport.get_extra_info("certificate")
         watch = self._watch
         self.deadline = watch.now + watch.limits.handshake_seconds_max
         if watch.connections() > watch.limits.connections_max:
@@ -67,6 +69,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._certificate is not None:
+            cast(Scope, self.scope)[CERTIFICATE] = self._certificate
         self.head_bytes = 0
         self.deadline = self._watch.now + self._watch.limits.handshake_seconds_max
 
@@ -115,7 +119,11 @@ class SocketConnection(WebSocketsSansIOProtocol):
     """One WebSocket connection."""
 
     async def run_asgi(self) -> None:
-        cast(Scope, self.scope)[CUT] = self.transport.abort
+        scope = cast(Scope, self.scope)
+        scope[CUT] = self.transport.abort
+        certificate: Certificate | None = self.transport.get_extra_info("certificate")
+        if certificate is not None:
+            scope[CERTIFICATE] = certificate
         await super().run_asgi()
 
     def keepalive_timeout(self) -> None:

@@ -1,8 +1,9 @@
 """Who is asking: sessions by login, kept for a minute.
 
 A login costs an argon2 hash, a request must not: requests of one address with the same login
-(`Authorization` or `X-API-Key`) share one session, and logins of the same kind under way are waited
-for, not repeated. What owns a receiver (an event stream, a WebSocket) opens a session of its own.
+(`Authorization` or `X-API-Key`) and client certificate share one session, and logins of the same kind
+under way are waited for, not repeated. What owns a receiver (an event stream, a WebSocket) opens a
+session of its own.
 
 Logins come in headers only. Browsers can set none on WebSockets and EventSource; a token in the
 query string would be in every proxy's log and browser's history, so there is no such way.
@@ -16,13 +17,12 @@ import binascii
 import re
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any
 
-from ...api import AuthenticationFailed, Credentials, Gateway, Session
-from .answers import Header
+from ...api import AuthenticationFailed, Certificate, Credentials, Gateway, Session
+from .answers import Header, Scope
 from .limits import SESSION_SECONDS_MAX, SESSIONS_MAX
 
-Key = tuple[str, bytes]
+Key = tuple[str, bytes, str]  # address, login, certificate
 #: The values of `Authorization` and of `X-API-Key`, empty where there is none.
 Login = tuple[bytes, bytes]
 NOBODY: Login = (b"", b"")
@@ -30,6 +30,14 @@ NOBODY: Login = (b"", b"")
 WAYS = "Basic (RFC 7617) or Bearer (RFC 6750) in Authorization, or X-API-Key"
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, 2.1
 _API_KEY = re.compile(rb"[\x21-\x7e]+")
+
+CERTIFICATE = "gateway.certificate"  # key of a scope: the client's, if TLS has verified one
+
+
+def certificate_of(scope: Scope) -> Certificate | None:
+    """Return the certificate of whoever is behind a request."""
+    found: Certificate | None = scope.get(CERTIFICATE)
+    return found
 
 
 class Lent:
@@ -76,26 +84,24 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._lent)
 
-    def known(self, client: Any, headers: list[Header]) -> Lent | None:
+    def known(self, scope: Scope) -> Lent | None:
         """Return the session of a request if it is here: the hot path's way, without waiting."""
-        host = client[0] if client else "unix"
-        lent = self._lent.get((host, _digest(login_of(headers))))
+        lent = self._lent.get(_key(scope))
         if lent is None or lent.expires_at_ms <= self._gateway.clock.monotonic_ms or lent.session.ended:
             return None
         return lent
 
-    async def of(self, client: Any, headers: list[Header]) -> Lent:
+    async def of(self, scope: Scope) -> Lent:
         """Return the session of a request. Raise AuthenticationFailed."""
         self._gateway.begin_turn()
-        lent = self.known(client, headers)
+        lent = self.known(scope)
         if lent is not None:
             return lent
-        host = client[0] if client else "unix"
-        login = login_of(headers)
-        key = (host, _digest(login))
+        key = _key(scope)
         task = self._logins.get(key)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._log_in(key, credentials(host, login)))
+            who = _credentials(scope, key[0])
+            task = asyncio.get_running_loop().create_task(self._log_in(key, who))
             self._logins[key] = task
             task.add_done_callback(lambda _: self._logins.pop(key, None))
         # Shielded: the first of several waiting requests may be cancelled, the others go on.
@@ -103,10 +109,11 @@ class Sessions:
         self._gateway.begin_turn()
         return lent
 
-    async def own(self, client: Any, headers: list[Header]) -> Session:
+    async def own(self, scope: Scope) -> Session:
         """Open a session for one client alone. Raise AuthenticationFailed."""
+        client = scope["client"]
         peer = f"{client[0]}:{client[1]}" if client else "unix"
-        session = await self._gateway.connect(credentials(peer, login_of(headers)))
+        session = await self._gateway.connect(_credentials(scope, peer))
         self._gateway.begin_turn()
         return session
 
@@ -152,11 +159,29 @@ def login_of(headers: list[Header]) -> Login:
     return login, api_key
 
 
+def _key(scope: Scope) -> Key:
+    """Return what requests have in common that share a session."""
+    client = scope["client"]
+    certificate = certificate_of(scope)
+    return (
+        client[0] if client else "unix",
+        _digest(login_of(scope["headers"])),
+        certificate.fingerprint if certificate is not None else "",
+    )
+
+
 def _digest(login: Login) -> bytes:
     """Return what stands for a login in memory; nothing is kept in clear."""
     if login == NOBODY:
         return b""
     return blake2b(b"\n".join(login), digest_size=16).digest()  # no header has a line end in it
+
+
+def _credentials(scope: Scope, peer: str) -> Credentials:
+    """Return what a request says of who asks. Raise AuthenticationFailed."""
+    found = credentials(peer, login_of(scope["headers"]))
+    found.certificate = certificate_of(scope)
+    return found
 
 
 def credentials(peer: str, login: Login) -> Credentials:

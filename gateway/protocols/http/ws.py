@@ -366,7 +366,7 @@ OPERATIONS: dict[str, Callable[[Socket, Request], None]] = {
 
 async def serve_socket(context: Context, scope: Scope, receive: Receive, send: Send) -> None:
     """Serve one client. Raise AuthenticationFailed before the handshake is answered."""
-    session = await context.sessions.own(scope["client"], scope["headers"])
+    session = await context.sessions.own(scope)
     await receive()  # websocket.connect
     try:
         await send({"type": "websocket.accept"})

@@ -113,7 +113,14 @@ class Renewal:
 
     async def _run(self, dialogue: Dialogue, data: bytes | None) -> None:
         session, origin = self._session, self._session.origin
-        credentials = Credentials("mqtt", origin.peer, origin.client_id, method=self._method, data=data)
+        credentials = Credentials(
+            "mqtt",
+            origin.peer,
+            origin.client_id,
+            method=self._method,
+            data=data,
+            certificate=self._transport.certificate,
+        )
         try:
             principal, final = await dialogue.run(credentials)
             if principal.name != session.principal.name:

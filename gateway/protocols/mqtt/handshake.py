@@ -154,6 +154,7 @@ class Handshake:
             packet.password,
             cast("str | None", properties.get("authentication_method")),
             cast("bytes | None", properties.get("authentication_data")),
+            certificate=self._transport.certificate,
         )
 
     def _check_will(self, will: Will | None, session: Session) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api import AuthenticationFailed
+from gateway.api import AuthenticationFailed, Certificate
 from gateway.protocols.http import sessions
-from gateway.protocols.http.sessions import Login, Sessions, credentials, login_of
+from gateway.protocols.http.answers import Scope
+from gateway.protocols.http.sessions import CERTIFICATE, Login, Sessions, credentials, login_of
 from tests.protocols.http.http_support import Running, eventually
 
 
@@ -23,14 +24,23 @@ def bearer(token: str) -> list[tuple[bytes, bytes]]:
     return [(b"authorization", b"Bearer " + token.encode())]
 
 
+def scope(client: tuple[str, int], headers: list[tuple[bytes, bytes]], certificate: str = "") -> Scope:
+    found: Scope = {"client": client, "headers": headers}
+    if certificate:
+        found[CERTIFICATE] = Certificate("CN=x", "x", fingerprint=certificate)
+    return found
+
+
 async def test_one_login_serves_many_requests(running: Running) -> None:
     known = Sessions(running.gateway)
-    lents = await asyncio.gather(*(known.of(("1.2.3.4", port), basic("ann", "pass")) for port in range(50)))
+    lents = await asyncio.gather(
+        *(known.of(scope(("1.2.3.4", port), basic("ann", "pass"))) for port in range(50))
+    )
     assert len({id(lent) for lent in lents}) == 1
     assert len(running.gateway.logins) == 1
-    other_login = await known.of(("1.2.3.4", 1), basic("bob", "pass"))
-    other_address = await known.of(("5.6.7.8", 1), basic("ann", "pass"))
-    nobody = await known.of(("1.2.3.4", 1), [])
+    other_login = await known.of(scope(("1.2.3.4", 1), basic("bob", "pass")))
+    other_address = await known.of(scope(("5.6.7.8", 1), basic("ann", "pass")))
+    nobody = await known.of(scope(("1.2.3.4", 1), []))
     assert [lent.session.principal.name for lent in (lents[0], other_login, other_address, nobody)] == [
         "ann",
         "bob",
@@ -40,20 +50,33 @@ async def test_one_login_serves_many_requests(running: Running) -> None:
     assert len(running.gateway.logins) == 4
 
 
+async def test_clients_with_different_certificates_share_nothing(running: Running) -> None:
+    known = Sessions(running.gateway)
+    login = basic("ann", "pass")
+    asked = [scope(("1.2.3.4", 1), login, fingerprint) for fingerprint in ("", "aa", "bb", "aa")]
+    lents = await asyncio.gather(*(known.of(each) for each in asked))
+    assert lents[1] is lents[3]
+    assert len({id(lent) for lent in lents}) == 3
+    assert [known.known(each) for each in asked] == lents
+    assert known.known(scope(("1.2.3.4", 1), login, "cc")) is None
+    found = [who.certificate for who in running.gateway.logins]
+    assert {"" if each is None else each.fingerprint for each in found} == {"", "aa", "bb"}
+
+
 async def test_a_failed_login_is_not_remembered(running: Running) -> None:
     known = Sessions(running.gateway)
     for _ in range(2):
         with pytest.raises(AuthenticationFailed):
-            await known.of(("1.2.3.4", 1), basic("ann", "wrong"))
+            await known.of(scope(("1.2.3.4", 1), basic("ann", "wrong")))
     assert len(running.gateway.logins) == 2
     assert len(known) == 0
 
 
 async def test_a_login_is_asked_for_again_after_a_minute(running: Running) -> None:
     known = Sessions(running.gateway)
-    lent = await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    lent = await known.of(scope(("1.2.3.4", 1), basic("ann", "pass")))
     lent.expires_at_ms = 0
-    again = await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    again = await known.of(scope(("1.2.3.4", 1), basic("ann", "pass")))
     assert again is not lent
     assert (lent.expired, again.expired, len(known)) == (True, False, 1)
 
@@ -62,7 +85,7 @@ async def test_a_session_in_use_is_closed_only_afterwards(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Sessions(running.gateway)
-    lent = await known.of(("1.2.3.4", 1), [])
+    lent = await known.of(scope(("1.2.3.4", 1), []))
     closed: list[bool] = []
     monkeypatch.setattr(type(lent.session), "close", lambda _: closed.append(True))
     lent.take()
@@ -76,14 +99,14 @@ async def test_only_so_many_are_remembered(running: Running, monkeypatch: pytest
     monkeypatch.setattr(sessions, "SESSIONS_MAX", 3)
     known = Sessions(running.gateway)
     for number in range(10):
-        await known.of((f"10.0.0.{number}", 1), [])
+        await known.of(scope((f"10.0.0.{number}", 1), []))
         assert len(known) <= 3
 
 
 async def test_the_first_of_several_may_leave(running: Running) -> None:
     known = Sessions(running.gateway)
-    first = asyncio.create_task(known.of(("1.2.3.4", 1), []))
-    second = asyncio.create_task(known.of(("1.2.3.4", 2), []))
+    first = asyncio.create_task(known.of(scope(("1.2.3.4", 1), [])))
+    second = asyncio.create_task(known.of(scope(("1.2.3.4", 2), [])))
     await eventually(lambda: running.gateway.logins)
     first.cancel()
     assert (await second).session.principal.name == "anonymous"
@@ -201,5 +224,5 @@ async def test_a_shared_session_ends_with_the_token(running: Running, seconds: i
 
 async def test_nothing_is_kept_in_clear(running: Running) -> None:
     known = Sessions(running.gateway)
-    await known.of(("1.2.3.4", 1), basic("ann", "pass"))
+    await known.of(scope(("1.2.3.4", 1), basic("ann", "pass")))
     assert not any(b"pass" in key[1] or b"YW5u" in key[1] for key in known._lent)

@@ -1,0 +1,97 @@
+"""Which doors there are, and what may be said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.api import Protocol, StreamProtocol
+from gateway.config import ConfigError, load
+from gateway.doors import check_doors, tls_doors
+from tests.certificates import Pki
+
+
+class Line(StreamProtocol):
+    name = "line"
+
+
+class Clone(StreamProtocol):
+    name = "lines"
+
+
+class Grpc:
+    """A protocol with a server of its own."""
+
+    name = "grpc"
+    address = ""
+
+    async def serve(self, address: Any, gateway: Any) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def connections(self) -> int:
+        return 0
+
+
+class Web(Grpc):
+    name = "web"
+    alpn = "http/1.1"
+
+
+PROTOCOLS: Mapping[str, Protocol] = {"line": Line(), "grpc": Grpc(), "web": Web()}
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    return Pki(tmp_path)
+
+
+def faults(*sets: str, protocols: Mapping[str, Protocol] = PROTOCOLS) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        check_doors(load(None, sets, True, None), protocols)
+    return caught.value.faults
+
+
+def test_a_protocol_has_a_tls_door_if_the_gateway_opens_its_sockets() -> None:
+    assert tls_doors(PROTOCOLS) == {"lines": "line", "webs": "web"}
+
+
+def test_only_what_is_opened_needs_certificates(pki: Pki) -> None:
+    assert check_doors(load(None, [], True, None), PROTOCOLS) == {}
+    sets = [*pki.sets(), "listeners.webs=127.0.0.1:1", "listeners.line=127.0.0.1:2"]
+    assert list(check_doors(load(None, sets, True, None), PROTOCOLS)) == ["webs"]
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    found = faults(
+        "listeners.lines=127.0.0.1:1",
+        "listeners.grpcs=127.0.0.1:1",
+        'network.proxy_protocol=["lines", "grpc", "line"]',
+        "tls.liness.key=x",
+    )
+    assert found == [
+        "listeners.grpcs: unknown door; did you mean listeners.grpc?",
+        "tls.liness: no TLS door has this name; did you mean tls.lines?",
+        "network.proxy_protocol: 'lines': TLS begins before a PROXY header could; "
+        "have the proxy end TLS, and name 'line'",
+        "network.proxy_protocol: 'grpc': the 'grpc' door owns its sockets and cannot read PROXY headers",
+        "tls.certificate: missing, and listeners.lines needs one; `gateway init --tls` makes one for a start",
+    ]
+
+
+def test_two_protocols_cannot_have_one_door() -> None:
+    assert faults(protocols={"line": Line(), "lines": Clone()}) == [
+        "listeners.lines: claimed by the protocol 'lines', and by 'line' for TLS; disable one"
+    ]
+
+
+def test_what_is_unsafe_without_tls_is_so_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[auth]\nanonymous = true\n[listeners]\nmqtts = '0.0.0.0:8883'\n")
+    with pytest.raises(ConfigError, match=r"listeners\.mqtts: 0\.0\.0\.0:8883 is open to other machines"):
+        load(file, [], False, None)
+    with pytest.raises(ConfigError, match=r"listeners\.https: --dev lets anybody in"):
+        load(None, ["listeners.https=0.0.0.0:8443"], True, None)
