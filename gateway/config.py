@@ -42,12 +42,10 @@ from .settings import (
     User,
 )
 
-__all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "render_default", "unknown_doors"]
+__all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "toml_key", "unknown_doors"]
 
 DEFAULT_FILE = Path("gateway.toml")
 LOGIN_SECTIONS = ("users", "tokens", "certificates")  # each says how somebody can log in
-ON_DENIED = ("refuse", "disconnect")
-SCOPES = ("user", "client")
 NO_CONFIGURATION = (
     "no configuration: run `gateway init` to write gateway.toml and start with --config gateway.toml, "
     "or use --dev for development on this machine"
@@ -239,7 +237,7 @@ class _Reader:
         listeners = self._listeners(tables["listeners"])
         self._check_values(sections["server"], sections["network"])
         self._check_durability(sections["storage"])
-        self._check_auth(sections["auth"], sections["anonymous"])
+        self._check_anonymous(sections["anonymous"])
         self._check_safety(listeners)
         if self.faults:
             raise ConfigError(self.faults)
@@ -323,7 +321,7 @@ class _Reader:
 
     def _check_durability(self, storage: Storage) -> None:
         for topic_filter, mode in storage.durability.items():
-            key = f"storage.durability.{_toml_key(topic_filter)}"
+            key = f"storage.durability.{toml_key(topic_filter)}"
             self._try(key, check_filter, topic_filter)
             if mode not in DURABILITIES:
                 self.fault(key, f"{mode!r}: one of {', '.join(DURABILITIES)} is expected")
@@ -334,18 +332,13 @@ class _Reader:
             key = f"quotas.{name}"
             fields = self._table(key, value)
             quota = quotas[name] = self._section(key, Quota, fields)
-            if quota.scope not in SCOPES:
-                self.fault(f"{key}.scope", f"{quota.scope!r}: one of {', '.join(SCOPES)} is expected")
             for field in msgspec.structs.fields(Quota):
                 limit = getattr(quota, field.name)
                 if not isinstance(limit, str) and limit < 0:
                     self.fault(f"{key}.{field.name}", "a limit is not negative; 0 is none")
         return quotas
 
-    def _check_auth(self, auth: Auth, anonymous: Anonymous) -> None:
-        if auth.on_denied not in ON_DENIED:
-            text = f"{auth.on_denied!r}: one of {', '.join(ON_DENIED)} is expected"
-            self.fault("auth.on_denied", text)
+    def _check_anonymous(self, anonymous: Anonymous) -> None:
         for key, filters in (("publish", anonymous.publish), ("subscribe", anonymous.subscribe)):
             for topic_filter in filters:
                 self._try(f"anonymous.{key}", check_filter, topic_filter)
@@ -440,30 +433,7 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def render_default(admin: str, password_hash: str, doors: str = "", sections: str = "") -> str:
-    """Return the configuration that `gateway init` writes, with further lines of TOML."""
-    return f'''# Written by `gateway init`. Every key and its default: docs/configuration.md.
-
-[server]
-data = "./gateway-data"            # the log, its index and the lock
-
-[listeners]                        # one address a door; "" closes it
-mqtt = "127.0.0.1:1883"
-amqp = "127.0.0.1:5672"
-http = "127.0.0.1:8080"
-{doors}
-{sections}
-[users.{_toml_key(admin)}]
-password = "{password_hash}"
-admin = true
-
-# [users.sensor]
-# password = "$argon2id$..."       # `gateway init other.toml --admin sensor` makes one to copy
-# publish = ["sensors/#"]
-# subscribe = ["commands/+"]
-'''
-
-
-def _toml_key(name: str) -> str:
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML, quoted if need be."""
     plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     return name if plain else msgspec.json.encode(name).decode()

@@ -266,6 +266,8 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
 CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tls", "client_certificates"): ("none", "optional", "required"),
     ("tls", "minimum_version"): ("1.2", "1.3"),
+    ("auth", "on_denied"): ("refuse", "disconnect"),
+    ("quotas", "scope"): ("user", "client"),
 }
 
 #: What a setting's type is called in TOML.

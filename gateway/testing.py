@@ -93,6 +93,7 @@ class TestGateway:
         self._let_in = let_in
         self.authority = Authority(authorizers, limiters)
         self.http_parts: list[Any] = []
+        self.on_reload: list[Callable[[], None]] = []
         self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []

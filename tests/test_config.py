@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.auth.hashes import hash_password
+from gateway.cli.template import render_default
 from gateway.config import (
     Address,
     Config,
     ConfigError,
     load,
     parse_value,
-    render_default,
     unknown_doors,
 )
 from gateway.settings import DOORS, RANGES, SECTIONS, TYPE_NAMES, Quota, User

@@ -34,6 +34,9 @@ CODEC_LIBRARIES = frozenset({"pamqp"})
 #: The shell reaches protocols, authenticators and engines only through the plugin manager.
 SHELL = (
     "server",
+    "admission",
+    "throttle",
+    "audit",
     "listeners",
     "turn",
     "plugins",
@@ -55,7 +58,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
     ("gateway.auth", ("gateway.auth", "gateway.core", "gateway.api", "gateway.hookspecs")),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),
-    ("gateway.api", ("gateway.core",)),
+    ("gateway.api", ("gateway.core", "gateway.awaiting")),
+    ("gateway.awaiting", ("gateway.core", "gateway.api")),  # its other half, for those who prefer to await
 )
 PUBLIC = frozenset({"gateway", "gateway.api", "gateway.testing"})
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from ..api import Authenticator, Authorizer, Gateway, HttpPart, Limiter
+from ..api import Authenticator, Authorizer, Gateway, GatewayError, HttpPart, Limiter
 from ..hookspecs import hookimpl
 from .acl.token import check_rules
 from .anonymous import Anonymous, AnyLogin
@@ -54,8 +53,7 @@ class Auth:
             return []
         from .tokens import TokenLogins
 
-        directory = config.source.parent if config.source is not None else Path()
-        return [TokenLogins(settings, self.directory.user, directory, check_rules=check_rules)]
+        return [TokenLogins(settings, self.directory.user, check_rules=check_rules)]
 
     @hookimpl
     def gateway_authorizers(self, config: Any) -> Iterable[Authorizer]:
@@ -70,8 +68,9 @@ class Auth:
 
     @hookimpl
     def gateway_recovered(self, gateway: Gateway) -> None:
-        """Read what is kept in the metadata store."""
+        """Read what is kept in the metadata store, and the file of rules when it is to be read again."""
         self.directory.open(gateway)
+        gateway.on_reload.append(self._reload)
 
     @hookimpl
     def gateway_http_parts(self, gateway: Gateway) -> Iterable[HttpPart]:
@@ -79,6 +78,12 @@ class Auth:
         from .admin import AccessApi
 
         return [AccessApi(self.directory, gateway)]
+
+    def _reload(self) -> None:
+        try:
+            self.directory.reload()
+        except GatewayError as error:
+            log.error("the file of rules stays as it was", reason=error.detail)
 
     def _rehashed(self, user: User, password: str) -> None:
         self.directory.rehashed(user, password)

@@ -9,9 +9,10 @@ import secrets
 import sys
 from pathlib import Path
 
-from ..config import ConfigError, load, render_default
+from ..config import ConfigError, load
 from .certificates import DOORS, CertificateError, make_all, section
 from .faults import EXIT_FAULT
+from .template import render_default
 
 GENERATED_PASSWORD_BYTES = 18  # 144 bits: nobody guesses it, and it still fits on a line
 
@@ -85,6 +86,8 @@ def check(config_file: Path | None, sets: list[str], as_json: bool) -> int:
         manager = plugin_manager(config.plugins.disabled)
         protocols = named(collect(manager, "gateway_protocols", config=config), "protocol")
         remarks = check_doors(config, protocols).remarks()
+        for hook in ("gateway_authorizers", "gateway_authenticators"):  # files of rules and keys
+            collect(manager, hook, config=config)
     except PluginError as error:
         print(error, file=sys.stderr)
         return EXIT_FAULT

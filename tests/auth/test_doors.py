@@ -125,9 +125,11 @@ LOGINS: list[tuple[str | None, str, bool]] = [
     ("ann", KEY[:-1], False),
     ("ann", "a guess", False),
 ]
+#: What they are called: keys are others in each process.
+NAMES = ["token", "key", "password", "another's token", "another's key", "forged", "cut", "guessed"]
 
 
-@pytest.mark.parametrize(("name", "password", "good"), LOGINS)
+@pytest.mark.parametrize(("name", "password", "good"), LOGINS, ids=NAMES)
 @pytest.mark.parametrize("version", [V5, V311])
 async def test_mqtt_passwords(house: House, name: str, password: str, good: bool, version: int) -> None:
     wire = await house.dial("mqtt")
@@ -139,7 +141,7 @@ async def test_mqtt_passwords(house: House, name: str, password: str, good: bool
     await wire.close()
 
 
-@pytest.mark.parametrize(("name", "password", "good"), LOGINS)
+@pytest.mark.parametrize(("name", "password", "good"), LOGINS, ids=NAMES)
 async def test_amqp_plain(house: House, name: str, password: str, good: bool) -> None:
     wire = await house.dial("amqp")
     start = await wire.amqp(raw=b"AMQP\x00\x00\x09\x01")
@@ -163,7 +165,7 @@ HEADERS: list[tuple[dict[str, str], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "method"), HEADERS)
+@pytest.mark.parametrize(("headers", "method"), HEADERS, ids=range(len(HEADERS)))
 async def test_http_headers(house: House, headers: dict[str, str], method: str) -> None:
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.ports['http']}") as client:
         for _ in range(2):
