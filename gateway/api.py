@@ -9,7 +9,7 @@ address. `StreamProtocol` is the first shape for authors who prefer to await.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
@@ -272,6 +272,10 @@ class Authenticator:
         """
         return None
 
+    def users(self) -> Iterable[tuple[str, bool]]:
+        """Return (name, whether an administrator) of everybody known by name."""
+        return ()
+
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
         return None
@@ -373,6 +377,9 @@ class Gateway(Interface):
     def rules_changed(self) -> None:
         """Authorizers or limiters decide otherwise now: sessions ask again, and give up what they must."""
 
+    def users(self) -> list[tuple[str, bool]]:
+        """Return (name, whether an administrator) of everybody that authenticators know by name."""
+
     @property
     def authority(self) -> Authority:
         """Who decides, who is counted, who is told: for all sessions."""
@@ -380,7 +387,7 @@ class Gateway(Interface):
 
     @property
     def on_reload(self) -> list[Callable[[], None]]:
-        """Called when files of the configuration are to be read again; each logs what is wrong with its own."""
+        """Called when files are to be read again; each logs what is wrong with its own."""
         ...
 
     @property

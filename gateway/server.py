@@ -138,6 +138,9 @@ class Server:
         known = (method for authenticator in self._authenticators for method in authenticator.methods)
         return tuple(dict.fromkeys(known))
 
+    def users(self) -> list[tuple[str, bool]]:
+        return [found for authenticator in self._authenticators for found in authenticator.users()]
+
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         for authenticator in self._authenticators:
             found: SharedKey | None = authenticator.shared_key(kind, identity)

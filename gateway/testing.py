@@ -120,6 +120,10 @@ class TestGateway:
         """What the authenticators know."""
         return tuple(method for authenticator in self._authenticators for method in authenticator.methods)
 
+    def users(self) -> list[tuple[str, bool]]:
+        """Whom the authenticators know."""
+        return [found for authenticator in self._authenticators for found in authenticator.users()]
+
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         keys = (authenticator.shared_key(kind, identity) for authenticator in self._authenticators)
         return next((key for key in keys if key is not None), None)

@@ -43,7 +43,7 @@ class Auth:
             SignatureLogins(directory.user, directory.secret),
             SharedKeys(directory.user, directory.secret),
             ScramLogins(directory.user, directory.derived),
-            Passwords(directory.user, self._rehashed),
+            Passwords(directory.user, self._rehashed, directory.users.all),
             Anonymous(directory.acl.welcomes),
         ]
 

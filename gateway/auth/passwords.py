@@ -14,7 +14,7 @@ import hmac
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -36,13 +36,20 @@ Rehashed = Callable[[User, str], None]
 class Passwords(Authenticator):
     """Vouches for users with the right password. `rehashed` is told a better hash for one that was good."""
 
-    def __init__(self, lookup: Lookup, rehashed: Rehashed | None = None) -> None:
+    def __init__(
+        self, lookup: Lookup, rehashed: Rehashed | None = None, known: Callable[[], Iterable[User]] = tuple
+    ) -> None:
         self._lookup = lookup
+        self._known = known
         self._rehashed = rehashed
         self._threads = ThreadPoolExecutor(VERIFY_THREADS, "passwords", initializer=_step_back)
         self._verified: dict[bytes, float] = {}
         self._secret = os.urandom(32)  # so that the memory of a process gives no password hashes away
         self._waiting = 0
+
+    def users(self) -> Iterable[tuple[str, bool]]:
+        """Return everybody."""
+        return [(user.name, user.admin) for user in self._known()]
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Vouch for a user with the right password; refuse everybody who names another."""

@@ -13,6 +13,7 @@ users_app = typer.Typer(help="Users: list, add, change, delete; hash passwords."
 acl_app = typer.Typer(help="Rules of who may do what, and candidates for them.", no_args_is_help=True)
 shadow_app = typer.Typer(help="Run candidate rules beside the real ones.", no_args_is_help=True)
 acl_app.add_typer(shadow_app, name="shadow")
+keys_app = typer.Typer(help="API keys: list, make, remove.", no_args_is_help=True)
 quotas_app = typer.Typer(help="What users and clients may take.", no_args_is_help=True)
 
 Stdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
@@ -87,6 +88,43 @@ def users_hash(password_stdin: Stdin = False) -> None:
     from .users import hash_ as run
 
     raise typer.Exit(run(password_stdin))
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+
+@keys_app.command("list")
+def keys_list(url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
+    """List API keys; what they are is not shown."""
+    from .keys import list_keys as run
+
+    raise typer.Exit(run(url, user, json))
+
+
+@keys_app.command("create")
+def keys_create(
+    of: Annotated[str, typer.Argument(metavar="USER", help="Whose it is: it may what its user may.")],
+    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    days: Annotated[float, typer.Option(min=0, help="How long it is good for; 0: for ever.")] = 0,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", help="Only this group of its user's; may be repeated.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Make an API key; it is shown once (with --json on standard error)."""
+    from .keys import create as run
+
+    raise typer.Exit(run(url, user, of, description, days, group or [], json))
+
+
+@keys_app.command("delete")
+def keys_delete(id: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
+    """Remove an API key; sessions of its user end."""
+    from .keys import delete as run
+
+    raise typer.Exit(run(url, user, id, json))
 
 
 # -- rules -----------------------------------------------------------------------------------------

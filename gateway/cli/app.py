@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .access_app import acl_app, explain, quotas_app, users_app
+from .access_app import acl_app, explain, keys_app, quotas_app, users_app
 from .options import DEFAULT_URL, Json, Url, User
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ queues_app = typer.Typer(
 )
 app.add_typer(queues_app, name="queues")
 app.add_typer(users_app, name="users")
+app.add_typer(keys_app, name="keys")
 app.add_typer(acl_app, name="acl")
 app.add_typer(quotas_app, name="quotas")
 app.command("explain")(explain)

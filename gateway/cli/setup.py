@@ -12,6 +12,7 @@ from pathlib import Path
 from ..config import ConfigError, load
 from .certificates import DOORS, CertificateError, make_all, section
 from .faults import EXIT_FAULT
+from .show import show_secret
 from .template import render_default
 
 GENERATED_PASSWORD_BYTES = 18  # 144 bits: nobody guesses it, and it still fits on a line
@@ -33,13 +34,13 @@ def init(path: Path, admin: str, password_stdin: bool, as_json: bool, with_tls: 
         print(f"gateway init: {fault}", file=sys.stderr)
         return EXIT_FAULT
     if as_json:
-        print(json.dumps({"config": str(path), "admin": admin, "password": password if generated else None}))
-        return 0
+        print(json.dumps({"config": str(path), "admin": admin, "generated": generated}))
+        return show_secret("its password", password, as_json) if generated else 0
     print(f"wrote {path} with the admin user {admin!r}")
     if tls is not None:
         print(f"wrote {tls}/ with a CA for development; clients trust {tls / 'ca.pem'}")
     if generated:
-        print(f"its password, shown only now: {password}")
+        show_secret("its password", password, as_json)
     print(f"next: gateway serve --config {path}")
     return 0
 

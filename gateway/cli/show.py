@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +30,12 @@ def show(answer: Any, as_json: bool, headings: Sequence[str], rows: Sequence[Seq
 def done(answer: Any, as_json: bool, text: str) -> int:
     """Print what was done; return the exit status."""
     print(json.dumps(answer) if as_json else text)
+    return 0
+
+
+def show_secret(what: str, secret: str, as_json: bool) -> int:
+    """Show what was made up, this once: never within JSON, which ends up in logs and files."""
+    print(f"{what}, shown only now: {secret}", file=sys.stderr if as_json else sys.stdout)
     return 0
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from .client import Client, Refused, segment
-from .show import asking, done, show
+from .show import asking, done, show, show_secret
 
 PASSWORD_BYTES = 18  # 144 bits, in 24 characters
 
@@ -42,11 +42,8 @@ def add(
         password, generated = ask_password(name, from_stdin)
         fields = {"password": password, "admin": admin, "groups": groups}
         answer = client.request("PUT", f"/v1/admin/users/{segment(name)}", json=fields)
-        shown = {**answer, "generated_password": password} if generated else answer
-        text = f"user {name!r} is added"
-        if generated:
-            text += f"\nits password, shown only now: {password}"
-        return done(shown, as_json, text)
+        done(answer, as_json, f"user {name!r} is added")
+        return show_secret("its password", password, as_json) if generated else 0
 
     return asking(url, user, ask)
 
@@ -68,13 +65,12 @@ def change(
         client.request("GET", f"/v1/admin/users/{segment(name)}")  # or it would be added
         fields: dict[str, Any] = {"admin": admin, "disabled": disabled, "groups": groups}
         fields = {key: value for key, value in fields.items() if value is not None}
-        text = f"user {name!r} is changed; its sessions have ended"
+        generated = False
         if password:
             fields["password"], generated = ask_password(name, from_stdin)
-            if generated:
-                text += f"\nits password, shown only now: {fields['password']}"
         answer = client.request("PUT", f"/v1/admin/users/{segment(name)}", json=fields)
-        return done(answer, as_json, text)
+        done(answer, as_json, f"user {name!r} is changed; its sessions have ended")
+        return show_secret("its password", fields["password"], as_json) if generated else 0
 
     return asking(url, user, ask)
 

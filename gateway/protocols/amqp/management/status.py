@@ -47,8 +47,8 @@ def users(call: Call) -> Any:
     """GET users"""
     call.look()
     return [
-        {"name": name, "tags": ["administrator"] if user.admin else [], "limits": {}}
-        for name, user in call.gateway.config.users.items()
+        {"name": name, "tags": ["administrator"] if admin else [], "limits": {}}
+        for name, admin in call.gateway.users()
     ]
 
 
@@ -57,9 +57,9 @@ def permissions(call: Call) -> Any:
     call.look()
     return [
         {"user": name, "vhost": vhost.name, "configure": ".*", "write": ".*", "read": ".*"}
-        for name, user in call.gateway.config.users.items()
+        for name, admin in call.gateway.users()
         for vhost in call.vhosts
-        if user.admin
+        if admin
     ]
 
 
