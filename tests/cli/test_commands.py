@@ -126,19 +126,23 @@ def test_a_gateway_that_is_not_there_is_one_clear_line() -> None:
 
 
 def test_init_check_serve_and_log_in(tmp_path: Path, make_gateway: Make) -> None:
-    made = json.loads(run("init", "--json", cwd=tmp_path).stdout)
+    done = run("init", "--json", cwd=tmp_path)
+    made = json.loads(done.stdout)
+    password = done.stderr.rpartition("shown only now: ")[2].strip()
+    assert password
+    assert password not in done.stdout, "what is printed as JSON ends up in logs"
     config = tmp_path / "gateway.toml"
     assert config.stat().st_mode & 0o077 == 0
     assert run("init", cwd=tmp_path).returncode == 2, "an existing file is not overwritten"
     assert run("check", "--config", str(config)).returncode == 0
     gateway = make_gateway(dev=False, config=config).start()
     assert httpx.get(f"{gateway.url}/v1/topics").status_code == 401
-    login = f"{made['admin']}:{made['password']}"
+    login = f"{made['admin']}:{password}"
     assert "published" in good("publish", "t", "x", "--url", gateway.url, "--user", login)
     anonymous = MqttClient(gateway.mqtt_port, "nobody")
     assert anonymous.connack.reason != 0
     known = MqttClient(
-        gateway.mqtt_port, "somebody", username=made["admin"], password=made["password"].encode()
+        gateway.mqtt_port, "somebody", username=made["admin"], password=password.encode()
     )
     assert known.connack.reason == 0
     wrong = MqttClient(gateway.mqtt_port, "wrong", username=made["admin"], password=b"wrong")

@@ -1,7 +1,7 @@
 """RabbitMQ's definitions: a topology as one JSON document, out and in.
 
-What cannot be taken over is skipped and named: users and permissions are in the configuration here,
-and runtime parameters belong to plugins of RabbitMQ's.
+What cannot be taken over is skipped and named: users and permissions have an import of
+their own, and runtime parameters belong to plugins of RabbitMQ's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ RABBITMQ_VERSION: Final = "3.13.0"  # whose format this is; tools look at it
 
 #: Sections of the document that are for others.
 SKIPPED: Final = {
-    "users": "users are in the configuration: [users.<name>]",
-    "permissions": "rights are in the configuration: publish, subscribe, consume, manage of a user",
+    "users": "take them over with `gateway acl import --from rabbitmq FILE`",
+    "permissions": "take them over with `gateway acl import --from rabbitmq FILE`",
     "topic_permissions": "rights are in the configuration",
     "parameters": "runtime parameters belong to plugins of RabbitMQ's",
     "global_parameters": "runtime parameters belong to plugins of RabbitMQ's",
