@@ -6,6 +6,7 @@ ruling until rules change; a publish that is remembered costs one look into a se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from .access import (
@@ -42,6 +43,7 @@ class Caller:
     __slots__ = (
         "_expiry",
         "_rulings",
+        "_slowed",
         "_use",
         "authority",
         "broker",
@@ -68,6 +70,7 @@ class Caller:
         self._rulings: dict[tuple[Action, str], Ruling] | None = None
         self._use = 0  # subscriptions and consumers, as the meters have them
         self._expiry: Timer | None = None
+        self._slowed: Timer | None = None  # until its client may publish again
         self._set_expiry()
 
     def check(self, action: Action, resource: str) -> None:
@@ -152,6 +155,7 @@ class Caller:
         self._use = 0
         self.owner = None
         self.broker.scheduler.cancel(self._expiry)
+        self.broker.scheduler.cancel(self._slowed)
 
     # -- publishing and using -----------------------------------------------------------------
 
@@ -226,6 +230,17 @@ class Caller:
                     self.authority.quotas.exceed(meter, "publish_rate", "is made to wait")
                     found = max(found, wait_ms)
         return found
+
+    def pace(self, hold: Callable[[bool], None]) -> None:
+        """Hold a client in debt back: `hold(True)` now if it has to wait, `hold(False)` when it is over."""
+        wait_ms = self.overdraft_ms()
+        if wait_ms and self._slowed is None:
+            self._slowed = self.broker.scheduler.after(wait_ms, lambda: self._go_on(hold))
+            hold(True)
+
+    def _go_on(self, hold: Callable[[bool], None]) -> None:
+        self._slowed = None
+        hold(False)
 
     def check_use(self) -> None:
         """Raise QuotaExceeded if the client has as many subscriptions as it may."""

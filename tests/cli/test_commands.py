@@ -141,9 +141,7 @@ def test_init_check_serve_and_log_in(tmp_path: Path, make_gateway: Make) -> None
     assert "published" in good("publish", "t", "x", "--url", gateway.url, "--user", login)
     anonymous = MqttClient(gateway.mqtt_port, "nobody")
     assert anonymous.connack.reason != 0
-    known = MqttClient(
-        gateway.mqtt_port, "somebody", username=made["admin"], password=password.encode()
-    )
+    known = MqttClient(gateway.mqtt_port, "somebody", username=made["admin"], password=password.encode())
     assert known.connack.reason == 0
     wrong = MqttClient(gateway.mqtt_port, "wrong", username=made["admin"], password=b"wrong")
     assert wrong.connack.reason != 0

@@ -67,7 +67,6 @@ class AmqpConnection:
         self._heard_ms = 0
         self._heartbeat_ms = 0
         self._timer: Timer | None = None
-        self._slowed: Timer | None = None  # for a client that publishes faster than it may
 
     # -- gateway.api.Connection -------------------------------------------------------------------
 
@@ -100,7 +99,6 @@ class AmqpConnection:
             self._handshake = None
         self._closing = True
         self.gateway.scheduler.cancel(self._timer)
-        self.gateway.scheduler.cancel(self._slowed)
         self._end_channels()
         if self._has_session:
             self._has_session = False
@@ -205,23 +203,17 @@ class AmqpConnection:
                 channel.receiving.settled()
                 channel.publisher.end_of_read()
         if self._has_session and self.session.meters:
-            self._slow_down()
+            self.session.pace(self._over_quota)
 
-    def _slow_down(self) -> None:
-        """Say so, and read no more, until the client may publish again."""
-        wait_ms = self.session.overdraft_ms()
-        if wait_ms and self._slowed is None and not self._closing:
-            if self.can("connection.blocked"):
-                self.answer(make(commands.Connection.Blocked, OVER_QUOTA))
-            self.hold_back(True)
-            self._slowed = self.gateway.scheduler.after(wait_ms, self._speed_up)
-
-    def _speed_up(self) -> None:
-        self._slowed = None
+    def _over_quota(self, held: bool) -> None:
+        """Say so, and read no more, until the client may publish again; then go on."""
+        if self._closing:
+            return
         self._heard_ms = self.clock.monotonic_ms  # it was us who did not listen
-        self.hold_back(False)
-        if self.can("connection.blocked") and not self._closing:
-            self.answer(make(commands.Connection.Unblocked))
+        if self.can("connection.blocked"):
+            blocked = make(commands.Connection.Blocked, OVER_QUOTA)
+            self.answer(blocked if held else make(commands.Connection.Unblocked))
+        self.hold_back(held)
 
     def _settle(self, deliveries: list[Delivery]) -> list[Delivery]:
         self.session.broker.settlement.acknowledge(deliveries)

@@ -40,8 +40,8 @@ class Connected(Protocol):
     """A live connection, as the table of clients sees it."""
 
     @property
-    def user(self) -> str:
-        """Who is logged in."""
+    def session(self) -> Session | None:
+        """Its session; None if that is over."""
 
     def taken_over(self) -> None:
         """Another connection has come with this client identifier [MQTT-3.1.4-3]."""
@@ -94,9 +94,14 @@ class Clients:
         if principal.admin:
             return
         earlier = self.connected.get(client_id)
-        owner = earlier.user if earlier is not None else self.record(client_id).get("principal")
+        owner = self._owner(earlier, client_id)
         if owner is not None and owner != principal.name:
             raise NotAuthorized(f"client identifier {client_id!r} is used by another user; choose another")
+
+    def _owner(self, earlier: Connected | None, client_id: str) -> str | None:
+        if earlier is not None and earlier.session is not None:
+            return earlier.session.principal.name
+        return self.record(client_id).get("principal")
 
     def allowed(self, client_id: str, session: Session) -> bool:
         """Tell whether a client may still subscribe to all that its durable session has.

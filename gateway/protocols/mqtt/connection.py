@@ -9,13 +9,12 @@ The handshake (CONNECT, AUTH, CONNACK) is in `handshake`; until it is over packe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gateway.api import Gateway, Transport
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
-from gateway.core.scheduler import Timer
 from gateway.core.session import Session
 
 from .authentication import Renewal
@@ -55,9 +54,6 @@ from .terms import Terms
 if TYPE_CHECKING:
     from . import Mqtt
 
-#: What a client may send before CONNACK [MQTT-3.1.4-5].
-EARLY_PACKETS_MAX = 1000
-
 
 class MqttConnection:
     """Implements `gateway.api.Connection`."""
@@ -66,7 +62,6 @@ class MqttConnection:
         "_clock",
         "_congested",
         "_decoder",
-        "_early",
         "_gateway",
         "_handshake",
         "_inbound",
@@ -75,8 +70,6 @@ class MqttConnection:
         "_mqtt",
         "_outbound",
         "_renewal",
-        "_session",
-        "_slowed",
         "_subscriptions",
         "_terms",
         "_transport",
@@ -84,6 +77,7 @@ class MqttConnection:
         "keep_alive_ms",
         "keep_alive_slot",
         "received_ms",
+        "session",
     )
 
     def __init__(self, mqtt: Mqtt, transport: Transport, gateway: Gateway) -> None:
@@ -93,9 +87,8 @@ class MqttConnection:
         self._clock = gateway.clock
         self._decoder = Decoder(packet_bytes_max=mqtt.packet_bytes_max)
         self._handshake: Handshake | None = Handshake(mqtt, transport, gateway, self)
-        self._early: list[Packet] | None = None
         self._version = 0
-        self._session: Session | None = None
+        self.session: Session | None = None
         self._inbound: Inbound
         self._outbound: Outbound | None = None  # until the client subscribes: it may never do
         self._subscriptions: Subscriptions
@@ -104,7 +97,6 @@ class MqttConnection:
         self._leaving = False
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
-        self._slowed: Timer | None = None  # for a client that publishes faster than it may
         self.keep_alive_ms = 0
         self.keep_alive_slot = 0
         self.received_ms = 0
@@ -116,7 +108,7 @@ class MqttConnection:
         decoder = self._decoder
         packets = decoder.feed(data)
         try:
-            if self._session is not None:
+            if self.session is not None:
                 self._take(packets)
             else:
                 self._before_session(packets)
@@ -127,21 +119,20 @@ class MqttConnection:
 
     def congested(self, congested: bool) -> None:
         self._congested = congested
-        if self._session is not None:
-            self._session.congest(congested)
+        if self.session is not None:
+            self.session.congest(congested)
 
     def closed(self, error: Exception | None) -> None:
         self._leaving = True
         self._mqtt.keep_alive.forget(self)
-        self._gateway.scheduler.cancel(self._slowed)
         if self._handshake is not None:
             self._handshake.abandon()
             self._handshake = None
-        session = self._session
+        session = self.session
         if session is None:
             return
         self._inbound.close()
-        self._session = None
+        self.session = None
         if self._renewal is not None:
             self._renewal.abandon()
             self._renewal = None
@@ -173,16 +164,15 @@ class MqttConnection:
         inbound.say_why = terms.say_why
         inbound.cut_denied = mqtt.cut_denied
         self._inbound = inbound
-        self._session = session
+        self.session = session
         session.owner = self
-        # MQTT 5 has a code for who publishes too fast; of others less is read.
-        session.in_debt = terms.version != V5
+        session.in_debt = terms.version != V5  # that has a code for who is too fast; others are not read
 
     def _receiving(self) -> Outbound:
         """Return the outgoing half, made when the client first subscribes or resumes."""
         if self._outbound is not None:
             return self._outbound
-        session, terms = self._session, self._terms
+        session, terms = self.session, self._terms
         assert session is not None
         self._subscriptions = Subscriptions(session, terms.expiry > 0, self)
         self._outbound = Outbound(
@@ -201,7 +191,7 @@ class MqttConnection:
 
     def resume(self, terms: Terms) -> bool:
         """Find or make the durable state; return whether a session was present."""
-        session = self._session
+        session = self.session
         assert session is not None
         clients = self._mqtt.clients
         if not terms.resume and not terms.expiry:
@@ -225,21 +215,21 @@ class MqttConnection:
 
     def save(self) -> None:
         """Write a durable session's record as of now."""
-        if self._terms.expiry and self._session is not None:
-            self._mqtt.clients.save(self._session, self._terms, 0, self._shared_record())
+        if self._terms.expiry and self.session is not None:
+            self._mqtt.clients.save(self.session, self._terms, 0, self._shared_record())
 
     def _shared_record(self) -> dict[str, list[object]]:
         return self._subscriptions.shared_record() if self._outbound is not None else {}
 
     def ready(self) -> None:
         """CONNACK is sent: handle what came early."""
-        self._handshake = None
+        assert self._handshake is not None
+        early, self._handshake = self._handshake.early, None
         self._transport.established()
         if self.keep_alive_ms:
             self._mqtt.keep_alive.watch(self)
         self._transport.resume_reading()
-        early, self._early = self._early, None
-        if early is not None:
+        if early:
             try:
                 self._take(early)
             except MalformedPacket as error:
@@ -248,20 +238,14 @@ class MqttConnection:
     def _before_session(self, packets: list[Packet]) -> None:
         if self._leaving:
             return
+        assert self._handshake is not None
         for packet in packets:
             if self._version == 0 and isinstance(packet, Connect):
                 self._version = packet.version
                 self._transport.pause_reading()
-                assert self._handshake is not None
                 self._handshake.connect(packet)
-            elif packet.type == AUTH and self._handshake is not None and self._handshake.exchanging:
-                self._handshake.auth(cast(Auth, packet))
             else:
-                if self._early is None:
-                    self._early = []
-                self._early.append(packet)
-                if len(self._early) > EARLY_PACKETS_MAX:
-                    raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many packets before CONNACK")
+                self._handshake.take(packet)
 
     # -- packets ----------------------------------------------------------------------------------
 
@@ -290,20 +274,13 @@ class MqttConnection:
             self._outbound.settle_batch(acknowledged)
         if not self._leaving:
             inbound.end_of_read()
-            if self._session is not None and self._session.meters:
-                self._slow_down(self._session)
+            if self.session is not None and self.session.meters and self.session.in_debt:
+                self.session.pace(self._hold)
 
-    def _slow_down(self, session: Session) -> None:
-        """Read no more until the client may publish again."""
-        wait_ms = session.overdraft_ms() if session.in_debt else 0
-        if wait_ms and self._slowed is None:
-            self.pause(True)
-            self._slowed = self._gateway.scheduler.after(wait_ms, self._speed_up)
-
-    def _speed_up(self) -> None:
-        self._slowed = None
+    def _hold(self, held: bool) -> None:
+        """Read no more until the client may publish again; then go on."""
         self.received_ms = self._clock.monotonic_ms  # it was us who did not listen
-        self.pause(False)
+        self.pause(held)
 
     def _on_puback(self, packet: Ack) -> None:
         refused = packet.reason >= 0x80
@@ -335,7 +312,7 @@ class MqttConnection:
         outbound.acknowledged(packet.packet_id, Outcome.ACK)
 
     def _on_subscribe(self, packet: Subscribe) -> None:
-        session = self._session
+        session = self.session
         assert session is not None
         self._receiving()
         reasons, why, retained = self._subscriptions.take(packet)
@@ -370,7 +347,7 @@ class MqttConnection:
         self._transport.close()
 
     def _on_auth(self, packet: Auth) -> None:
-        session, method = self._session, self._terms.method
+        session, method = self.session, self._terms.method
         assert session is not None
         if method is None:  # [MQTT-4.12.1-1]
             raise MalformedPacket(Reason.PROTOCOL_ERROR, "CONNECT named no authentication method")
@@ -385,13 +362,13 @@ class MqttConnection:
 
     def need_queue(self) -> None:
         """The first QoS 1 or 2 subscription of a session that ends with its connection has come."""
-        session = self._session
+        session = self.session
         assert session is not None
         session.own_queue(self._terms.client_id, self._terms.expiry > 0, self._mqtt.session_policy)
         self._consume_own()
 
     def _consume_own(self) -> None:
-        session = self._session
+        session = self.session
         assert session is not None
         consumer = session.consume_own(self._receiving().deliver_own, self._terms.receive_max)
         consumer.congested = self._congested
@@ -403,7 +380,7 @@ class MqttConnection:
 
     def set_windows(self) -> None:
         """Share the client's receive maximum between everything it consumes."""
-        session = self._session
+        session = self.session
         assert session is not None
         share = max(1, self._terms.receive_max // max(1, len(session.consumers)))
         for consumer in session.consumers:
@@ -436,11 +413,6 @@ class MqttConnection:
         self.refuse(Reason.SESSION_TAKEN_OVER, "another connection uses this client identifier")
         self.closed(None)
 
-    @property
-    def user(self) -> str:
-        """Who is logged in."""
-        return self._session.principal.name if self._session is not None else ""
-
     def end(self, error: GatewayError) -> None:
         """What the client may do has changed, or its login has ended."""
         self.refuse(reason_to_end(error), error.detail)
@@ -450,7 +422,7 @@ class MqttConnection:
         if self._leaving:
             return
         self._leaving = True
-        if self._session is None:
+        if self.session is None:
             if self._handshake is not None:
                 self._handshake.refuse(reason, why)
         elif self._version == V5:
@@ -460,7 +432,7 @@ class MqttConnection:
     def _reason_string(self, why: str) -> Properties:
         if not why or self._version != V5:
             return EMPTY
-        return {"reason_string": why} if self._session is None or self._inbound.say_why else EMPTY
+        return {"reason_string": why} if self.session is None or self._inbound.say_why else EMPTY
 
 
 _HANDLERS: dict[int, Callable[[MqttConnection, Any], None]] = {

@@ -23,7 +23,7 @@ from gateway.core.topic import RESERVED_PREFIXES, check_topic
 
 from .authentication import Dialogue
 from .encoder import encode_connack
-from .packets import V5, V31, Auth, Connect, Properties, Will
+from .packets import AUTH, V5, V31, Auth, Connect, Packet, Properties, Will
 from .reasons import MalformedPacket, Reason
 from .terms import Terms
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from . import Mqtt
     from .connection import MqttConnection
 
+
+#: What a client may send before CONNACK.
+EARLY_PACKETS_MAX = 1000
 
 #: GatewayError -> CONNACK's reason; the first class that fits.
 REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
@@ -62,6 +65,7 @@ class Handshake:
         "_mqtt",
         "_packet",
         "_transport",
+        "early",
     )
 
     def __init__(
@@ -74,6 +78,7 @@ class Handshake:
         self._packet: Connect | None = None
         self._dialogue: Dialogue | None = None
         self._abandoned = False
+        self.early: list[Packet] = []  # what is to be handled once there is a session
 
     def connect(self, packet: Connect) -> None:
         """Take the CONNECT."""
@@ -85,10 +90,15 @@ class Handshake:
         """Tell whether the client is to answer with AUTH."""
         return self._dialogue is not None and self._dialogue.waiting
 
-    def auth(self, packet: Auth) -> None:
-        """Take the client's next step of an exchange."""
-        assert self._dialogue is not None
-        self._dialogue.take(packet)
+    def take(self, packet: Packet) -> None:
+        """Take the next step of an exchange; anything else waits for CONNACK [MQTT-3.1.4-5]."""
+        if packet.type == AUTH and self.exchanging:
+            assert self._dialogue is not None
+            self._dialogue.take(cast(Auth, packet))
+            return
+        self.early.append(packet)
+        if len(self.early) > EARLY_PACKETS_MAX:
+            raise MalformedPacket(Reason.RECEIVE_MAXIMUM_EXCEEDED, "too many packets before CONNACK")
 
     def abandon(self) -> None:
         """The socket is gone."""

@@ -196,7 +196,7 @@ async def test_each_way_to_log_in_has_its_own_session(running: Running) -> None:
     """The same text as a token and as a key may be two different things."""
     known = Sessions(running.gateway)
     lents = [
-        await known.of(("1.2.3.4", 1), headers)
+        await known.of(scope(("1.2.3.4", 1), headers))
         for headers in (
             bearer("ann.0"),
             [(b"x-api-key", b"ann.0")],
@@ -206,19 +206,19 @@ async def test_each_way_to_log_in_has_its_own_session(running: Running) -> None:
         )
     ]
     assert len({id(lent) for lent in lents}) == 5
-    assert lents[0] is await known.of(("1.2.3.4", 2), bearer("ann.0"))
+    assert lents[0] is await known.of(scope(("1.2.3.4", 2), bearer("ann.0")))
     assert [login.token for login in running.gateway.logins] == ["ann.0", "ann.0", "Bearer.0", "bob.0", None]
     with pytest.raises(AuthenticationFailed):
-        await known.of(("1.2.3.4", 1), [*bearer("ann.0"), (b"x-api-key", b"ann.0")])
+        await known.of(scope(("1.2.3.4", 1), [*bearer("ann.0"), (b"x-api-key", b"ann.0")]))
 
 
 @pytest.mark.parametrize(("seconds", "lasts_ms"), [(0, 60_000), (3600, 60_000), (20, 20_000), (-5, -5000)])
 async def test_a_shared_session_ends_with_the_token(running: Running, seconds: int, lasts_ms: int) -> None:
     known = Sessions(running.gateway)
-    lent = await known.of(("1.2.3.4", 1), bearer(f"ann.{seconds}"))
+    lent = await known.of(scope(("1.2.3.4", 1), bearer(f"ann.{seconds}")))
     now_ms = running.gateway.clock.monotonic_ms
     assert abs(lent.expires_at_ms - now_ms - lasts_ms) < 2000
-    again = await known.of(("1.2.3.4", 1), bearer(f"ann.{seconds}"))
+    again = await known.of(scope(("1.2.3.4", 1), bearer(f"ann.{seconds}")))
     assert (again is lent) == (lasts_ms > 0)
 
 
