@@ -239,6 +239,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 
 #: (section, key) -> least and greatest value
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
+    ("tokens", "leeway_seconds"): (0, 600),
     ("storage", "segment_bytes"): (4096, 1 << 32),
     ("storage", "trace_seconds"): (0, 10 * 365 * 86400),
     ("storage", "trace_bytes_max"): (0, 1 << 60),

@@ -15,9 +15,10 @@ import pytest_asyncio
 from pamqp import commands, frame
 from scramp import ScramClient
 
-from gateway.api import Action, Authenticator, Principal
+from gateway.api import Action, Authenticator, Origin, Principal, Ruling
+from gateway.auth.hashes import hash_password
 from gateway.auth.keys import KeyLogins, make_key
-from gateway.auth.passwords import Passwords, hash_password
+from gateway.auth.passwords import Passwords
 from gateway.auth.scram import METHOD, ScramLogins, make_verifier
 from gateway.auth.tokens import TokenLogins
 from gateway.auth.users import User
@@ -49,7 +50,7 @@ class Everybody:
             KeyLogins({RECORD.id: RECORD}.get, USERS.get),
             TokenLogins(Tokens(secret_file="secret"), USERS.get, directory, Hands(NOW)),
             ScramLogins(USERS.get),
-            Passwords({"ann": (hash_password("pw"), False)}),
+            Passwords({"ann": User("ann", hash_password("pw"))}.get),
         ]
 
     @hookimpl
@@ -60,9 +61,9 @@ class Everybody:
     def gateway_authorizers(self, config: Any) -> Iterable[Any]:
         return [self]
 
-    def authorize(self, principal: Principal, action: Action, resource: str) -> bool | None:
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
         self.sessions.append(principal)
-        return True
+        return Ruling(True, "test")
 
 
 class House:

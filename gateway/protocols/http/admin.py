@@ -15,7 +15,7 @@ from ...version import __version__
 from .context import Context
 from .metrics import CONTENT_TYPE, Exposition
 from .models import Health
-from .pages import landing, reference
+from .pages import HEADERS, landing, reference
 from .requests import Json, problems, session_of
 
 METRICS_RESOURCE = ADMIN_PREFIX + "metrics"
@@ -59,7 +59,7 @@ def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable
 def _page_routes(routes: APIRouter, app: FastAPI) -> None:
     @routes.get("/", include_in_schema=False)
     async def index() -> Response:
-        return HTMLResponse(landing(__version__))
+        return HTMLResponse(landing(__version__), headers=HEADERS)
 
     @routes.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
@@ -68,7 +68,7 @@ def _page_routes(routes: APIRouter, app: FastAPI) -> None:
 
     @routes.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return HTMLResponse(reference(await asyncio.to_thread(app.openapi)))
+        return HTMLResponse(reference(await asyncio.to_thread(app.openapi)), headers=HEADERS)
 
 
 def _metrics_responses() -> dict[int | str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from .batch import publish_batch
 from .bridge import serve_bridge
 from .context import Context
 from .limits import HEADERS_MAX
-from .origins import allowed_origin, preflight, with_origin
+from .origins import allowed_origin, check_site, preflight, with_origin
 from .parts import serve_part
 from .problems import BUG, Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, MESSAGES_SUFFIX, QUEUES_PATH, TOPICS_PATH, ClientGone, Publishing
@@ -50,8 +50,10 @@ class Front:
             headers: list[Header] = scope["headers"]
             if len(headers) > HEADERS_MAX:
                 raise Refused("head-too-large", f"a request has at most {HEADERS_MAX} headers")
-            origin = _origin(headers)
-            if origin is not None:
+            origin = _header(headers, b"origin")
+            if origin is None:
+                check_site(_header(headers, b"sec-fetch-site"), scope["method"])
+            else:
                 if scope["method"] == "OPTIONS":
                     await preflight(self._context.limits.origins, origin, send)
                     return
@@ -105,7 +107,7 @@ class Front:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers: list[Header] = scope["headers"]
-            origin = _origin(headers)
+            origin = _header(headers, b"origin")
             if origin is not None:
                 allowed_origin(self._context.limits.origins, origin, headers, "WEBSOCKET", scope["scheme"])
             if self._context.stopping:
@@ -144,8 +146,8 @@ class _Started:
         await self.send(event)
 
 
-def _origin(headers: list[Header]) -> bytes | None:
+def _header(headers: list[Header], wanted: bytes) -> bytes | None:
     for name, value in headers:
-        if name == b"origin":
+        if name == wanted:
             return value
     return None

@@ -16,6 +16,7 @@ from ...core.engine import Event, Trace
 from ...core.journey import Journey, Stay, journey, outcome_name
 from ...core.message import Origin
 from ...core.replay import parse_time
+from ...core.topic import SYS_PREFIX
 from .context import Context, decode_segment
 from .limits import JOURNEYS_DEFAULT, JOURNEYS_MAX, PAGE_DEFAULT, PAGE_MAX
 from .models import COUNT_MAX, Journeys, MessageList
@@ -81,6 +82,8 @@ def add_routes(routes: APIRouter, context: Context) -> None:
             engine = context.gateway.broker.engine
             positions, following = engine.stored_between(from_ms, to_ms, after, limit)
             traces = [engine.history(position) for position in positions]
+            # The gateway's own have streams, and readers, of their own: `queue=$sys/audit`.
+            traces = [trace for trace in traces if not trace.message.topic.startswith(SYS_PREFIX)]
         shown = [_about(trace, clock) for trace in traces]
         return Json(_encode({"messages": shown, "next": following or None}))
 

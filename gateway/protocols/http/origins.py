@@ -23,6 +23,7 @@ EXPOSED = (
     b"x-qos, x-expires-at, traceparent"
 )
 _PLAIN = ("http", "ws")
+_FOREIGN_SITES = (b"cross-site", b"same-site")  # Fetch Metadata; `none` is the visitor's own doing
 _SAFE = ("GET", "HEAD")  # change nothing, and the browser keeps the answer from the page
 
 
@@ -44,6 +45,12 @@ def allowed_origin(
         "foreign-origin",
         f"pages of {name[:200]!r} may not use this gateway; name it in plugins.http.origins if they are to",
     )
+
+
+def check_site(site: bytes | None, method: str) -> None:
+    """Raise Refused for a request without Origin that a browser says another site's page has made."""
+    if site in _FOREIGN_SITES and method not in _SAFE:
+        raise Refused("foreign-origin", "pages of other sites may not use this gateway")
 
 
 def _host(headers: list[Header]) -> str:

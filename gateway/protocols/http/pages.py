@@ -5,6 +5,8 @@ No script and nothing from elsewhere: both work on a machine without a network.
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -22,6 +24,18 @@ summary { cursor: pointer; }
 table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; vertical-align: top; padding: .15rem .8rem .15rem 0; }
 """
+
+
+#: Pages run no script, load nothing, send nothing and are in no other page's frame.
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        f"style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
+    ),
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 def page(title: str, body: str) -> str:
