@@ -107,7 +107,7 @@ def _rule(fields: Mapping[str, Any], subject: str) -> Rule:
     return Rule(
         rule_id,
         decision,
-        subject_of(_text(fields, "subject", subject)),
+        subject_of(_text(fields, "subject", subject or None)),
         _actions(_texts(fields, "actions")),
         resources,
         tuple(pattern for resource in resources for pattern in patterns_of(resource)),
