@@ -429,6 +429,10 @@ class MqttConnection:
 
     def silent(self) -> None:
         """Nothing was heard for one and a half keep alives [MQTT-3.1.2-22]."""
+        if self._slowed is not None:  # it is us who do not listen
+            self.received_ms = self._clock.monotonic_ms
+            self._mqtt.keep_alive.watch(self)
+            return
         self.refuse(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard within the keep alive")
 
     def taken_over(self) -> None:
