@@ -15,7 +15,6 @@ from .access import (
     Ruling,
     group_resource,
     queue_resource,
-    refusal,
 )
 from .broker import Broker
 from .errors import AuthenticationFailed, GatewayError, NotAuthorized, QuotaExceeded
@@ -74,8 +73,7 @@ class Caller:
         """Raise NotAuthorized unless allowed; a refusal is told to the watcher."""
         ruling = self.ruling(action, resource)
         if not ruling.allowed:
-            self.authority.watcher.refused(self.principal, self.origin, action, resource, ruling)
-            raise refusal(self.principal, action, resource, ruling)
+            raise self.authority.refuse(self.principal, self.origin, action, resource, ruling)
 
     def may(self, action: Action, resource: str) -> bool:
         """Tell whether it is allowed, for lists that leave out what is not."""
