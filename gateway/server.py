@@ -99,7 +99,7 @@ class Server:
         self._authenticators: list[Authenticator] = plugins.collect(
             self._manager, "gateway_authenticators", config=config
         )
-        self.admission = Admission(self._authenticators, self.clock, self.audit.login_refused)
+        self.admission = Admission(self._authenticators, self.clock, self._login_refused)
         self.http_parts: list[HttpPart] = []
         self.doors: list[OpenDoor] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -169,6 +169,11 @@ class Server:
             self.config.data_directory if kept else None,
             lambda fault: log.error("the audit log cannot be written", reason=fault),
         )
+
+    def _login_refused(self, credentials: Credentials, why: str) -> None:
+        counts, door = self.authority.logins_refused, credentials.protocol
+        counts[door] = counts.get(door, 0) + 1
+        self.audit.login_refused(credentials, why)
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         self.turn.begin()

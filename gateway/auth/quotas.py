@@ -48,7 +48,7 @@ def quota_from(fields: Mapping[str, Any]) -> Quota:
     """Return the quota a mapping says. Raise InvalidValue."""
     try:
         quota = msgspec.convert(fields, Quota)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise InvalidValue(f"quota: {error}") from error
     unknown = [name for name in fields if name not in Quota.__struct_fields__]
     if unknown:

@@ -214,7 +214,15 @@ class Holder(Protocol):
 class Authority:
     """What all sessions share: who decides, who is counted, who is told."""
 
-    __slots__ = ("_unreviewed", "authorizers", "quotas", "sessions", "watcher")
+    __slots__ = (
+        "_unreviewed",
+        "authorizers",
+        "logins_refused",
+        "quotas",
+        "refusals",
+        "sessions",
+        "watcher",
+    )
 
     def __init__(
         self,
@@ -226,6 +234,8 @@ class Authority:
         self.quotas = Quotas(limiters)
         self.watcher: Watcher = watcher or Unwatched()
         self.sessions: set[Holder] = set()
+        self.refusals: dict[tuple[str, str], int] = {}  # (door, action) -> how many, since start
+        self.logins_refused: dict[str, int] = {}  # by door
         self._unreviewed: list[Holder] = []
 
     def decide(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling:
@@ -241,6 +251,15 @@ class Authority:
                 return Ruling(False, ruling.rule)
             found = found or ruling
         return found or SILENCE
+
+    def refuse(
+        self, principal: Principal, origin: Origin, action: Action, resource: str, ruling: Ruling
+    ) -> NotAuthorized:
+        """Count a refusal and tell the watcher; return the error for the client."""
+        key = (origin.protocol, action.value)
+        self.refusals[key] = self.refusals.get(key, 0) + 1
+        self.watcher.refused(principal, origin, action, resource, ruling)
+        return refusal(principal, action, resource, ruling)
 
     def reconsider(self) -> None:
         """Rules have changed: nothing that was remembered counts; then call `review` until it is done."""

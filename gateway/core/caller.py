@@ -16,7 +16,6 @@ from .access import (
     Ruling,
     group_resource,
     queue_resource,
-    refusal,
 )
 from .broker import Broker
 from .errors import AuthenticationFailed, GatewayError, NotAuthorized, QuotaExceeded
@@ -77,8 +76,7 @@ class Caller:
         """Raise NotAuthorized unless allowed; a refusal is told to the watcher."""
         ruling = self.ruling(action, resource)
         if not ruling.allowed:
-            self.authority.watcher.refused(self.principal, self.origin, action, resource, ruling)
-            raise refusal(self.principal, action, resource, ruling)
+            raise self.authority.refuse(self.principal, self.origin, action, resource, ruling)
 
     def may(self, action: Action, resource: str) -> bool:
         """Tell whether it is allowed, for lists that leave out what is not."""
@@ -230,6 +228,11 @@ class Caller:
                     self.authority.quotas.exceed(meter, "publish_rate", "is made to wait")
                     found = max(found, wait_ms)
         return found
+
+    @property
+    def held(self) -> bool:
+        """Whether its client is held back, and cannot be heard."""
+        return self._slowed is not None
 
     def pace(self, hold: Callable[[bool], None]) -> None:
         """Hold a client in debt back: `hold(True)` now if it has to wait, `hold(False)` when it is over."""

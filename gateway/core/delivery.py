@@ -121,7 +121,7 @@ class Consumer:
         self.window = window
         self.deliver = deliver
         self.priority = priority  # those with more come first, as long as they have room
-        self.resource = resource  # that its client has to be allowed to consume; "": its own
+        self.resource = resource  # that its client has to be allowed; "": its own
         self.gone: Callable[[], None] | None = (
             None  # called when the queue is deleted, or its client may no more
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .access import Action, Authority, Principal, group_resource, queue_resource, refusal
+from .access import GROUP_PREFIX, Action, Authority, Principal, group_resource, queue_resource, refusal
 from .broker import Broker
 from .caller import Caller
 from .classic import ClassicQueue
@@ -38,7 +38,7 @@ OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
 class Session(Caller):
     """One client. `origin` is stamped on what it publishes."""
 
-    __slots__ = ("_intercept", "consumers", "queue", "receiver", "subscriptions")
+    __slots__ = ("_intercept", "_own", "consumers", "queue", "receiver", "subscriptions")
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Session(Caller):
         self._intercept = tuple(intercept)
         self.receiver: Receiver | None = None
         self.queue: Queue | None = None
+        self._own: Consumer | None = None  # of that queue
         self.subscriptions: dict[str, Binding] = {}
         self.consumers: list[Consumer] = []
         authority.sessions.add(self)
@@ -167,7 +168,7 @@ class Session(Caller):
             binding.receiver = self.receiver
             binding.origin = self.origin
             self.subscriptions[topic_filter] = binding
-        self.count_use(len(self.subscriptions) + len(self.consumers))
+        self.count_use(self._used())
         self.broker.router.version += 1
 
     def _bind_waiting_subscriptions(self, queue: Queue) -> None:
@@ -208,7 +209,7 @@ class Session(Caller):
         if replaced is None:
             self.check_use()
         self.subscriptions[topic_filter] = binding
-        self.count_use(len(self.subscriptions) + len(self.consumers))
+        self.count_use(self._used())
         if self.queue is not None:
             self.broker.catalog.bind(self.queue, binding)
         else:
@@ -222,7 +223,7 @@ class Session(Caller):
         binding = self.subscriptions.pop(topic_filter, None)
         if binding is None:
             return False
-        self.count_use(len(self.subscriptions) + len(self.consumers))
+        self.count_use(self._used())
         if self.queue is not None:
             self.broker.catalog.unbind(self.queue, topic_filter)
         else:
@@ -259,15 +260,28 @@ class Session(Caller):
         return self._consume(queue, deliver, window, group, priority, resource)
 
     def consume_shared(
-        self, queue: Queue, deliver: Callable[[list[Delivery]], None], window: int, group: str = ""
+        self,
+        queue: Queue,
+        deliver: Callable[[list[Delivery]], None],
+        window: int,
+        group: str = "",
+        resource: str = "",
     ) -> Consumer:
-        """Compete for a queue this session was authorized for by the subscription that made it."""
-        return self._consume(queue, deliver, window, group)
+        """Compete for a queue this session was authorized for by a subscription; `resource` says for what."""
+        return self._consume(queue, deliver, window, group, 0, resource)
 
     def consume_own(self, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
-        """Consume the session's own queue."""
+        """Consume the session's own queue: that is how it is subscribed, not something it uses besides."""
         assert self.queue is not None
-        return self._consume(self.queue, deliver, window, "")
+        assert self._own is None, "one is enough"
+        consumer = self._own = self._made_consumer(deliver, window)
+        self.consumers.append(consumer)
+        self.broker.queues.attach(group_of(self.queue, ""), consumer)
+        return consumer
+
+    def _used(self) -> int:
+        """Return how many subscriptions and consumers a quota counts."""
+        return len(self.subscriptions) + len(self.consumers) - (self._own is not None)
 
     def _consume(
         self,
@@ -280,12 +294,17 @@ class Session(Caller):
     ) -> Consumer:
         found = group_of(queue, group)
         self.check_use()
-        name = self.origin.client_id or self.origin.peer
-        consumer = Consumer(name, window, deliver, self.origin, priority, resource)
+        consumer = self._made_consumer(deliver, window, priority, resource)
         self.consumers.append(consumer)
-        self.count_use(len(self.subscriptions) + len(self.consumers))
+        self.count_use(self._used())
         self.broker.queues.attach(found, consumer)
         return consumer
+
+    def _made_consumer(
+        self, deliver: Callable[[list[Delivery]], None], window: int, priority: int = 0, resource: str = ""
+    ) -> Consumer:
+        name = self.origin.client_id or self.origin.peer
+        return Consumer(name, window, deliver, self.origin, priority, resource)
 
     def fetch(self, consumer: Consumer, queue_name: str) -> Delivery | None:
         """Take one message of a classic queue now, or None; `consumer` (see `fetcher`) settles it.
@@ -306,7 +325,9 @@ class Session(Caller):
         """Stop consuming; what is unsettled goes back unless it is leased."""
         if consumer in self.consumers:
             self.consumers.remove(consumer)
-            self.count_use(len(self.subscriptions) + len(self.consumers))
+            if consumer is self._own:
+                self._own = None
+            self.count_use(self._used())
         self.broker.queues.detach(consumer, give_back)
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
@@ -331,13 +352,16 @@ class Session(Caller):
     def review(self) -> None:
         """Give up what is not allowed any more; the client of such a subscription is cut off."""
         for consumer in list(self.consumers):
-            if consumer.resource and not self.may(Action.CONSUME, consumer.resource):
+            if not consumer.resource:
+                continue
+            action = _action_for(consumer.resource)
+            ruling = self.ruling(action, consumer.resource)
+            if not ruling.allowed:
                 self.cancel(consumer)
                 if consumer.gone is not None:
                     consumer.gone()
                 else:
-                    ruling = self.ruling(Action.CONSUME, consumer.resource)
-                    self.end(refusal(self.principal, Action.CONSUME, consumer.resource, ruling))
+                    self.end(refusal(self.principal, action, consumer.resource, ruling))
         for topic_filter in list(self.subscriptions):
             ruling = self.ruling(Action.SUBSCRIBE, topic_filter)
             if not ruling.allowed:
@@ -361,6 +385,11 @@ class Session(Caller):
         self.subscriptions = {}
         self.queue = None
         self.leave()
+
+
+def _action_for(resource: str) -> Action:
+    """Return what a consumer has to be allowed: a shared subscription's resource is its filter."""
+    return Action.CONSUME if resource.startswith((QUEUE_PREFIX, GROUP_PREFIX)) else Action.SUBSCRIBE
 
 
 def _nowhere(batch: list[Delivery]) -> None:

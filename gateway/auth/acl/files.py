@@ -25,6 +25,8 @@ def read_rules(path: Path) -> list[Rule]:
         raise InvalidValue(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidValue(f"{path}: not UTF-8") from error
+    except ValueError as error:  # U+0000 in the name
+        raise InvalidValue(f"{str(path)!r}: cannot be read: {error}") from error
     try:
         return parse_rules(text)
     except InvalidValue as error:

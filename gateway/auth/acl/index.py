@@ -46,13 +46,16 @@ class Index:
                 node = node.templates.setdefault(level.text, _Node())
         (node.rests if pattern.rest else node.ends).append((rule, pattern))
 
-    def candidates(self, wanted: Sequence[str], values: Mapping[str, str]) -> list[tuple[Rule, Pattern]]:
-        """Return every rule whose pattern can match something that `wanted`, a filter's levels, does.
+    def candidates(
+        self, wanted: Sequence[str], values: Mapping[str, str], filters: bool
+    ) -> list[tuple[Rule, Pattern]]:
+        """Return every rule whose pattern can match something that `wanted`, some levels, does.
 
-        Too many at times, never too few: whoever asks looks closer.
+        With `filters` they are a filter's; otherwise a name's, in which nothing is a wildcard: a queue
+        may be called `#`. Too many at times, never too few: whoever asks looks closer.
         """
         found = list(self._spreading)
-        _collect(self._root, wanted, 0, values, found)
+        _collect(self._root, wanted, 0, values, filters, found)
         return found
 
 
@@ -61,6 +64,7 @@ def _collect(
     wanted: Sequence[str],
     depth: int,
     values: Mapping[str, str],
+    filters: bool,
     found: list[tuple[Rule, Pattern]],
 ) -> None:
     found += node.rests
@@ -68,26 +72,26 @@ def _collect(
         found += node.ends
         return
     name = wanted[depth]
-    if name == "#":
+    if filters and name == "#":
         found += node.ends
         for child in _children(node):
-            _collect(child, wanted, depth, values, found)
+            _collect(child, wanted, depth, values, filters, found)
         return
-    if name == "+":
+    if filters and name == "+":
         for child in _children(node):
-            _collect(child, wanted, depth + 1, values, found)
+            _collect(child, wanted, depth + 1, values, filters, found)
         return
     literal = node.literals.get(name)
     if literal is not None:
-        _collect(literal, wanted, depth + 1, values, found)
+        _collect(literal, wanted, depth + 1, values, filters, found)
     if node.any is not None:
-        _collect(node.any, wanted, depth + 1, values, found)
+        _collect(node.any, wanted, depth + 1, values, filters, found)
     for prefix, child in node.prefixes.items():
         if name.startswith(prefix):
-            _collect(child, wanted, depth + 1, values, found)
+            _collect(child, wanted, depth + 1, values, filters, found)
     for template, child in node.templates.items():
         if fill(template, values) == name:
-            _collect(child, wanted, depth + 1, values, found)
+            _collect(child, wanted, depth + 1, values, filters, found)
 
 
 def _children(node: _Node) -> list[_Node]:

@@ -107,7 +107,7 @@ def _rule(fields: Mapping[str, Any], subject: str) -> Rule:
     return Rule(
         rule_id,
         decision,
-        subject_of(_text(fields, "subject", subject)),
+        subject_of(_text(fields, "subject", subject or None)),
         _actions(_texts(fields, "actions")),
         resources,
         tuple(pattern for resource in resources for pattern in patterns_of(resource)),
@@ -186,6 +186,16 @@ def patterns_of(resource: str) -> tuple[Pattern, ...]:
     made = parse(KINDS[kind] + name)
     if kind != "queue":
         return (made,)
-    # Whoever may do something with a stream may do it in each of its groups; a group is one level.
-    below = KINDS["group"] + name if made.rest else f"{KINDS['group']}{name}/+"
-    return (made, parse(below))
+    return (made, parse(KINDS["group"] + _groups_of(name, made.rest)))
+
+
+def _groups_of(queues: str, rest: bool) -> str:
+    """Return the pattern of all groups of some streams: whoever may use a stream may in each of its groups.
+
+    A group is one level, the last one. Group `eu` of a stream `orders` must not be taken for what is
+    below a queue `orders/eu`.
+    """
+    if not rest:
+        return queues + "/+"
+    above = "+" if queues == "#" else queues.removesuffix("/#")
+    return above + "/+/#"

@@ -55,7 +55,7 @@ class RuleSet:
         allowed: Rule | None = None
         denied: Rule | None = None
         for index in self._indexes(subject):
-            for rule, pattern in index.candidates(wanted if filters else _escaped(wanted), subject.values):
+            for rule, pattern in index.candidates(wanted, subject.values, filters):
                 if action not in rule.actions or _excluded(rule, subject):
                     continue
                 if not _reaches(rule, pattern, subject, wanted, filters):
@@ -97,11 +97,6 @@ class RuleSet:
 
     def _first(self, found: Rule | None, rule: Rule) -> Rule:
         return rule if found is None or self._order[rule.id] < self._order[found.id] else found
-
-
-def _escaped(wanted: list[str]) -> list[str]:
-    """Return levels in which nothing is a wildcard: a queue may be called `#`."""
-    return [level + "\0" if level in ("+", "#") else level for level in wanted]
 
 
 def _is_filter(action: Action, resource: str) -> bool:

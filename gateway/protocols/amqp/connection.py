@@ -350,6 +350,8 @@ class AmqpConnection:
     def _beat(self) -> None:
         """Twice an interval: say that we are here; go if the client has been silent for two [4.2.7]."""
         self._timer = self.gateway.scheduler.after(self._heartbeat_ms // 2, self._beat)
+        if self._holds:
+            self._heard_ms = self.clock.monotonic_ms  # it is us who do not listen
         if self.clock.monotonic_ms - self._heard_ms > 2 * self._heartbeat_ms:
             self.transport.abort()
             return

@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from ...api import Broker
+from ...core.access import Authority
 from ...core.queue import Queue
 from ...core.topic import SESSION_PREFIX
 from .limits import METRIC_QUEUES_MAX
@@ -83,6 +84,32 @@ class BrokerCollector(Collector):
                 yield GaugeMetricFamily(f"gateway_http_{name}", text, value=value)
 
 
+class AuthorityCollector(Collector):
+    """Who was refused, and which quotas were exceeded."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+
+    def collect(self) -> Iterator[Metric]:
+        authority = self._authority
+        logins = CounterMetricFamily("gateway_logins_refused", "Logins refused, by door", labels=["door"])
+        for door, count in authority.logins_refused.items():
+            logins.add_metric([door], count)
+        yield logins
+        refused = CounterMetricFamily(
+            "gateway_refused", "What clients were not allowed", labels=["door", "action"]
+        )
+        for labels, count in authority.refusals.items():
+            refused.add_metric(labels, count)
+        yield refused
+        exceeded = CounterMetricFamily(
+            "gateway_quota_exceeded", "How often a quota was exceeded", labels=["quota", "limit"]
+        )
+        for labels, count in authority.quotas.exceeded.items():
+            exceeded.add_metric(labels, count)
+        yield exceeded
+
+
 def _queue_metrics(queues: list[Queue]) -> Iterator[Metric]:
     depth = GaugeMetricFamily("gateway_queue_depth", "Messages in nobody's hands", labels=["queue"])
     size = GaugeMetricFamily("gateway_queue_bytes", "Bytes of their bodies", labels=["queue"])
@@ -117,9 +144,10 @@ def _length(queue: Queue) -> int:
 class Exposition:
     """What GET /metrics returns."""
 
-    def __init__(self, broker: Broker, door: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, broker: Broker, authority: Authority, door: Callable[[], dict[str, int]]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(BrokerCollector(broker, door))
+        self._registry.register(AuthorityCollector(authority))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 

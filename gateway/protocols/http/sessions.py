@@ -118,13 +118,15 @@ class Sessions:
         return session
 
     async def _log_in(self, key: Key, who: Credentials) -> Lent:
-        session = await self._gateway.connect(who)
-        self._gateway.begin_turn()
-        now_ms = self._gateway.clock.monotonic_ms
-        self._expire(now_ms)
+        # Before, not after: a session that is over must not be the one too many of a quota.
+        self._expire(self._gateway.clock.monotonic_ms, len(self._lent) + 1)
         replaced = self._lent.pop(key, None)
         if replaced is not None:
             replaced.expire()
+        session = await self._gateway.connect(who)
+        self._gateway.begin_turn()
+        now_ms = self._gateway.clock.monotonic_ms
+        self._expire(now_ms, SESSIONS_MAX)
         lent = self._lent[key] = Lent(session, now_ms + self._lasts_ms(session))
         return lent
 
@@ -134,10 +136,10 @@ class Sessions:
         ends_ms = session.principal.expires_at_ms
         return min(longest, ends_ms - self._gateway.clock.wall_ms) if ends_ms else longest
 
-    def _expire(self, now_ms: int) -> None:
+    def _expire(self, now_ms: int, count_max: int) -> None:
         while self._lent:
             key = next(iter(self._lent))
-            if self._lent[key].expires_at_ms > now_ms and len(self._lent) < SESSIONS_MAX:
+            if self._lent[key].expires_at_ms > now_ms and len(self._lent) < count_max:
                 return
             self._lent.pop(key).expire()
 

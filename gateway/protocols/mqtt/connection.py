@@ -275,12 +275,7 @@ class MqttConnection:
         if not self._leaving:
             inbound.end_of_read()
             if self.session is not None and self.session.meters and self.session.in_debt:
-                self.session.pace(self._hold)
-
-    def _hold(self, held: bool) -> None:
-        """Read no more until the client may publish again; then go on."""
-        self.received_ms = self._clock.monotonic_ms  # it was us who did not listen
-        self.pause(held)
+                self.session.pace(self.pause)
 
     def _on_puback(self, packet: Ack) -> None:
         refused = packet.reason >= 0x80
@@ -406,7 +401,11 @@ class MqttConnection:
 
     def silent(self) -> None:
         """Nothing was heard for one and a half keep alives [MQTT-3.1.2-22]."""
-        self.refuse(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard within the keep alive")
+        if self.session is not None and self.session.held:  # it is us who do not listen
+            self.received_ms = self._clock.monotonic_ms
+            self._mqtt.keep_alive.watch(self)
+        else:
+            self.refuse(Reason.KEEP_ALIVE_TIMEOUT, "nothing was heard within the keep alive")
 
     def taken_over(self) -> None:
         """The same client has come again; its session goes on there [MQTT-3.1.4-3]."""

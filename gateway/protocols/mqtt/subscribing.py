@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from gateway.core.access import Action
+from gateway.core.access import Action, queue_resource
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.errors import (
     GatewayError,
@@ -197,13 +197,15 @@ class Subscriptions:
         if share is None:
             queue_name = option.filter[len(QUEUE_PREFIX) :]
             session.check_consume(queue_name)
+            resource = queue_resource(queue_name)
             session.broker.catalog.get(queue_name)
         else:
             queue_name = option.filter
             check_filter(share[1])
             if share[1].startswith("$"):
                 raise NotAuthorized(f"{share[1]!r}: the gateway's own topics cannot be shared")
-            session.check(Action.SUBSCRIBE, share[1])
+            resource = share[1]
+            session.check(Action.SUBSCRIBE, resource)
             self._shared_queue(queue_name, share[1])
         queue = session.broker.catalog.get(queue_name)
         options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)
@@ -214,7 +216,7 @@ class Subscriptions:
             return
         if earlier is not None:
             session.cancel(earlier.consumer)
-        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1, group)
+        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1, group, resource)
         self.shared[option.filter] = Shared(consumer, options, group)
         self._consuming.set_windows()
 
