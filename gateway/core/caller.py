@@ -230,7 +230,7 @@ class Caller:
         return found
 
     @property
-    def held(self) -> bool:
+    def held_back(self) -> bool:
         """Whether its client is held back, and cannot be heard."""
         return self._slowed is not None
 

@@ -401,7 +401,7 @@ class MqttConnection:
 
     def silent(self) -> None:
         """Nothing was heard for one and a half keep alives [MQTT-3.1.2-22]."""
-        if self.session is not None and self.session.held:  # it is us who do not listen
+        if self.session is not None and self.session.held_back:  # it is us who do not listen
             self.received_ms = self._clock.monotonic_ms
             self._mqtt.keep_alive.watch(self)
         else:
