@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from ..api import Authenticator, Credentials, Origin, Principal
+from .users import PRINCIPALS_SHARED_MAX
 
 
 class AnyLogin(Authenticator):
     """Development mode: any login, or none, is an administrator. Only ever on loopback."""
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        name = credentials.username or ""
-        return Principal(name, admin=True, anonymous=not name)
+        return _anybody(credentials.username or "")
+
+
+@lru_cache(PRINCIPALS_SHARED_MAX)
+def _anybody(name: str) -> Principal:
+    return Principal(name, admin=True, anonymous=not name)
+
+
+NOBODY = Principal("", anonymous=True)
 
 
 class Anonymous(Authenticator):
@@ -26,4 +35,4 @@ class Anonymous(Authenticator):
         if any(item is not None for item in brought):
             return None
         origin = Origin(credentials.protocol, "", credentials.client_id, credentials.peer)
-        return Principal("", anonymous=True) if self._welcomes(origin) else None
+        return NOBODY if self._welcomes(origin) else None

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from ..api import AuthenticationFailed, Authenticator, Credentials, Principal
 from .hashes import hash_password, needs_rehash, verify
-from .users import Lookup, User
+from .users import Lookup, User, principal_of
 
 VERIFY_THREADS = 2  # argon2 releases the interpreter lock; more would starve the loop on small machines
 VERIFY_NICE = 19  # the loop's thread comes first: a storm of logins takes what it leaves
@@ -70,7 +70,7 @@ class Passwords(Authenticator):
                 await self._renew(user, password)
         if user is None or user.disabled or not user.password:
             raise AuthenticationFailed(WRONG)
-        return Principal(name, user.admin, groups=frozenset(user.groups), method="password")
+        return principal_of(user, "password")
 
     async def _verify(self, stored: str, password: bytes) -> bool:
         if self._waiting >= WAITING_MAX:

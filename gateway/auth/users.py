@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
+
+from ..api import Principal
 
 
 class User(msgspec.Struct, frozen=True):
@@ -25,6 +28,15 @@ class User(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:  # never the secrets
         return f"User({self.name!r}, admin={self.admin})"
+
+
+PRINCIPALS_SHARED_MAX = 10_000  # connections of one user share what they are: 100 bytes each
+
+
+@lru_cache(PRINCIPALS_SHARED_MAX)
+def principal_of(user: User, method: str) -> Principal:
+    """Return what somebody is who logged in as a user."""
+    return Principal(user.name, user.admin, groups=frozenset(user.groups), method=method)
 
 
 #: Returns the user of that name, None if there is none. From memory: it is asked on the event loop.
