@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..api import AuthenticationFailed, Conflict, Gateway
+from ..api import AuthenticationFailed, Gateway
 from .acl.authorizer import Acl, Shadow
 from .acl.files import read_rules, short_rules
 from .acl.rule import Rule
@@ -116,11 +116,19 @@ class Directory:
 
     # -- changed -----------------------------------------------------------------------------------
 
-    def put_user(self, user: User) -> bool:
-        """Keep a user, new or changed; tell whether it is new. Who was logged in has to log in again."""
-        created = self.users.put(user.name, user)
-        if not created:
-            self._end(user.name, "your login has been changed; log in again")
+    def put_users(self, users: Iterable[User]) -> int:
+        """Keep users, new or changed; return how many are new. Raise Conflict before any is kept.
+
+        Who was logged in has to log in again.
+        """
+        users = list(users)
+        self.users.check_all(user.name for user in users)
+        created = 0
+        for user in users:
+            new = self.users.put(user.name, user)
+            created += new
+            if not new:
+                self._end(user.name, "your login has been changed; log in again")
         return created
 
     def delete_user(self, name: str) -> None:
@@ -138,10 +146,7 @@ class Directory:
     def put_rules(self, rules: Iterable[Rule]) -> int:
         """Keep rules, new or changed; return how many are new. Raise Conflict before any is kept."""
         rules = list(rules)
-        for rule in rules:
-            where = self.rules.where(rule.id)
-            if where:
-                raise Conflict(f"rule {rule.id!r} is in {where}; change it there")
+        self.rules.check_all(rule.id for rule in rules)
         created = sum(self.rules.put(rule.id, rule) for rule in rules)
         self.rules_changed()
         return created

@@ -92,6 +92,16 @@ class Table:
         self.kept[name] = thing
         return created
 
+    def check_all(self, names: Iterable[str]) -> None:
+        """Raise Conflict unless all of these can be kept."""
+        fresh = set()
+        for name in names:
+            self._check(name)
+            if name not in self.kept:
+                fresh.add(name)
+        if len(self.kept) + len(fresh) > self._max:
+            raise Conflict(f"there are {len(self.kept)} {self.what}s; there may be {self._max}")
+
     def delete(self, name: str) -> Any:
         """Forget a thing and return it. Raise NotFound, or Conflict if it is said elsewhere."""
         self._check(name)

@@ -29,6 +29,10 @@ class Client:
         auth = httpx.BasicAuth(name, password) if user else None
         self._http = httpx.Client(base_url=url, auth=auth, timeout=TIMEOUT_SECONDS)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """Return the decoded answer (None if empty). Raise Refused."""
         try:

@@ -41,7 +41,10 @@ def show_secret(what: str, secret: str, as_json: bool) -> int:
 
 def asking(url: str, user: str | None, ask: Callable[[Client], int]) -> int:
     """Ask the gateway; return the exit status, with the reason on stderr if it refuses."""
+    client = Client(url, user)
     try:
-        return ask(Client(url, user))
+        return ask(client)
     except Refused as error:
         return fail(error)
+    finally:
+        client.close()

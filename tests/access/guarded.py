@@ -113,7 +113,7 @@ class Guarded(GatewayProcess):
 
     def audit(self, event: str = "") -> list[dict[str, Any]]:
         """Return the entries of the audit log, all or those of one event."""
-        lines = (self.data / "audit.log").read_text().splitlines()
+        lines = (self.data / "audit.log").read_text().split("\n")[:-1]
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if not event or entry["event"] == event]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from ...api import Action, Origin, Principal, Ruling
@@ -34,6 +35,15 @@ class Acl:
             return ruling
         said = own.decide(subject, action, resource)
         return said if said is not None and (ruling is None or not said.allowed) else ruling
+
+    @contextmanager
+    def unobserved(self) -> Iterator[None]:
+        """Have what is asked now not compared with a candidate: it is no real operation."""
+        shadow, self.shadow = self.shadow, None
+        try:
+            yield
+        finally:
+            self.shadow = shadow
 
     def welcomes(self, origin: Origin) -> bool:
         """Tell whether clients without a login are let in from there."""

@@ -12,11 +12,19 @@ from ...api import (
     NotAuthorized,
     Origin,
     Principal,
+    Ruling,
 )
-from ...core.access import refusal
+from ...core.access import GROUP_PREFIX, SILENCE, refusal
 from ...core.message import Message
 from ...core.router import Binding
-from ...core.topic import RESERVED_PREFIXES, check_filter, check_topic
+from ...core.topic import (
+    QUEUE_PREFIX,
+    RESERVED_PREFIXES,
+    SESSION_PREFIX,
+    SHARE_PREFIX,
+    check_filter,
+    check_topic,
+)
 from ..acl.rule import ACTIONS, GENERAL, KINDS
 from ..acl.subject import Subject
 from .call import Call, Route
@@ -44,7 +52,8 @@ async def _explain(call: Call) -> Any:
     address = _text(fields, "address") or "127.0.0.1"
     origin = Origin(_text(fields, "door") or "mqtt", principal.name, _text(fields, "client_id"), address)
     call.gateway.begin_turn()
-    error = _refusal(call, principal, origin, action, resource)
+    with call.directory.acl.unobserved():
+        error, ruling = _refusal(call, principal, origin, action, resource)
     subject = Subject(principal, origin)
     steps = list(call.directory.acl.rules.steps(subject, action, resource))
     applied = [{"rule": s.rule.id, "decision": s.rule.decision} for s in steps if s.applies]
@@ -53,7 +62,7 @@ async def _explain(call: Call) -> Any:
     ]
     found: dict[str, Any] = {
         "allowed": error is None,
-        "rule": _rule_of(call, principal, origin, action, resource),
+        "rule": ruling.rule,
         "why": error.detail if error is not None else "allowed",
         "as": _described(principal, origin),
         "action": action.value,
@@ -106,25 +115,32 @@ def _principal(call: Call, fields: dict[str, Any]) -> tuple[Principal, str]:
 
 def _refusal(
     call: Call, principal: Principal, origin: Origin, action: Action, resource: str
-) -> GatewayError | None:
-    """Return the error that a client would get, None if it would get none."""
+) -> tuple[GatewayError | None, Ruling]:
+    """Return the error that a client would get, None if it would get none, and what rules say."""
     try:
         if principal.anonymous and not call.directory.acl.welcomes(origin):
-            return NotAuthorized("no rule lets clients without a login in from there")
-        if action is Action.PUBLISH:
-            check_topic(resource)
-            if resource.startswith(RESERVED_PREFIXES):
-                return NotAuthorized(f"{resource!r}: clients may not publish to the gateway's own topics")
-        elif action is Action.SUBSCRIBE:
-            check_filter(resource)
+            raise NotAuthorized("no rule lets clients without a login in from there")
+        _check_name(action, resource)
     except GatewayError as error:
-        return error
+        return error, SILENCE
     ruling = call.gateway.authority.decide(principal, origin, action, resource)
-    return None if ruling.allowed else refusal(principal, action, resource, ruling)
+    return (None if ruling.allowed else refusal(principal, action, resource, ruling)), ruling
 
 
-def _rule_of(call: Call, principal: Principal, origin: Origin, action: Action, resource: str) -> str:
-    return call.gateway.authority.decide(principal, origin, action, resource).rule
+def _check_name(action: Action, resource: str) -> None:
+    """Raise what a client is refused with whatever rules say."""
+    if action is Action.PUBLISH:
+        check_topic(resource)
+        if resource.startswith(RESERVED_PREFIXES):
+            raise NotAuthorized(f"{resource!r}: clients may not publish to the gateway's own topics")
+    elif action is Action.SUBSCRIBE:
+        check_filter(resource)
+        if resource.startswith((QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX)):
+            raise NotAuthorized(f"{resource!r} names a queue; ask about consuming it instead")
+    elif action is Action.CONSUME:
+        name = resource.removeprefix(QUEUE_PREFIX).removeprefix(GROUP_PREFIX)
+        if name.startswith((SESSION_PREFIX, SHARE_PREFIX)):
+            raise NotAuthorized(f"queue {name!r} belongs to the sessions that made it")
 
 
 def _described(principal: Principal, origin: Origin) -> dict[str, Any]:

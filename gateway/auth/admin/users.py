@@ -55,10 +55,12 @@ def _shown(call: Call, name: str) -> dict[str, Any]:
 
 async def _put(call: Call) -> Any:
     name, fields = call.parts["name"], call.fields(*_FIELDS)
-    user = await _user(call, name, fields, call.directory.user(name))
-    check_admin(call, user, call.directory.user(name))
+    changes = await _changes(call, name, fields)
+    known_as = call.directory.user(name)  # after the hash, which takes long: others may have changed it
+    user = msgspec.structs.replace(known_as or User(name), **changes)
+    check_admin(call, user, known_as)
     call.gateway.begin_turn()
-    created = call.directory.put_user(user)
+    created = call.directory.put_users([user])
     call.changed("user.create" if created else "user.change", name, ", ".join(sorted(fields)))
     await call.stored()
     return answer(CREATED if created else 200, _shown(call, name))
@@ -75,10 +77,13 @@ async def _import(call: Call) -> Any:
             raise InvalidValue("users: each is an object with a name")
         fields = dict(fields)
         name = fields.pop("name")
-        made.append(await _user(call, name, fields, None))
-        check_admin(call, made[-1], call.directory.user(name))
+        for field in fields:
+            if field not in _FIELDS:
+                raise InvalidValue(f"users: {field[:80]!r}: unknown; known: name, {', '.join(_FIELDS)}")
+        made.append(msgspec.structs.replace(User(name), **await _changes(call, name, fields)))
+    check_admin(call, *made, *(call.directory.user(user.name) for user in made))
     call.gateway.begin_turn()
-    created = sum(call.directory.put_user(user) for user in made)
+    created = call.directory.put_users(made)
     call.changed("user.import", "users", f"{len(made)} users, {created} of them new")
     await call.stored()
     return {"users": len(made), "created": created}
@@ -95,6 +100,7 @@ async def _delete(call: Call) -> Any:
 
 async def _end(call: Call) -> Any:
     name = call.parts["name"]
+    check_admin(call, call.directory.user(name))
     call.gateway.begin_turn()
     error = AuthenticationFailed("an administrator has ended this session")
     count = call.gateway.authority.end_all(name, error)
@@ -108,11 +114,10 @@ def check_admin(call: Call, *users: User | None) -> None:
         raise NotAuthorized("only an administrator may add, change or remove administrators")
 
 
-async def _user(call: Call, name: str, fields: dict[str, Any], known_as: User | None) -> User:
-    """Return a user with these fields changed. Raise InvalidValue."""
+async def _changes(call: Call, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what the fields of a request make of a user's. Raise InvalidValue."""
     if not 0 < len(name) <= NAME_MAX or any(ord(char) < 32 or 0xD800 <= ord(char) <= 0xDFFF for char in name):
         raise InvalidValue(f"a user's name has 1 to {NAME_MAX} characters, none of them a control character")
-    user = known_as or User(name)
     changes: dict[str, Any] = {}
     for key in ("admin", "disabled"):
         if key in fields:
@@ -130,7 +135,7 @@ async def _user(call: Call, name: str, fields: dict[str, Any], known_as: User | 
         changes.update(await _secrets(fields["password"]))
     if "secret" in fields:
         changes["secret"] = _sealed(call, name, fields["secret"])
-    return msgspec.structs.replace(user, **changes)
+    return changes
 
 
 def _groups(found: Any) -> tuple[str, ...]:

@@ -213,6 +213,9 @@ class Channel:
         group = ""
         if isinstance(queue, StreamQueue):
             group = self._begin_stream(queue, method)
+        session = self.connection.session
+        session.check_consume(queue.name, group)  # before the answer that it is done
+        session.check_use()
         if not method.nowait:
             self.answer(make(commands.Basic.ConsumeOk, tag))
         made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments), group)

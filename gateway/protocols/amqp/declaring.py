@@ -45,22 +45,24 @@ def _exchange_declare(channel: Channel, method: Any) -> None:
 
 def _exchange_delete(channel: Channel, method: Any) -> None:
     channel.manage_exchange(method.exchange)
+    known = method.exchange in channel.vhost.exchanges
     channel.vhost.delete_exchange(method.exchange, method.if_unused)
-    channel.exchange_changed("exchange.delete", method.exchange)
+    if known:
+        channel.exchange_changed("exchange.delete", method.exchange)
     channel.done(method, make(commands.Exchange.DeleteOk))
 
 
 def _exchange_bind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
-    channel.vhost.bind(source, destination, method.routing_key, method.arguments)
-    channel.exchange_changed("exchange.bind", destination.name, _from(source, method))
+    if channel.vhost.bind(source, destination, method.routing_key, method.arguments):
+        channel.exchange_changed("exchange.bind", destination.name, _from(source, method))
     channel.done(method, make(commands.Exchange.BindOk))
 
 
 def _exchange_unbind(channel: Channel, method: Any) -> None:
     source, destination = _ends(channel, method)
-    channel.vhost.unbind(source, destination, method.routing_key, method.arguments)
-    channel.exchange_changed("exchange.unbind", destination.name, _from(source, method))
+    if channel.vhost.unbind(source, destination, method.routing_key, method.arguments):
+        channel.exchange_changed("exchange.unbind", destination.name, _from(source, method))
     channel.done(method, make(commands.Exchange.UnbindOk))
 
 
@@ -132,8 +134,8 @@ def _queue_unbind(channel: Channel, method: Any) -> None:
     declared = channel.queue(method.queue)
     source = channel.vhost.exchange(method.exchange)
     channel.manage(declared.name)
-    channel.vhost.unbind(source, declared, method.routing_key, method.arguments)
-    channel.changed("queue.unbind", declared.name, f"from {source.name!r} {method.routing_key!r}")
+    if channel.vhost.unbind(source, declared, method.routing_key, method.arguments):
+        channel.changed("queue.unbind", declared.name, f"from {source.name!r} {method.routing_key!r}")
     channel.answer(make(commands.Queue.UnbindOk))
 
 

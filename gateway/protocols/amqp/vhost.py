@@ -216,13 +216,14 @@ class Vhost:
             mine = (bound for bound in source.bound if bound.exchange is to)
         return next((bound for bound in mine if bound.same(key, arguments)), None)
 
-    def unbind(self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table) -> None:
-        """Remove a binding; one that does not exist is fine [RabbitMQ]."""
+    def unbind(self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table) -> bool:
+        """Remove a binding; tell whether there was one: it is fine if not [RabbitMQ]."""
         if not source.name:
             raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
         bound = self.find_bound(source, to, key, arguments)
         if bound is not None:
             self._release(bound)
+        return bound is not None
 
     def _release(self, bound: Bound) -> None:
         source = bound.source

@@ -82,8 +82,9 @@ def _declare_routes(routes: APIRouter, context: Context) -> None:
         """Delete a queue with what it holds."""
         session = await session_of(context, request)
         found = _managed(context, session, queue_name(request))
+        count = found.length()
         context.gateway.broker.queues.delete(found)
-        session.changed("queue.delete", queue_resource(found.name), f"{found.length()} messages")
+        session.changed("queue.delete", queue_resource(found.name), f"{count} messages")
         await context.metadata_stored()
         return Response(status_code=204)
 

@@ -72,7 +72,7 @@ class Management:
             fault = fault_of(error)
             status = STATUSES.get(fault.code, 400)
             return _refusal(status, "bad_request" if status == 400 else "Object Not Found", fault.detail)
-        if call.request.method not in ("GET", "HEAD"):
+        if call.request.method not in ("GET", "HEAD") and handler not in _MESSAGES:
             call.session.changed("management." + call.request.method.lower(), call.request.path)
         if isinstance(found, HttpAnswer):
             return found
@@ -140,4 +140,5 @@ _TABLE: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "health/checks/.*", status.healthy),
     ("GET", f"healthchecks/node(/{_NAME})?", status.healthy),
 )
+_MESSAGES: Final = (topology.publish, queues.get)  # these change nothing that is administered
 _ROUTES: Final = tuple((method, re.compile(f"/api/{path}/?"), handler) for method, path, handler in _TABLE)
