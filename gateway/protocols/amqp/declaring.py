@@ -13,6 +13,7 @@ from .errors import AmqpFault, Reply
 from .exchanges import Exchange
 from .methods import make
 from .publisher import DIRECT_REPLY
+from .rights import check_alternate, check_dead_letters
 from .vhost import RESERVED
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def _exchange_declare(channel: Channel, method: Any) -> None:
             raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
         channel.manage_exchange(method.exchange)
         known = method.exchange in vhost.exchanges
+        if not known:
+            check_alternate(channel.connection.session, vhost.name, method.arguments)
         vhost.declare_exchange(
             method.exchange,
             method.exchange_type,
@@ -107,6 +110,7 @@ def _declare(channel: Channel, name: str, method: Any, owner: object | None) -> 
     session, known = channel.connection.session, channel.vhost.find(name) is not None
     if not known:
         session.check_queues()
+        check_dead_letters(session, channel.vhost.name, method.arguments)
     declared = channel.vhost.declare_queue(
         name, method.durable, method.auto_delete, owner, channel.connection, method.arguments, session.origin
     )

@@ -24,6 +24,7 @@ from .frames import encode_confirm, encode_content
 from .letters import read_address
 from .methods import encode_method, make
 from .properties import PERSISTENT, Basic, decode_list, encode_list
+from .rights import check_copies
 from .tables import Table, decode_table, encode_table
 from .translate import EXPIRATION_MS_MAX, to_properties
 
@@ -223,6 +224,8 @@ class Publisher:
             self.sequence += 1
         route = target.route
         if route is None or route.version != connection.router.version or known.copies:
+            if known.copies:
+                check_copies(connection.session, target.exchange, known.copies)
             route = target.find(message, known.copies)
         if known.user_id is not None:
             self._check_user(known.user_id)

@@ -18,7 +18,7 @@ from ...core.queue import Queue
 from ...core.replay import start_offset
 from ...core.router import Binding
 from ...core.stream import StreamQueue
-from ...core.topic import SYS_PREFIX, check_filter
+from ...core.topic import DEAD_PREFIX, SYS_PREFIX, check_filter
 from .context import Context
 from .convert import to_mapping
 from .deliveries import fitting
@@ -211,6 +211,8 @@ def _declare(
     catalog = context.gateway.broker.catalog
     queue = catalog.queues.get(name)
     policy = None if wanted.policy is None else QueuePolicy.from_mapping(wanted.policy.model_dump())
+    if policy is not None and policy.dead_letter and not policy.dead_letter.startswith(DEAD_PREFIX):
+        session.check(Action.PUBLISH, policy.dead_letter)  # the queue does so in its maker's name
     created = queue is None
     if queue is None:
         session.check_queues()

@@ -7,6 +7,7 @@ from typing import Any
 from ..declared import Declared
 from ..errors import AmqpFault, Reply
 from ..fields import flag, table, text
+from ..rights import check_dead_letters
 from . import views
 from .call import CREATED, Call
 from .messages import get_messages
@@ -31,9 +32,10 @@ def put_queue(call: Call) -> Any:
     call.gateway.begin_turn()
     known = call.vhost.find(name) is not None
     durable, auto_delete = flag(fields, "durable", True), flag(fields, "auto_delete", False)
-    if call.vhost.find(name) is None:
-        call.session.check_queues()
     arguments, creator = table(fields, "arguments"), call.session.origin
+    if not known:
+        call.session.check_queues()
+        check_dead_letters(call.session, call.vhost.name, arguments)
     call.vhost.declare_queue(name, durable, auto_delete, None, call, arguments, creator)
     return None if known else CREATED
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import AmqpFault, Reply
 from ..fields import flag, table, text
+from ..rights import check_alternate
 from . import views
 from .call import CREATED, Call
 from .messages import publish_message
@@ -59,6 +60,8 @@ def put_exchange(call: Call) -> Any:
     call.manage_exchange(name)
     call.gateway.begin_turn()
     known = name in call.vhost.exchanges
+    if not known:
+        check_alternate(call.session, call.vhost.name, table(fields, "arguments"))
     call.vhost.declare_exchange(
         name,
         text(fields, "type", "direct"),
