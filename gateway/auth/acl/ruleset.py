@@ -31,7 +31,7 @@ class Step(NamedTuple):
 class RuleSet:
     """Rules in order, indexed. Never changed: a change makes another."""
 
-    __slots__ = ("_exact", "_order", "_prefixed", "rules")
+    __slots__ = ("_exact", "_lengths", "_order", "_prefixed", "rules")
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self.rules = tuple(rules)
@@ -45,6 +45,9 @@ class RuleSet:
             index = table.setdefault((rule.kind, name), Index())
             for pattern in rule.patterns:
                 index.add(rule, pattern)
+        self._lengths: dict[str, set[int]] = {}  # of prefixes: a name has few, whatever rules there are
+        for kind, prefix in self._prefixed:
+            self._lengths.setdefault(kind, set()).add(len(prefix))
 
     def decide(self, subject: Subject, action: Action, resource: str) -> Ruling | None:
         """Return the ruling, None if no rule says anything."""
@@ -91,9 +94,11 @@ class RuleSet:
             index = self._exact.get(identity)
             if index is not None:
                 yield index
-        for (kind, prefix), index in self._prefixed.items():
-            if any(k == kind and name.startswith(prefix) for k, name in subject.identities):
-                yield index
+            kind, name = identity
+            for length in self._lengths.get(kind, ()):
+                index = self._prefixed.get((kind, name[:length]))
+                if index is not None and len(name) >= length:
+                    yield index
 
     def _first(self, found: Rule | None, rule: Rule) -> Rule:
         return rule if found is None or self._order[rule.id] < self._order[found.id] else found
