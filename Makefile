@@ -27,10 +27,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml $(VENV)/.installed
+$(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml plugins/callback/pyproject.toml $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation hatchling || true
-	$(BIN)/pip install --quiet --disable-pip-version-check -e plugins/line
+	$(BIN)/pip install --quiet --disable-pip-version-check -e plugins/line -e plugins/callback
 	@touch $@
 
 # amqtt pins an old websockets: an environment of its own. Without it one test is skipped by name.
@@ -66,7 +66,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 types: $(VENV)/.dev
-	$(BIN)/mypy --strict gateway plugins/line/gateway_line.py benchmarks
+	$(BIN)/mypy --strict gateway plugins/line/gateway_line.py plugins/callback/gateway_callback.py benchmarks
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_docs.py

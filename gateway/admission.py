@@ -14,6 +14,7 @@ from .core.errors import AuthenticationFailed, Throttled
 from .throttle import Throttle, host_of
 
 NOBODY = "nobody vouches for this client; log in with a user name and password"
+UNKNOWN = "wrong user name or password"  # what somebody who knows the name says of a wrong password
 
 #: Is told of a refused login: credentials, why.
 Refused = Callable[[Credentials, str], None]
@@ -43,7 +44,7 @@ class Admission:
         except AuthenticationFailed as error:
             self._failed(credentials, user, error)
             raise
-        refusal = AuthenticationFailed(NOBODY)
+        refusal = AuthenticationFailed(NOBODY if credentials.username is None else UNKNOWN)
         self._failed(credentials, user, refusal)
         raise refusal
 

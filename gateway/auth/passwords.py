@@ -29,7 +29,7 @@ VERIFIED_MAX = 10_000  # 10 k logins remembered: about 2 MB
 WAITING_MAX = 20_000  # logins that wait for a thread: some minutes' work, and 20 MB
 PASSWORD_BYTES_MAX = 1024  # a hash function must not be fed megabytes
 
-WRONG = "wrong user name or password"  # the same whatever is wrong
+WRONG = "wrong user name or password"  # the same whatever is wrong; also what admission says of unknown names
 Rehashed = Callable[[User, str], None]
 
 
@@ -52,7 +52,7 @@ class Passwords(Authenticator):
         return [(user.name, user.admin) for user in self._known()]
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
-        """Vouch for a user with the right password; refuse everybody who names another."""
+        """Vouch for a user with the right password; refuse a wrong one; leave other names alone."""
         name = credentials.username
         if name is None:
             return None
@@ -63,11 +63,13 @@ class Passwords(Authenticator):
         key = hmac.digest(self._secret, name.encode() + b"\0" + password + stored.encode(), hashlib.sha256)
         until = self._verified.get(key)
         if until is None or until < time.monotonic():
-            if len(password) > PASSWORD_BYTES_MAX or not await self._verify(stored, password):
+            good = len(password) <= PASSWORD_BYTES_MAX and await self._verify(stored, password)
+            if user is None:
+                return None  # somebody else may know this name
+            if not good:
                 raise AuthenticationFailed(WRONG)
             self._remember(key)
-            if user is not None:
-                await self._renew(user, password)
+            await self._renew(user, password)
         if user is None or user.disabled or not user.password:
             raise AuthenticationFailed(WRONG)
         return principal_of(user, "password")

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
+from gateway.admission import Admission
 from gateway.auth import passwords as module
 from gateway.auth.hashes import hash_password
 from gateway.auth.passwords import Passwords
 from gateway.auth.users import User
 from gateway.core.access import Credentials, Principal
+from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed
 from tests.shell.house import until
 
@@ -23,6 +25,14 @@ WEAK = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash("right")
 
 def login(username: str | None, password: bytes | None = None) -> Credentials:
     return Credentials("test", username=username, password=password)
+
+
+def lets_in(authenticator: Passwords, credentials: Credentials) -> bool:
+    """Tell whether somebody is vouched for; a name that is not known is left to others."""
+    try:
+        return ask(authenticator, credentials) is not None
+    except AuthenticationFailed:
+        return False
 
 
 def ask(authenticator: Passwords, credentials: Credentials) -> Principal | None:
@@ -127,8 +137,10 @@ REFUSED = {
 def test_a_named_user_without_the_right_password_is_refused_in_the_same_words(
     users: Passwords, case: str
 ) -> None:
+    """Whoever knows the name refuses, or nobody at the end of the chain: nobody can tell which."""
+    admission = Admission([users], Clock(), lambda credentials, why: None)
     with pytest.raises(AuthenticationFailed) as refused:
-        ask(users, REFUSED[case])
+        asyncio.run(admission.admit(REFUSED[case]))
     assert refused.value.detail == "wrong user name or password"
 
 
@@ -147,8 +159,7 @@ def test_whoever_it_is_costs_a_verification_of_the_same_price(
     users: Passwords, verified: list[tuple[str, str]], name: str
 ) -> None:
     """Else the time of the answer tells which users there are."""
-    with pytest.raises(AuthenticationFailed):
-        ask(users, login(name, b"x"))
+    assert not lets_in(users, login(name, b"x"))
     ((stored, _),) = verified
     assert (stored == HASH) == (name in ("ann", "off"))
     assert extract_parameters(stored) == extract_parameters(HASH)
@@ -161,8 +172,7 @@ def test_a_verified_login_is_remembered_only_for_that_user_and_password_and_for_
         assert ask(users, login("ann", b"right")) is not None
     assert len(verified) == 1
     for name, password in (("ann", b"wrong"), ("ann", b"wrong"), ("bob", b"right")):
-        with pytest.raises(AuthenticationFailed):
-            ask(users, login(name, password))
+        assert not lets_in(users, login(name, password))
     ask(users, login("root", b"right"))
     assert len(verified) == 5
     monkeypatch.setattr(module.time, "monotonic", lambda: float("inf"))
@@ -189,8 +199,7 @@ def test_what_is_remembered_is_no_longer_good_once_the_user_has_changed(
         with pytest.raises(AuthenticationFailed):
             ask(users, login("ann", b"right"))
     del people["ann"]
-    with pytest.raises(AuthenticationFailed):
-        ask(users, login("ann", b"right"))
+    assert not lets_in(users, login("ann", b"right"))
     people["ann"] = User("ann", HASH, admin=True, groups=("new",))
     principal = ask(users, login("ann", b"right"))
     assert principal is not None
