@@ -248,7 +248,7 @@ def test_a_weaker_hash_is_replaced_by_one_of_ours_at_the_first_good_login() -> N
     assert len(people.better) == 1
 
 
-@pytest.mark.parametrize("stored", [HASH, ""])
+@pytest.mark.parametrize("stored", [HASH, ""], ids=["one of ours", "none"])
 def test_a_hash_of_ours_stays(stored: str) -> None:
     people = People(User("u", stored))
     try:
