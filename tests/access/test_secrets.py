@@ -74,6 +74,7 @@ def _administer(gateway: Guarded, said: list[str]) -> None:
 def _log_in(gateway: Guarded, said: list[str]) -> None:
     """Log in at each door, rightly and wrongly, and do something."""
     url = gateway.url + "/v1/topics/t"
+    renewed = Amqp(gateway.amqp_port, "ann", GOOD)  # later its address has to wait
     for password in (GOOD, WRONG, NEW):
         said.append(httpx.post(url, auth=("ann", password), content=b"x").text)
         said.append(httpx.post(url, headers={"authorization": f"Basic {password}"}).text)
@@ -98,7 +99,6 @@ def _log_in(gateway: Guarded, said: list[str]) -> None:
         properties={"authentication_method": "NO-SUCH", "authentication_data": TOKEN.encode()},
     )
     said.append(repr(nonsense.connack))
-    renewed = Amqp(gateway.amqp_port, "ann", GOOD)
     renewed.send(commands.Connection.UpdateSecret(WRONG, "expired"), channel=0)
     said.append(str(dict(renewed.expect(commands.Connection.Close))))
 

@@ -79,13 +79,26 @@ def add_routes(routes: APIRouter, context: Context) -> None:
         elif queue:
             traces, following = _in_queue(context, queue, max(offset, after), limit)
         else:
-            engine = context.gateway.broker.engine
-            positions, following = engine.stored_between(from_ms, to_ms, after, limit)
-            traces = [engine.history(position) for position in positions]
-            # The gateway's own have streams, and readers, of their own: `queue=$sys/audit`.
-            traces = [trace for trace in traces if not trace.message.topic.startswith(SYS_PREFIX)]
+            traces, following = _stored_between(context, from_ms, to_ms, after, limit)
         shown = [_about(trace, clock) for trace in traces]
         return Json(_encode({"messages": shown, "next": following or None}))
+
+
+def _stored_between(
+    context: Context, from_ms: int, to_ms: int, after: int, limit: int
+) -> tuple[list[Trace], int]:
+    """Return what was stored in a span of time, and where the next page begins, 0 if there is none.
+
+    The gateway's own messages are left out: they have streams of their own (`queue=$sys/audit`).
+    """
+    engine = context.gateway.broker.engine
+    found: list[Trace] = []
+    while True:
+        positions, after = engine.stored_between(from_ms, to_ms, after, limit - len(found))
+        traces = [engine.history(position) for position in positions]
+        found += [trace for trace in traces if not trace.message.topic.startswith(SYS_PREFIX)]
+        if len(found) == limit or not after:
+            return found, after
 
 
 def _in_queue(context: Context, name: str, offset: int, limit: int) -> tuple[list[Trace], int]:
