@@ -357,6 +357,9 @@ class Gateway(Interface):
         itself before each use of a session. Cheap, and idempotent within a turn.
         """
 
+    async def authenticate(self, credentials: Credentials) -> Principal:
+        """Return who this is, for a session that goes on. Raise AuthenticationFailed."""
+
     async def connect(self, credentials: Credentials) -> Session:
         """Authenticate and open a session. Raise AuthenticationFailed or QuotaExceeded."""
 

@@ -125,6 +125,9 @@ class Server:
     def begin_turn(self) -> None:
         self.turn.begin()
 
+    async def authenticate(self, credentials: Credentials) -> Principal:
+        return await self.admission.admit(credentials)
+
     async def connect(self, credentials: Credentials) -> Session:
         principal = await self.admission.admit(credentials)
         self.begin_turn()

@@ -106,10 +106,13 @@ class TestGateway:
     def begin_turn(self) -> None:
         """Turns are ended by `settle`."""
 
-    async def connect(self, credentials: Credentials) -> Session:
+    async def authenticate(self, credentials: Credentials) -> Principal:
         if not self._let_in:
             raise AuthenticationFailed("the test lets nobody in")
-        return self.open_session(Principal(credentials.username or "", admin=True), credentials)
+        return Principal(credentials.username or "", admin=True)
+
+    async def connect(self, credentials: Credentials) -> Session:
+        return self.open_session(await self.authenticate(credentials), credentials)
 
     def begin_exchange(self, credentials: Credentials) -> Exchange | None:
         exchanges = (authenticator.exchange(credentials) for authenticator in self._authenticators)

@@ -146,8 +146,10 @@ class Caller:
         self.end(error)
 
     def leave(self) -> None:
-        """The session is over: it counts no more."""
+        """The session is over: it counts no more, and what is still to come in its name is asked anew."""
         self.authority.sessions.discard(self)
+        self._rulings = None
+        self.publishable = _NOTHING
         self.authority.quotas.close(self.meters, self._use)
         self.meters = ()
         self._use = 0

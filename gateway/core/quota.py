@@ -37,6 +37,11 @@ class Limits(NamedTuple):
         return bool(self.publish_rate or self.publish_bytes or self.retained)
 
 
+def client_of(origin: Origin) -> str:
+    """Return what tells a client from others: its identifier, or where it comes from if it has none."""
+    return origin.client_id or origin.peer.rpartition(":")[0] or origin.peer
+
+
 class Limiter(Protocol):
     """Knows the limits that hold for somebody. Asked once per session."""
 
@@ -70,7 +75,7 @@ class Meter:
 
     def owns(self, origin: Origin) -> bool:
         """Tell whether something with this origin counts here."""
-        return (origin.principal if self.limits.scope == USER else origin.client_id) == self.key
+        return (origin.principal if self.limits.scope == USER else client_of(origin)) == self.key
 
     def wait_ms(self, now_ms: int) -> int:
         """Return how long it takes until something may be published again; 0: now."""
@@ -130,7 +135,7 @@ class Quotas:
         meters = []
         for limiter in self._limiters:
             for limits in limiter.limits(principal, origin):
-                key = principal.name if limits.scope == USER else origin.client_id
+                key = principal.name if limits.scope == USER else client_of(origin)
                 meter = self._meters.get((limits.id, key))
                 if meter is None:
                     meter = Meter(limits, key, now_ms)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.admission import NOBODY, Admission
+from gateway.admission import NOBODY, UNKNOWN, Admission
 from gateway.api import Authenticator, Credentials, Exchange, Principal
 from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed, Throttled
@@ -84,8 +84,8 @@ def test_the_first_that_vouches_decides_and_one_that_refuses_ends_it(door: Door)
     assert door.login("bob", b"good").name == "bob"
     assert refusal(door.login, "ann", b"wrong").detail == "wrong user name or password"
     assert door.admission._authenticators[1].asked == 1  # type: ignore[attr-defined]
-    assert refusal(door.login, "eve", b"x").detail == NOBODY
-    assert door.told == [("ann", "wrong user name or password"), ("eve", NOBODY)]
+    assert refusal(door.login, "eve", b"x").detail == UNKNOWN, "the words for a wrong password"
+    assert door.told == [("ann", "wrong user name or password"), ("eve", UNKNOWN)]
 
 
 def test_whoever_has_failed_too_often_waits_whether_it_is_right_now_or_not(door: Door) -> None:

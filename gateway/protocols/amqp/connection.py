@@ -259,18 +259,16 @@ class AmqpConnection:
         credentials = Credentials("amqp", self.transport.peer, client_id, name, bytes(method.new_secret))
         credentials.certificate = self.transport.certificate
         try:
-            session = await self.gateway.connect(credentials)
-            if session.principal.name != name:
-                session.close()
+            principal = await self.gateway.authenticate(credentials)
+            if principal.name != name:
                 raise AuthenticationFailed("it is somebody else's")
         except GatewayError as error:
             self.gateway.begin_turn()
             self.refuse(0, AmqpFault(Reply.NOT_ALLOWED, f"the new secret was refused: {error.detail}"))
             return
         self.gateway.begin_turn()
-        self.session.renew(session.principal)
-        session.close()
         if not self._closing:
+            self.session.renew(principal)
             self.answer(make(commands.Connection.UpdateSecretOk))
 
     # -- channels ----------------------------------------------------------------------------------

@@ -60,6 +60,9 @@ CHANNEL_CODES: Final = frozenset(
 )
 
 
+TEXT_CHARS_MAX: Final = 240  # a short string has 255 bytes
+
+
 class AmqpFault(GatewayError):
     """The peer broke a rule; `code` says which kind."""
 
@@ -75,7 +78,11 @@ class AmqpFault(GatewayError):
     @property
     def text(self) -> str:
         """What is sent: the code's name first, as clients and people expect it."""
-        return f"{self.code.name} - {self.detail}"
+        text = f"{self.code.name} - {self.detail}"
+        if len(text) <= TEXT_CHARS_MAX:
+            return text
+        # What a refusal ends with is the rule it goes by: a long name must not push that out.
+        return f"{text[: TEXT_CHARS_MAX // 2]}...{text[-TEXT_CHARS_MAX // 2 :]}"
 
 
 class SyntaxFault(AmqpFault):

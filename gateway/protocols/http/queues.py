@@ -19,7 +19,7 @@ from ...core.replay import start_offset
 from ...core.router import Binding
 from ...core.stream import StreamQueue
 from ...core.topic import DEAD_PREFIX, SYS_PREFIX, check_filter
-from .context import Context
+from .context import Context, decode_segment
 from .convert import to_mapping
 from .deliveries import fitting
 from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX, RECEIVE_BYTES_MAX
@@ -181,7 +181,7 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
     async def seek(request: Request, queue: str, group: str, wanted: SeekWanted) -> Response:
         """Go on at an offset; what the group holds unsettled stays with its consumers."""
         session = await session_of(context, request)
-        name = queue_name(request)
+        name, group = queue_name(request), decode_segment(group, "group name")
         session.check_consume(name, group)
         found = context.gateway.broker.catalog.get(name)
         if not isinstance(found, StreamQueue):

@@ -69,6 +69,7 @@ class MqttConnection:
         "_leaving",
         "_mqtt",
         "_outbound",
+        "_pauses",
         "_renewal",
         "_subscriptions",
         "_terms",
@@ -97,6 +98,7 @@ class MqttConnection:
         self._leaving = False
         self._kept = False  # there is a durable session, in the metadata store too
         self._congested = False
+        self._pauses = 0  # the disk, or a quota, has it wait
         self.keep_alive_ms = 0
         self.keep_alive_slot = 0
         self.received_ms = 0
@@ -391,10 +393,11 @@ class MqttConnection:
         self._transport.write(data)
 
     def pause(self, pause: bool) -> None:
-        """Stop or go on reading from the client."""
+        """Stop reading from the client, or go on if nobody else wants it stopped."""
+        self._pauses += 1 if pause else -1
         if pause:
             self._transport.pause_reading()
-        else:
+        elif not self._pauses:
             self._transport.resume_reading()
 
     # -- the end ------------------------------------------------------------------------------------
@@ -413,7 +416,6 @@ class MqttConnection:
         self.closed(None)
 
     def end(self, error: GatewayError) -> None:
-        """What the client may do has changed, or its login has ended."""
         self.refuse(reason_to_end(error), error.detail)
 
     def refuse(self, reason: int, why: str) -> None:

@@ -52,9 +52,11 @@ class Gateway(TestGateway):
         self.sessions: list[Session] = []
 
     async def connect(self, credentials: Credentials) -> Session:
-        name = (credentials.password or b"").decode() or "ann"
-        self.sessions.append(self.open_session(Principal(name), credentials))
+        self.sessions.append(self.open_session(await self.authenticate(credentials), credentials))
         return self.sessions[-1]
+
+    async def authenticate(self, credentials: Credentials) -> Principal:
+        return Principal((credentials.password or b"").decode() or "ann")
 
 
 class Client:
