@@ -18,7 +18,7 @@ from .acl.ruleset import RuleSet
 from .keys import ApiKey
 from .quotas import QUOTA_KEY, QUOTAS_MAX, Quota, QuotaLimiter, quota_from
 from .scram import parse_verifier
-from .sealing import KEY_BYTES, Sealer, load_key, secret_of
+from .sealing import KEY_BYTES, KEY_FILE, Sealer, load_key, secret_of
 from .store import CONFIGURATION, Table, by_id, rules_table, users_table
 from .users import User
 
@@ -82,6 +82,8 @@ class Directory:
     def open(self, gateway: Gateway) -> None:
         """Read what is kept. Raise StorageError."""
         self._gateway = gateway
+        if self._data is not None and (self._data / KEY_FILE).exists():
+            self._own_key()  # what is wrong with it is not to be found by a client that logs in
         for table in (self.users, self.rules, self.quotas, self.keys):
             table.load(gateway.broker.engine)
         self._apply()
