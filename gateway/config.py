@@ -292,8 +292,8 @@ class _Reader:
             user = users[name] = self._section(key, User, fields)
             if not name:
                 self.fault(key, "a user needs a name: clients without one are anonymous")
-            if isinstance(fields.get("password"), str) and not user.password.startswith("$argon2"):
-                self.fault(f"{key}.password", "expected an argon2 hash, as `gateway init` writes it")
+            if isinstance(fields.get("password"), str) and not user.password.startswith("$"):
+                self.fault(f"{key}.password", "expected a hash, as `gateway users hash` prints it")
             for action in ("publish", "subscribe"):
                 for topic_filter in getattr(user, action):
                     self._try(f"{key}.{action}", check_filter, topic_filter)

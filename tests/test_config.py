@@ -184,7 +184,7 @@ def test_a_file_that_cannot_be_read_hides_no_bad_override(file: Path) -> None:
 # -- bad settings ---------------------------------------------------------------------------
 
 BOB = f"[users.bob]\npassword = '{HASH}'\n"
-NO_HASH = "users.bob.password: expected an argon2 hash, as `gateway init` writes it"
+NO_HASH = "users.bob.password: expected a hash, as `gateway users hash` prints it"
 
 BAD = [
     ("[limts]", "limts: unknown section; did you mean limits?"),

@@ -7,8 +7,9 @@ from typing import Any
 
 import structlog
 
-from ..api import Authenticator, Authorizer, Gateway, GatewayError, HttpPart, Limiter
+from ..api import Authenticator, Authorizer, Gateway, GatewayError, HttpPart, InvalidValue, Limiter
 from ..hookspecs import hookimpl
+from . import certificates
 from .acl.token import check_rules
 from .anonymous import Anonymous, AnyLogin
 from .certificates import CertificateLogins
@@ -36,6 +37,9 @@ class Auth:
         from .passwords import Passwords  # argon2 takes 10 ms to import
 
         directory = self.directory
+        faults = certificates.check(config.certificates)
+        if faults:
+            raise InvalidValue("; ".join(f"certificates.{fault}" for fault in faults))
         return [
             CertificateLogins(directory.user, config.certificates.name, config.certificates.users_only),
             KeyLogins(directory.key, directory.user),
@@ -49,8 +53,8 @@ class Auth:
 
     def _tokens(self, config: Any) -> Iterable[Authenticator]:
         settings = config.tokens
-        if not (settings.secret_file or settings.public_key or settings.jwks):
-            return []
+        if settings == type(settings)():
+            return []  # what is said of tokens without a key is a fault
         from .tokens import TokenLogins
 
         return [TokenLogins(settings, self.directory.user, check_rules=check_rules)]

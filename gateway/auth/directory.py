@@ -10,14 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ..api import AuthenticationFailed, Gateway
+from ..api import AuthenticationFailed, Gateway, InvalidValue
 from .acl.authorizer import Acl, Shadow
 from .acl.files import read_rules, short_rules
 from .acl.rule import Rule
 from .acl.ruleset import RuleSet
 from .keys import ApiKey
 from .quotas import QUOTA_KEY, QUOTAS_MAX, Quota, QuotaLimiter, quota_from
-from .sealing import KEY_BYTES, Sealer, load_key, secret_of
+from .scram import parse_verifier
+from .sealing import KEY_BYTES, KEY_FILE, Sealer, load_key, secret_of
 from .store import CONFIGURATION, Table, by_id, rules_table, users_table
 from .users import User
 
@@ -53,6 +54,7 @@ class Directory:
         if config.storage.engine != "memory":
             self._data = config.data_directory
         users = {name: _user(name, user) for name, user in config.users.items()}
+        _check_users(users.values())
         self.users.give(users, CONFIGURATION)
         short: list[Rule] = []
         for name, user in config.users.items():
@@ -80,6 +82,8 @@ class Directory:
     def open(self, gateway: Gateway) -> None:
         """Read what is kept. Raise StorageError."""
         self._gateway = gateway
+        if self._data is not None and (self._data / KEY_FILE).exists():
+            self._own_key()  # what is wrong with it is not to be found by a client that logs in
         for table in (self.users, self.rules, self.quotas, self.keys):
             table.load(gateway.broker.engine)
         self._apply()
@@ -195,6 +199,21 @@ class Directory:
 
 def _user(name: str, user: Any) -> User:
     return User(name, user.password, user.scram, "", user.admin, user.disabled, tuple(user.groups))
+
+
+def _check_users(users: Iterable[User]) -> None:
+    """Raise InvalidValue for a user of the configuration who could never log in: that is a mistake."""
+    for user in users:
+        from .hashes import known  # argon2 takes 10 ms to import
+
+        if not known(user.password):
+            advice = "`gateway users hash` prints one"
+            raise InvalidValue(f"users.{user.name}.password: no hash of a kind that is known; {advice}")
+        try:
+            if user.scram:
+                parse_verifier(user.scram)
+        except ValueError as error:
+            raise InvalidValue(f"users.{user.name}.scram: {error}") from error
 
 
 def _fields(quota: Any) -> dict[str, Any]:

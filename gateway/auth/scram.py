@@ -91,7 +91,7 @@ def parse_verifier(text: str) -> Verifier:
         raise ValueError(f"it is no verifier; {METHOD}$ITERATIONS:SALT$STOREDKEY:SERVERKEY is expected")
     iterations = int(found.group(1))
     salt, stored, server = (_decode64(part) for part in found.groups()[1:])
-    if not ITERATIONS_MIN <= iterations <= ITERATIONS_MAX or not salt or len(stored) != 32 != len(server):
+    if not ITERATIONS_MIN <= iterations <= ITERATIONS_MAX or not salt or not len(stored) == len(server) == 32:
         raise ValueError("its iterations, or the lengths of its keys, are out of range")
     return Verifier(iterations, salt, stored, server)
 

@@ -105,6 +105,16 @@ class Caller:
             raise NotAuthorized(f"queue {queue_name!r} belongs to the sessions that made it")
         self.check(Action.CONSUME, group_resource(queue_name, group) if group else queue_resource(queue_name))
 
+    def may_see(self, queue_name: str) -> bool:
+        """Tell whether this session may look at a queue: whoever uses it or manages it may."""
+        resource = queue_resource(queue_name)
+        return any(self.may(action, resource) for action in (Action.VIEW, Action.CONSUME, Action.MANAGE))
+
+    def check_see(self, queue_name: str) -> None:
+        """Raise NotAuthorized unless this session may look at a queue."""
+        if not self.may_see(queue_name):
+            self.check(Action.VIEW, queue_resource(queue_name))
+
     def changed(self, what: str, resource: str, detail: str = "") -> None:
         """Tell the watcher of an administrative change, such as `queue.delete` of `$queue/jobs`."""
         self.authority.watcher.changed(self.principal, self.origin, what, resource, detail)

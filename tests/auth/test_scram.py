@@ -326,6 +326,8 @@ def test_what_makes_no_verifier(password: str, iterations: int) -> None:
         "SCRAM-SHA-256$1:" + make_verifier("x", 4096).split(":", 1)[1],
         "SCRAM-SHA-256$4096:*$A:A",
         make_verifier("x", 4096) + "\n",
+        make_verifier("x", 4096).rpartition(":")[0] + ":AAAA",  # one key that is one, and one that is none
+        make_verifier("x", 4096).rpartition("$")[0] + "$AAAA:" + make_verifier("x", 4096).rpartition(":")[2],
     ],
 )
 def test_what_is_no_verifier(text: str) -> None:

@@ -205,7 +205,9 @@ class Channel:
             self._consume_replies(tag, method)
             return
         declared = self.vhost.queue(name, self.connection)
-        queue = declared.queue
+        queue, session = declared.queue, self.connection.session
+        session.check_consume(queue.name)  # before consume-ok: what is refused has not begun
+        session.check_use()
         busy = declared.sole is not None or (method.exclusive and queue.active)
         if busy:
             text = f"queue '{name}' in vhost '{self.vhost.name}' in exclusive use"
@@ -230,9 +232,7 @@ class Channel:
             name = names.core_to_queue(queue.name)[1]
             text = f"consumer prefetch count is not set for stream queue '{name}'"
             raise AmqpFault(Reply.PRECONDITION_FAILED, text)
-        session = self.connection.session
-        session.check_consume(queue.name)
-        return streams.begin(queue, method.arguments, session.broker.clock)
+        return streams.begin(queue, method.arguments, self.connection.session.broker.clock)
 
     def _consumer_gone(self, subscription: Subscription) -> None:
         """The queue was deleted under a consumer [consumer cancel notification]."""

@@ -93,6 +93,7 @@ def _queue_declare(channel: Channel, method: Any) -> None:
         return
     if method.passive:
         declared = channel.vhost.queue(name, channel.connection)
+        channel.connection.session.check_see(declared.queue.name)
     else:
         declared = _declare(channel, name, method, owner)
     channel.last_queue = name

@@ -258,14 +258,8 @@ def _managed(context: Context, session: Session, name: str) -> Queue:
 # -- looking ----------------------------------------------------------------------------------
 
 
-def _may_see(session: Session, name: str) -> bool:
-    resource = queue_resource(name)
-    return any(session.may(action, resource) for action in (Action.VIEW, Action.CONSUME, Action.MANAGE))
-
-
 def _visible(context: Context, session: Session, name: str) -> Queue:
-    if not _may_see(session, name):
-        session.check(Action.VIEW, queue_resource(name))  # raises: it may neither look, consume nor manage
+    session.check_see(name)
     return context.gateway.broker.catalog.get(name)
 
 
@@ -281,7 +275,7 @@ async def _list(context: Context, session: Session, prefix: str, after: str, lim
             next_after = names[index - 1]
             break
         hidden = name.startswith(SYS_PREFIX) and not prefix.startswith("$")  # the gateway's own
-        if name in queues and not hidden and _may_see(session, name):
+        if name in queues and not hidden and session.may_see(name):
             shown.append(describe(context, queues[name]))
     return _encode({"queues": shown, "next": next_after})
 
