@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from .core.access import Certificate
+from .core.errors import GatewayError
 from .core.session import Session
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Stream:
     def hold_back(self, session: Session) -> None:
         """Deliver nothing to this session while the client does not read what was written."""
         self._session = session
+        session.owner = _Closer(self)
 
     async def read(self) -> bytes:
         """Return what has arrived, or b"" at the end."""
@@ -72,6 +74,17 @@ class Stream:
         """No more bytes will come."""
         self._ended = True
         self._wake.set()
+
+
+class _Closer:
+    """Closes a stream whose session the gateway ends."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def end(self, error: GatewayError) -> None:
+        """What the client may do has changed, or its login has ended; the protocol has no words for it."""
+        self._stream.close()
 
 
 class StreamProtocol:

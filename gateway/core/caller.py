@@ -25,6 +25,8 @@ from .quota import Meter
 from .scheduler import Timer
 from .topic import RESERVED_PREFIXES, SESSION_PREFIX, SHARE_PREFIX, check_topic
 
+ENDED = Ruling(False, "builtin.session-ended")
+RECOUNT_MS = 1000  # how often what a client has retained is counted at most
 RULINGS_CACHED_MAX = 1024  # per session: a client's working set of topics
 _NOTHING: frozenset[str] = frozenset()  # what every session starts with: an empty set costs 216 bytes
 
@@ -84,6 +86,8 @@ class Caller:
 
     def ruling(self, action: Action, resource: str) -> Ruling:
         """Return what was decided, now or earlier."""
+        if self.ended:
+            return ENDED
         remembered = self._rulings
         if remembered is not None:
             ruling = remembered.get((action, resource))
@@ -138,8 +142,9 @@ class Caller:
         raise NotImplementedError
 
     def end(self, error: GatewayError) -> None:
-        """Have the client told why, and cut off."""
+        """Have the client told why, and cut off; nothing is allowed any more."""
         self.ended = True
+        self.publishable = _NOTHING
         if self.owner is not None:
             self.owner.end(error)
 
@@ -224,9 +229,12 @@ class Caller:
         limit = meter.limits.retained
         if not limit or self.broker.retained.get(topic) is not None:
             return
-        if meter.retained is None or len(meter.retained) >= limit:  # others may have cleared some
+        now_ms = self.broker.clock.monotonic_ms
+        if meter.retained is None or (len(meter.retained) >= limit and now_ms >= meter.recount_ms):
+            # Others may have cleared some; to look takes long, and a client over its quota comes again.
             kept = self.broker.retained.all()
             meter.retained = {message.topic for message in kept if meter.owns(message.origin)}
+            meter.recount_ms = now_ms + RECOUNT_MS
         self.authority.quotas.check(meter, "retained", len(meter.retained), limit)
 
     def overdraft_ms(self) -> int:

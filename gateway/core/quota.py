@@ -59,6 +59,7 @@ class Meter:
         "connections",
         "key",
         "limits",
+        "recount_ms",
         "retained",
         "subscriptions",
     )
@@ -69,6 +70,7 @@ class Meter:
         self.connections = 0
         self.subscriptions = 0
         self.retained: set[str] | None = None  # topics, once they were counted
+        self.recount_ms = 0  # when they may be counted again
         self._messages = max(1.0, limits.publish_rate)
         self._bytes = max(1.0, limits.publish_bytes)
         self._filled_ms = now_ms

@@ -329,6 +329,7 @@ def test_what_makes_no_verifier(password: str, iterations: int) -> None:
         make_verifier("x", 4096).rpartition(":")[0] + ":AAAA",  # one key that is one, and one that is none
         make_verifier("x", 4096).rpartition("$")[0] + "$AAAA:" + make_verifier("x", 4096).rpartition(":")[2],
     ],
+    ids=range(8),  # verifiers are others in each process
 )
 def test_what_is_no_verifier(text: str) -> None:
     with pytest.raises(ValueError):
