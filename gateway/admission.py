@@ -34,40 +34,43 @@ class Admission:
     async def admit(self, credentials: Credentials) -> Principal:
         """Return who this is. Raise AuthenticationFailed, Throttled if too many have failed before."""
         user = credentials.username or ""
-        self._check(credentials, user)
+        self.check(credentials, user)
         try:
             for authenticator in self._authenticators:
                 principal = await authenticator.authenticate(credentials)
                 if principal is not None:
-                    self._succeeded(credentials, principal.name)
+                    self.succeeded(credentials, principal.name)
                     return principal
         except AuthenticationFailed as error:
-            self._failed(credentials, user, error)
+            self.failed(credentials, user, error)
             raise
         refusal = AuthenticationFailed(NOBODY if credentials.username is None else UNKNOWN)
-        self._failed(credentials, user, refusal)
+        self.failed(credentials, user, refusal)
         raise refusal
 
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin an exchange, None if nobody knows the method. Raise Throttled."""
-        self._check(credentials, "")
+        self.check(credentials, "")
         for authenticator in self._authenticators:
             exchange = authenticator.exchange(credentials)
             if exchange is not None:
                 return _Watched(self, credentials, exchange)
         return None
 
-    def _check(self, credentials: Credentials, user: str) -> None:
+    def check(self, credentials: Credentials, user: str) -> None:
+        """Raise Throttled if too many logins from there, or as this user, have failed."""
         wait_ms = self.throttle.wait_ms(host_of(credentials.peer), user, self._clock.monotonic_ms)
         if wait_ms:
             error = Throttled(f"too many failed logins; try again in {wait_ms / 1000:.0f} s", wait_ms)
             self._refused(credentials, error.detail)
             raise error
 
-    def _succeeded(self, credentials: Credentials, user: str) -> None:
+    def succeeded(self, credentials: Credentials, user: str) -> None:
+        """A login was right."""
         self.throttle.succeeded(host_of(credentials.peer), user, self._clock.monotonic_ms)
 
-    def _failed(self, credentials: Credentials, user: str, error: AuthenticationFailed) -> None:
+    def failed(self, credentials: Credentials, user: str, error: AuthenticationFailed) -> None:
+        """A login was wrong."""
         if credentials.username is not None or credentials.token or credentials.method:
             # Nobody guesses by saying nothing: a client without a login is refused, and no more.
             self.throttle.failed(host_of(credentials.peer), user, self._clock.monotonic_ms)
@@ -81,13 +84,19 @@ class _Watched(Exchange):
         self._admission = admission
         self._credentials = credentials
         self._exchange = exchange
+        self.name = credentials.username or ""
 
     async def step(self, data: bytes) -> tuple[bytes, Principal | None]:
+        before = self.name
         try:
             answer, principal = await self._exchange.step(data)
         except AuthenticationFailed as error:
-            self._admission._failed(self._credentials, self._credentials.username or "", error)
+            self.name = self._exchange.name
+            self._admission.failed(self._credentials, self.name, error)
             raise
+        self.name = self._exchange.name
+        if self.name != before:  # now it is known against whom it would count
+            self._admission.check(self._credentials, self.name)
         if principal is not None:
-            self._admission._succeeded(self._credentials, principal.name)
+            self._admission.succeeded(self._credentials, principal.name)
         return answer, principal

@@ -241,7 +241,12 @@ Protocol = ConnectionProtocol | ServerProtocol
 
 
 class Exchange(Interface):
-    """A multi-step authentication under way (SCRAM, Kerberos)."""
+    """A multi-step authentication under way (SCRAM, Kerberos). Inherit from it.
+
+    `name` is whom it is about, once the client has said so: wrong answers are counted against it.
+    """
+
+    name: str = ""
 
     async def step(self, data: bytes) -> tuple[bytes, Principal | None]:
         """Take the client's data; return (what to answer, who it is or None to go on).

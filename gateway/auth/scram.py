@@ -177,6 +177,7 @@ class ScramExchange(Exchange):
             raise AuthenticationFailed("SCRAM: nobody may act for another here (authzid)")
         if not same_name(self._username, name):
             raise AuthenticationFailed("SCRAM: the user name beside the exchange is another")
+        self.name = name
         self._user, self._verifier = self._logins.find(name)
         self._header = found["gs2"]
         self._nonce = found["nonce"] + self._own_nonce

@@ -159,3 +159,31 @@ def test_an_authenticator_that_fails_is_a_bug_and_lets_nobody_in() -> None:
 
     with pytest.raises(RuntimeError):
         Door(Broken(), Knows("ann", b"right")).login("ann", b"right")
+
+
+def test_an_exchange_counts_against_whom_it_turns_out_to_be_about() -> None:
+    """From many addresses, each of which has tries left: the user's are used up all the same."""
+
+    class Named(Steps):
+        async def step(self, data: bytes) -> tuple[bytes, Principal | None]:
+            self.name = "ann"  # as in SCRAM, whose first message has the name
+            return await super().step(data)
+
+    class Offers(Authenticator):
+        def exchange(self, credentials: Credentials) -> Exchange | None:
+            return Named("ann")
+
+    door = Door(Offers())
+
+    def talk(number: int) -> Principal | None:
+        async def steps() -> Principal | None:
+            exchange = door.admission.exchange(Credentials("test", f"192.0.2.{number}:1", method="M"))
+            assert exchange is not None
+            await exchange.step(b"")
+            return (await exchange.step(b"wrong"))[1]
+
+        return asyncio.run(steps())
+
+    for number in range(FAILURES_MAX):
+        assert refusal(talk, number).detail == "wrong proof"
+    assert isinstance(refusal(talk, 99), Throttled)
