@@ -148,3 +148,19 @@ def test_a_binding_over_http_is_a_subscription_too(gateway: GatewayProcess) -> N
         client.put("/api/queues/%2F/jobs", json={}).raise_for_status()
         refused = client.post("/api/bindings/%2F/e/secret/q/jobs", json={"routing_key": "k"})
         assert refused.status_code == 403, refused.text
+
+
+def test_answers_to_ones_own_requests_need_no_rule(gateway: GatewayProcess) -> None:
+    """Direct reply-to: the queue has a name nobody can guess, and is the connection's own."""
+    made = channel(gateway)
+    answers: list[bytes] = []
+    made.basic_consume("amq.rabbitmq.reply-to", lambda *got: answers.append(got[3]), auto_ack=True)
+    made.queue_declare("jobs")
+    made.basic_publish("", "jobs", b"ask", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    root = channel(gateway, "root")
+    asked = root.basic_get("jobs", auto_ack=True)
+    root.basic_publish("", asked[1].reply_to, b"answer")
+    root.connection.close()
+    made.connection.process_data_events(time_limit=10)
+    assert answers == [b"answer"]
+    made.connection.close()

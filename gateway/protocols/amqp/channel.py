@@ -255,9 +255,10 @@ class Channel:
         connection.exclusive.add(declared.queue.name)
         self.reply_queue = name
         connection.reply_channels.add(self.number)
+        connection.session.check_use()
         if not method.nowait:
             self.answer(make(commands.Basic.ConsumeOk, tag))
-        self.receiving.consume(declared, tag, True, 0)
+        self.receiving.consume(declared, tag, True, 0, own=True)
 
     def _cancel(self, method: Any) -> None:
         subscription = self.receiving.cancel(method.consumer_tag)

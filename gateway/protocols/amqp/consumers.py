@@ -103,13 +103,16 @@ class Receiving:
     # -- consumers ------------------------------------------------------------------------------
 
     def consume(
-        self, declared: Declared, tag: str, no_ack: bool, priority: int, group: str = ""
+        self, declared: Declared, tag: str, no_ack: bool, priority: int, group: str = "", own: bool = False
     ) -> Subscription:
-        """Begin to consume. Raise a GatewayError."""
+        """Begin to consume; what is the connection's own needs no rule. Raise a GatewayError."""
         made = Subscription(self._channel, tag, declared, no_ack, self.prefetch)
         window = UNLIMITED if no_ack else self.prefetch or UNLIMITED
         name = declared.queue.name
-        made.consumer = self._session.consume(name, made.deliver, window, group, priority)
+        if own:
+            made.consumer = self._session.consume_shared(declared.queue, made.deliver, window)
+        else:
+            made.consumer = self._session.consume(name, made.deliver, window, group, priority)
         made.consumer.congested = self._channel.stopped or self._channel.connection.is_congested
         self.subscriptions[tag] = made
         if self.prefetch_all:
