@@ -155,6 +155,7 @@ def test_answers_to_ones_own_requests_need_no_rule(gateway: GatewayProcess) -> N
     made = channel(gateway)
     answers: list[bytes] = []
     made.basic_consume("amq.rabbitmq.reply-to", lambda *got: answers.append(got[3]), auto_ack=True)
+    made.queue_delete("jobs")
     made.queue_declare("jobs")
     made.basic_publish("", "jobs", b"ask", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
     root = channel(gateway, "root")
