@@ -224,17 +224,18 @@ class Caller:
                 meter.spend(size)
                 if meter.retained is not None and message.retain and message.body:
                     meter.retained.add(message.topic)
+                    meter.recounted = self.broker.retained.count + 1  # with this one
 
     def _check_retained(self, meter: Meter, topic: str) -> None:
         limit = meter.limits.retained
         if not limit or self.broker.retained.get(topic) is not None:
             return
-        now_ms = self.broker.clock.monotonic_ms
-        if meter.retained is None or (len(meter.retained) >= limit and now_ms >= meter.recount_ms):
+        store, now_ms = self.broker.retained, self.broker.clock.monotonic_ms
+        fewer = store.count < meter.recounted or now_ms >= meter.recount_ms
+        if meter.retained is None or (len(meter.retained) >= limit and fewer):
             # Others may have cleared some; to look takes long, and a client over its quota comes again.
-            kept = self.broker.retained.all()
-            meter.retained = {message.topic for message in kept if meter.owns(message.origin)}
-            meter.recount_ms = now_ms + RECOUNT_MS
+            meter.retained = {message.topic for message in store.all() if meter.owns(message.origin)}
+            meter.recount_ms, meter.recounted = now_ms + RECOUNT_MS, store.count
         self.authority.quotas.check(meter, "retained", len(meter.retained), limit)
 
     def overdraft_ms(self) -> int:

@@ -60,6 +60,7 @@ class Meter:
         "key",
         "limits",
         "recount_ms",
+        "recounted",
         "retained",
         "subscriptions",
     )
@@ -70,7 +71,8 @@ class Meter:
         self.connections = 0
         self.subscriptions = 0
         self.retained: set[str] | None = None  # topics, once they were counted
-        self.recount_ms = 0  # when they may be counted again
+        self.recount_ms = 0  # when they may be counted again, if there are not fewer of all
+        self.recounted = 0  # how many of all there were
         self._messages = max(1.0, limits.publish_rate)
         self._bytes = max(1.0, limits.publish_bytes)
         self._filled_ms = now_ms

@@ -46,7 +46,7 @@ class Core:
         directory = self._auth.directory
         for login in LOGINS:
             sealed = seal_for_user(directory.sealer(), login, SECRET)
-            directory.put_user(User(login, secret=sealed))
+            directory.put_users([User(login, secret=sealed)])
             directory.put_rules([rule_from(fields) for fields in rules(login, f"user:{login}")])
             for case in CASES:
                 self.server.broker.catalog.declare(queue(login, "consume", case), "classic", None, False)
