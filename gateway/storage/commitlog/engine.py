@@ -337,7 +337,7 @@ class CommitLog:
     def _write_turn(self) -> None:
         if self._batch:
             self._proof.add(self._syncer.proven, self._end, self._room_end, self._add)
-        if self._failures.segment is not None:
+        if self._failures.leaves(self._segments):
             self._abandon()
         if self._batch and self._error is None:
             self._write_out()
@@ -380,7 +380,9 @@ class CommitLog:
         self._forget_moved(first, ALL)
         carried = self._batch.failed()
         self._end = self._tail_end()
-        if self._segments.next is None and self._segments.last.spoilt:
+        if self._failures.leaves(self._segments):
+            self._begin_segment(self._end, self._segment_bytes)
+        elif self._segments.next is None and self._segments.last.spoilt:
             self._syncer.wrote(self._segments.last, self._written, False)  # no hole before what comes
             self._begin_segment(self._end, self._segment_bytes)
         self._waiters.failed(self._written)
@@ -405,13 +407,11 @@ class CommitLog:
 
     def _abandon(self) -> None:
         """A sync has failed: what the segment holds may not be on disk; write elsewhere from now on."""
-        segment, self._failures.segment = self._failures.segment, None
-        if self._segments.next is not None or self._segments.last is not segment:
-            return  # that has come about by itself
-        if self._batch and self._error is None:  # its positions are in the old segment
+        if not self._batch and self._error is None:
+            self._begin_segment(self._tail_end(), self._segment_bytes)
+        elif self._error is None:  # its positions are in the old segment: first it has to be forgotten there
             self._failed_from = self._tail_end()
             self._error = NotStored("the log could not be synced to the disk")
-        self._begin_segment(self._tail_end(), self._segment_bytes)
 
     def failed_from(self) -> int:
         return self._failed_from
@@ -435,7 +435,7 @@ class CommitLog:
         self._waiters.synced(self._syncer)
         for failure in self._failures.take(self._syncer):
             self._forget_moved(failure.first, failure.end)
-        if self._failures.segment is not None and not self._batch:
+        if self._failures.leaves(self._segments) and not self._batch:
             self._abandon()  # now, so that no turn is lost by it
         if not self._backups.running:
             self._checkpoints.completed(self._space, self._now_ms)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from .segment import Segment
+from .segments import Segments
 from .sync import Failure, Syncer
 
 log = logging.getLogger("gateway.storage")
@@ -36,3 +37,9 @@ class Failures:
                 self.segment = failure.segment
                 self.make_up = True
         return found
+
+    def leaves(self, segments: Segments) -> bool:
+        """Tell whether the segment that is written to is the one to be left."""
+        if self.segment is not None and (segments.next is not None or segments.last is not self.segment):
+            self.segment = None  # that has come about by itself
+        return self.segment is not None

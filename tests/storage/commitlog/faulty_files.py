@@ -40,9 +40,9 @@ class FaultyFiles(Files):
         return descriptor
 
     def close(self, descriptor: int) -> None:
-        super().close(descriptor)
         with self._guard:
-            del self._paths[descriptor]
+            del self._paths[descriptor]  # first: another thread may be given the number at once
+        super().close(descriptor)
 
     def close_all(self) -> None:
         """Close what a dead process would not have to."""

@@ -117,6 +117,75 @@ def test_after_a_failed_sync_nothing_counts_as_stored_until_a_checkpoint_is_writ
     log.close()
 
 
+def _sync_fails(log: CommitLog, files: FaultyFiles) -> int:
+    """A sync fails; that is found out when a turn already has a message, whose position is returned."""
+    files.syncs_failing = 1
+    log.put("key", b"value")
+    log.flush()
+    wait_for(lambda: log._syncer.failures, what="the failure")
+    position = log.append(Message("t", b"not stored", 1), (3,), NOW_MS)
+    log.completed()
+    return position
+
+
+def _free_what_is_settled(log: CommitLog) -> None:
+    begun = log._written
+
+    def done() -> bool:
+        log.put("key", bytes(500))
+        log.flush()
+        log.completed()
+        log.sweep(LATER_MS)
+        return log._checkpoints.oldest > begun + 3 * SEGMENT_BYTES
+
+    wait_for(done, what="checkpoints")
+
+
+def test_a_failed_turn_that_leaves_its_segment_takes_nothing_from_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its entries were counted in the old segment, and when they were forgotten missing in the new one."""
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 500)
+    monkeypatch.setattr(checkpoints, "SIZE_FACTOR", 0)
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    _sync_fails(log, files)
+    files.room = 0
+    while log._error is None:  # until a segment is full, and what there is of the turn cannot be written
+        log.append(Message("t", bytes(100), 1), (3,), NOW_MS)
+    _fail(log, files)
+    kept = log.append(Message("t", b"kept", 1), (2,), NOW_MS)
+    log.flush()
+    wait_for(lambda: _settled(log), what="the checkpoint")
+    assert log.stored(kept)
+    _free_what_is_settled(log)
+    log.close()
+    log = _opened(tmp_path, files)
+    assert bodies(log) == [b"kept"]
+    log.close()
+
+
+def test_what_a_failed_turn_stored_and_settled_leaves_its_segment_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 500)
+    monkeypatch.setattr(checkpoints, "SIZE_FACTOR", 0)
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    kept = log.append(Message("t", b"kept", 1), (2,), NOW_MS)
+    log.flush()
+    wait_for(lambda: _settled(log), what="the sync")
+    assert log.stored(kept)
+    log.settle(3, [_sync_fails(log, files)], 1, NOW_MS)
+    with pytest.raises(NotStored):
+        log.flush()
+    _free_what_is_settled(log)
+    log.close()
+    log = _opened(tmp_path, files)
+    assert bodies(log) == [b"kept"]
+    log.close()
+
+
 def test_without_its_dead_letter_a_message_is_not_given_up(tmp_path: Path) -> None:
     files = FaultyFiles()
     log = CommitLog(tmp_path, files=files)
