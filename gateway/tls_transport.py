@@ -189,9 +189,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         tls = self._tls
         if self._closing or tls is None or not data:
             return
-        sent = tls.write(data)
-        while sent < len(data):
-            sent += tls.write(memoryview(data)[sent:])
+        try:
+            sent = tls.write(data)
+            while sent < len(data):
+                sent += tls.write(memoryview(data)[sent:])
+        except ssl.SSLError:  # the connection is broken, which is this client's misfortune alone
+            self.abort()
+            return
         self._send()
 
     def close(self) -> None:
