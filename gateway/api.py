@@ -240,8 +240,8 @@ class TlsServerProtocol(Interface):
 Protocol = ConnectionProtocol | ServerProtocol
 
 
-class Exchange(Interface):
-    """A multi-step authentication under way (SCRAM, Kerberos). Inherit from it.
+class Exchange:
+    """Base class: a multi-step authentication under way (SCRAM, Kerberos).
 
     `name` is whom it is about, once the client has said so: wrong answers are counted against it.
     """
@@ -253,6 +253,7 @@ class Exchange(Interface):
 
         Raise AuthenticationFailed to refuse.
         """
+        raise NotImplementedError
 
 
 class SharedKey(NamedTuple):

@@ -47,7 +47,7 @@ class Noting(Authenticator):
         return OneStep(functools.partial(self.note, credentials))
 
 
-class OneStep:
+class OneStep(Exchange):
     """An exchange that is over at once."""
 
     def __init__(self, note: functools.partial[Principal]) -> None:
