@@ -1,4 +1,4 @@
-"""T hundred users log in at once: all of them get in, and nobody else stands still meanwhile."""
+"""A hundred users log in at once: all of them get in, and nobody else stands still meanwhile."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_logins_beyond_those_that_may_wait_are_refused_at_once_and_the_others_ar
     assert [result.name for result in results if isinstance(result, Principal)] == list(people)[:20]
     told = {result.detail for result in results if isinstance(result, AuthenticationFailed)}
     assert told == {"too many clients log in at once; try again in a moment"}
-    assert isinstance(asyncio.run(logins.authenticate(_credentials("user299"))), Principal)
+    assert isinstance(asyncio.run(logins.authenticate(_credentials(f"user{USERS - 1}"))), Principal)
 
 
 def _credentials(name: str) -> Credentials:
