@@ -42,7 +42,7 @@ $(NODE)/node_modules/.installed: $(NODE)/package.json
 	-@if command -v npm > /dev/null; then cd $(NODE) && npm install --silent --no-audit --no-fund && touch node_modules/.installed; fi
 
 test: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
-	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" $(ARGS)
 
 nightly: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
 	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)

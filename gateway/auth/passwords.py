@@ -1,8 +1,8 @@
 """Users with password hashes, verified in threads: never on the event loop.
 
-A verification costs tens of milliseconds by design, so a login storm must not stall traffic
-(few threads, which run only when the event loop has nothing to do) nor repeat itself (what was
-verified is remembered for a short time).
+A verification costs tens of milliseconds by design, so a login storm must not stall traffic (few
+threads, which give way to the event loop) nor repeat itself (what was verified is remembered for a
+short time).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .hashes import hash_password, needs_rehash, verify
 from .users import Lookup, User, principal_of
 
 VERIFY_THREADS = 2  # argon2 releases the interpreter lock; more would starve the loop on small machines
-VERIFY_NICE = 19  # the loop's thread comes first: a storm of logins takes what it leaves
+VERIFY_NICE = 10  # the loop comes first; where others use the machine, too, a tenth is left for logins
 VERIFIED_SECONDS = 60  # how long a disabled login would be remembered, if it were not looked up
 VERIFIED_MAX = 10_000  # 10 k logins remembered: about 2 MB
 WAITING_MAX = 20_000  # logins that wait for a thread: some minutes' work, and 20 MB
