@@ -321,7 +321,8 @@ def test_an_expired_certificate_is_a_warning(make_gateway: Make, tmp_path: Path)
 
 
 def test_the_command_line_talks_to_a_tls_door(doors: Doors) -> None:
-    command = [*doors.process.command()[:3], "publish", "cli", "x", "--url", doors.url]
+    started = doors.process.command()
+    command = [*started[: started.index("serve")], "publish", "cli", "x", "--url", doors.url]
     environment = {**os.environ, "SSL_CERT_FILE": doors.ca}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX, check=False
