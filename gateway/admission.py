@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from .api import Authenticator, Credentials, Exchange, Principal
 from .core.clock import Clock
 from .core.errors import AuthenticationFailed, Throttled
-from .throttle import Throttle, host_of
+from .core.message import host_of
+from .throttle import Throttle
 
 NOBODY = "nobody vouches for this client; log in with a user name and password"
 UNKNOWN = "wrong user name or password"  # what somebody who knows the name says of a wrong password

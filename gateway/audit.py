@@ -20,7 +20,7 @@ import msgspec
 from .core.access import Action, Credentials, Principal, Ruling, describe
 from .core.broker import Broker
 from .core.errors import GatewayError
-from .core.message import Message, Origin, Properties
+from .core.message import Message, Origin, Properties, host_of
 from .core.policy import ASYNC, QueuePolicy
 
 STREAM: Final = "$sys/audit"
@@ -93,15 +93,11 @@ class Audit:
         """A login was refused. Nothing the client sent but its names is written."""
         origin = Origin(credentials.protocol, "", credentials.client_id, credentials.peer)
         name = credentials.username or ""
-        host = credentials.peer.rpartition(":")[0]
+        host = host_of(credentials.peer)
         self._limited(
             (credentials.protocol, host, "login"),
             {"event": "login.refused", **_who(name, origin), "detail": why},
         )
-
-    def ended(self, principal: Principal, origin: Origin, error: GatewayError) -> None:
-        """A session was ended by the gateway."""
-        self._write({"event": "session.end", **_who(principal.name, origin), "detail": error.detail})
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -71,13 +71,6 @@ def _keys(host: str, user: str) -> list[str]:
     return [*keys, "user " + user] if user else keys
 
 
-def host_of(peer: str) -> str:
-    """Return the address in `host:port`, `[v6]:port`, `host` or `unix`."""
-    if peer.startswith("["):
-        return peer[1:].partition("]")[0]
-    return peer.partition(":")[0] if peer.count(":") == 1 else peer
-
-
 def network_of(host: str) -> str:
     """Return what is counted as one address: an IPv4 address, an IPv6 /64."""
     if ":" not in host:

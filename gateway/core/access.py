@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from .errors import GatewayError, NotAuthorized
 from .message import Origin
 from .quota import Limiter, Quotas
-from .topic import QUEUE_PREFIX
+from .topic import QUEUE_PREFIX, RESERVED_PREFIXES, SESSION_PREFIX, SHARE_PREFIX, check_topic
 
 GROUP_PREFIX = "$group/"
 ADMIN_PREFIX = "$admin/"
@@ -296,6 +296,23 @@ def describe(resource: str) -> str:
         if resource.startswith(prefix):
             return f"{kind} {resource[len(prefix) :]!r}"
     return repr(resource)
+
+
+def check_open(topic: str) -> None:
+    """Raise InvalidTopic or NotAuthorized for a topic that no client may publish to, whatever rules say."""
+    check_topic(topic)
+    if topic.startswith(RESERVED_PREFIXES):
+        raise NotAuthorized(f"{topic!r}: clients may not publish to the gateway's own topics")
+
+
+def check_declared(queue: str) -> None:
+    """Raise NotAuthorized for a queue that no client may name, whatever rules say.
+
+    A session's own queue and a shared subscription's are reached by connecting and by subscribing:
+    a rule that allows every queue must not open other clients' mail.
+    """
+    if queue.startswith((SESSION_PREFIX, SHARE_PREFIX)):
+        raise NotAuthorized(f"queue {queue!r} belongs to the sessions that made it")
 
 
 def queue_resource(name: str) -> str:

@@ -14,6 +14,8 @@ from .access import (
     Authority,
     Principal,
     Ruling,
+    check_declared,
+    check_open,
     group_resource,
     queue_resource,
 )
@@ -23,7 +25,6 @@ from .message import Message, Origin
 from .metrics import DropCause
 from .quota import Meter
 from .scheduler import Timer
-from .topic import RESERVED_PREFIXES, SESSION_PREFIX, SHARE_PREFIX, check_topic
 
 ENDED = Ruling(False, "builtin.session-ended")
 RECOUNT_MS = 1000  # how often what a client has retained is counted at most
@@ -100,13 +101,8 @@ class Caller:
         return ruling
 
     def check_consume(self, queue_name: str, group: str = "") -> None:
-        """Raise NotAuthorized unless this session may compete for a queue that was declared.
-
-        A session's own queue and a shared subscription's are reached by connecting and by subscribing:
-        a rule that allows every queue must not open other clients' mail.
-        """
-        if queue_name.startswith((SESSION_PREFIX, SHARE_PREFIX)):
-            raise NotAuthorized(f"queue {queue_name!r} belongs to the sessions that made it")
+        """Raise NotAuthorized unless this session may compete for a queue that was declared."""
+        check_declared(queue_name)
         self.check(Action.CONSUME, group_resource(queue_name, group) if group else queue_resource(queue_name))
 
     def may_see(self, queue_name: str) -> bool:
@@ -189,9 +185,7 @@ class Caller:
         if topic in self.publishable:
             return
         try:
-            check_topic(topic)
-            if topic.startswith(RESERVED_PREFIXES):
-                raise NotAuthorized(f"{topic!r}: clients may not publish to the gateway's own topics")
+            check_open(topic)
             self.check(Action.PUBLISH, topic)
         except GatewayError as error:
             denied = isinstance(error, NotAuthorized)

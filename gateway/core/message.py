@@ -42,6 +42,13 @@ class Outcome(IntEnum):
     REJECT = 4  # never again: to the dead letters
 
 
+def host_of(peer: str) -> str:
+    """Return the address in `host:port`, `[v6]:port`, `host` or `unix`."""
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    return peer.partition(":")[0] if peer.count(":") == 1 else peer
+
+
 class Origin:
     """Who published, from where: one object per session, shared by all its messages."""
 

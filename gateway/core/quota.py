@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .errors import QuotaExceeded
-from .message import Origin
+from .message import Origin, host_of
 
 if TYPE_CHECKING:
     from .access import Principal
@@ -39,7 +39,7 @@ class Limits(NamedTuple):
 
 def client_of(origin: Origin) -> str:
     """Return what tells a client from others: its identifier, or where it comes from if it has none."""
-    return origin.client_id or origin.peer.rpartition(":")[0] or origin.peer
+    return origin.client_id or host_of(origin.peer)
 
 
 class Limiter(Protocol):

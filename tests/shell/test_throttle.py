@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import throttle as module
-from gateway.throttle import EXEMPT_MS, FAILURES_MAX, REFILL_MS, Throttle, host_of, network_of
+from gateway.core.message import host_of
+from gateway.throttle import EXEMPT_MS, FAILURES_MAX, REFILL_MS, Throttle, network_of
 
 A, B, C = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 V6, SAME_NET, OTHER_NET = "2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...api import Origin, Principal
+from ...core.message import host_of
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LOOPBACK: Final = ipaddress.ip_address("127.0.0.1")  # what a Unix socket counts as
@@ -63,13 +64,8 @@ def address_of(peer: str) -> Address | None:
     """Return the address in `host:port`, `[v6]:port`, `host` or `unix`; None if there is none."""
     if peer == "unix":
         return LOOPBACK
-    host = peer
-    if peer.startswith("["):
-        host = peer[1:].partition("]")[0]
-    elif peer.count(":") == 1:
-        host = peer.partition(":")[0]
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host_of(peer).partition("%")[0])
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:

@@ -14,17 +14,10 @@ from ...api import (
     Principal,
     Ruling,
 )
-from ...core.access import GROUP_PREFIX, SILENCE, refusal
+from ...core.access import GROUP_PREFIX, SILENCE, check_declared, check_open, refusal
 from ...core.message import Message
 from ...core.router import Binding
-from ...core.topic import (
-    QUEUE_PREFIX,
-    RESERVED_PREFIXES,
-    SESSION_PREFIX,
-    SHARE_PREFIX,
-    check_filter,
-    check_topic,
-)
+from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX, check_filter
 from ..acl.rule import ACTIONS, GENERAL, KINDS
 from ..acl.subject import Subject
 from .call import Call, Route
@@ -130,17 +123,13 @@ def _refusal(
 def _check_name(action: Action, resource: str) -> None:
     """Raise what a client is refused with whatever rules say."""
     if action is Action.PUBLISH:
-        check_topic(resource)
-        if resource.startswith(RESERVED_PREFIXES):
-            raise NotAuthorized(f"{resource!r}: clients may not publish to the gateway's own topics")
+        check_open(resource)
     elif action is Action.SUBSCRIBE:
         check_filter(resource)
         if resource.startswith((QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX)):
             raise NotAuthorized(f"{resource!r} names a queue; ask about consuming it instead")
     elif action is Action.CONSUME:
-        name = resource.removeprefix(QUEUE_PREFIX).removeprefix(GROUP_PREFIX)
-        if name.startswith((SESSION_PREFIX, SHARE_PREFIX)):
-            raise NotAuthorized(f"queue {name!r} belongs to the sessions that made it")
+        check_declared(resource.removeprefix(QUEUE_PREFIX).removeprefix(GROUP_PREFIX))
 
 
 def _described(principal: Principal, origin: Origin) -> dict[str, Any]:

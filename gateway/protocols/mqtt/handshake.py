@@ -10,7 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, cast
 
 from gateway.api import Gateway, Transport
-from gateway.core.access import Action, Credentials
+from gateway.core.access import Action, Credentials, check_open
 from gateway.core.errors import (
     AuthenticationFailed,
     GatewayError,
@@ -19,7 +19,6 @@ from gateway.core.errors import (
     Throttled,
 )
 from gateway.core.session import Session
-from gateway.core.topic import RESERVED_PREFIXES, check_topic
 
 from .authentication import Dialogue
 from .encoder import encode_connack
@@ -173,9 +172,7 @@ class Handshake:
             return
         if will.retain and not self._mqtt.retain_available:  # [MQTT-3.2.2-13]
             raise MalformedPacket(Reason.RETAIN_NOT_SUPPORTED, "retained messages are switched off")
-        check_topic(will.topic)
-        if will.topic.startswith(RESERVED_PREFIXES):
-            raise NotAuthorized(f"{will.topic!r}: clients may not publish to the gateway's own topics")
+        check_open(will.topic)
         session.check(Action.PUBLISH, will.topic)
 
     def _accept(
