@@ -68,16 +68,18 @@ class Directory:
         self.quotas.give(quotas, CONFIGURATION)
         if config.auth.rules:
             self.rules_file = Path(config.auth.rules)
-            self.reload()
+            self._read(self.rules_file)
         self._apply()
 
     def reload(self) -> None:
-        """Read the file of rules. Raise InvalidValue or Conflict, and leave all as it was."""
-        if self.rules_file is None:
-            return
-        where = str(self.rules_file)
-        self.rules.give(by_id(read_rules(self.rules_file), where), where)
-        self.rules_changed()
+        """Read the file of rules again. Raise InvalidValue or Conflict, and leave all as it was."""
+        if self.rules_file is not None:
+            self._read(self.rules_file)
+            self.rules_changed()
+
+    def _read(self, path: Path) -> None:
+        where = str(path)
+        self.rules.give(by_id(read_rules(path), where), where)
 
     def open(self, gateway: Gateway) -> None:
         """Read what is kept. Raise StorageError."""

@@ -7,7 +7,7 @@ added while it runs is kept under `auth/` in the metadata store. One name is in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -19,8 +19,6 @@ USER_KEY: Final = "auth/user/"
 RULE_KEY: Final = "auth/rule/"
 USERS_MAX: Final = 1_000_000  # about 500 bytes each
 CONFIGURATION: Final = "the configuration"
-
-Item = TypeVar("Item")
 
 
 class Table:
@@ -71,6 +69,13 @@ class Table:
         """Return a thing, None if there is none."""
         given = self._given.get(name)
         return given[0] if given is not None else self.kept.get(name)
+
+    def find(self, name: str) -> Any:
+        """Return a thing. Raise NotFound."""
+        thing = self.get(name)
+        if thing is None:
+            raise NotFound(f"there is no {self.what} {name!r}")
+        return thing
 
     def all(self) -> list[Any]:
         """Return everything, given things first."""

@@ -44,6 +44,13 @@ class Call:
                 raise InvalidValue(f"{name[:80]!r}: unknown; known: {', '.join(known)}")
         return found
 
+    def named(self, what: str) -> dict[str, Any]:
+        """Return the body, an object with the id that the path has. Raise InvalidValue."""
+        fields, name = self.json(), self.parts["id"]
+        if not isinstance(fields, dict) or fields.setdefault("id", name) != name:
+            raise InvalidValue(f"the body: a {what} with the id {name!r} is expected")
+        return {key: value for key, value in fields.items() if key != "where"}  # as it was shown
+
     def asked(self) -> dict[str, list[str]]:
         """Return the query's parameters."""
         return parse_qs(self._request.query, keep_blank_values=True, max_num_fields=100)
@@ -79,6 +86,11 @@ class Route(NamedTuple):
 
 
 CREATED, NO_CONTENT = 201, 204
+
+
+def place(where: str) -> str:
+    """Return what is shown of where a thing is said: see `Table.where`."""
+    return where or "the metadata store"
 
 
 def answer(status: int, found: Any) -> HttpAnswer:

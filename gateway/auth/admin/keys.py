@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...api import Action, InvalidValue, NotFound
+from ...api import Action, InvalidValue
 from ..keys import ApiKey, make_key
 from .call import CREATED, Call, Route, answer
 from .users import check_admin
@@ -58,9 +58,7 @@ async def _create(call: Call) -> Any:
 
 async def _delete(call: Call) -> Any:
     name = call.parts["id"]
-    key = call.directory.key(name)
-    if key is None:
-        raise NotFound(f"there is no API key {name!r}")
+    key = call.directory.keys.find(name)
     check_admin(call, call.directory.user(key.user))
     call.gateway.begin_turn()
     call.directory.delete_key(name)

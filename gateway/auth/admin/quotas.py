@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import msgspec
 
-from ...api import Action, InvalidValue, NotFound
+from ...api import Action
 from ..quotas import Quota, quota_from
-from .call import CREATED, Call, Route, answer
+from .call import CREATED, Call, Route, answer, place
 
 
 def show(quota: Quota, where: str) -> dict[str, Any]:
     """Return a quota as it is shown."""
-    return {**msgspec.structs.asdict(quota), "where": where or "the metadata store"}
+    return {**msgspec.structs.asdict(quota), "where": place(where)}
 
 
 async def _list(call: Call) -> Any:
@@ -26,10 +26,7 @@ async def _list(call: Call) -> Any:
 
 
 async def _put(call: Call) -> Any:
-    fields, name = call.json(), call.parts["id"]
-    if not isinstance(fields, dict) or fields.setdefault("id", name) != name:
-        raise InvalidValue(f"the body: a quota with the id {name!r} is expected")
-    quota = quota_from({key: value for key, value in fields.items() if key != "where"})
+    name, quota = call.parts["id"], quota_from(call.named("quota"))
     call.gateway.begin_turn()
     created = call.directory.put_quota(quota)
     call.changed("quota.create" if created else "quota.change", name)
@@ -39,10 +36,7 @@ async def _put(call: Call) -> Any:
 
 async def _get(call: Call) -> Any:
     quotas, name = call.directory.quotas, call.parts["id"]
-    quota = quotas.get(name)
-    if quota is None:
-        raise NotFound(f"there is no quota {name!r}")
-    return show(quota, quotas.where(name))
+    return show(quotas.find(name), quotas.where(name))
 
 
 async def _delete(call: Call) -> Any:

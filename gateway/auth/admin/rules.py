@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...api import Action, InvalidValue, NotFound
+from ...api import Action, NotFound
 from ..acl.authorizer import Shadow
 from ..acl.files import rules_from
 from ..acl.rule import Rule, rule_from
-from .call import CREATED, Call, Route, answer
+from .call import CREATED, Call, Route, answer, place
 
 
 def show(rule: Rule, where: str) -> dict[str, Any]:
     """Return a rule as it is shown."""
-    return {**rule.to_mapping(), "where": where or "the metadata store"}
+    return {**rule.to_mapping(), "where": place(where)}
 
 
 async def _list(call: Call) -> Any:
@@ -23,17 +23,11 @@ async def _list(call: Call) -> Any:
 
 async def _get(call: Call) -> Any:
     rules, name = call.directory.rules, call.parts["id"]
-    rule = rules.get(name)
-    if rule is None:
-        raise NotFound(f"there is no rule {name!r}")
-    return show(rule, rules.where(name))
+    return show(rules.find(name), rules.where(name))
 
 
 async def _put(call: Call) -> Any:
-    fields, name = call.json(), call.parts["id"]
-    if not isinstance(fields, dict) or fields.setdefault("id", name) != name:
-        raise InvalidValue(f"the body: a rule with the id {name!r} is expected")
-    rule = rule_from({key: value for key, value in fields.items() if key != "where"})
+    name, rule = call.parts["id"], rule_from(call.named("rule"))
     call.gateway.begin_turn()
     created = call.directory.put_rules([rule])
     call.changed("rule.create" if created else "rule.change", name, _line(rule))

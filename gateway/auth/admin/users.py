@@ -7,15 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized, NotFound
+from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized
 from ..hashes import hash_password, known
+from ..passwords import PASSWORD_BYTES_MAX
 from ..scram import make_verifier
 from ..sealing import seal_for_user
 from ..users import User
-from .call import CREATED, Call, Route, answer
+from .call import CREATED, Call, Route, answer, place
 
 PASSWORD_MIN: Final = 8  # NIST SP 800-63B, 5.1.1.2
-PASSWORD_BYTES_MAX: Final = 1024
 NAME_MAX: Final = 256  # characters
 GROUPS_MAX: Final = 100
 IMPORT_MAX: Final = 100_000  # users of one request
@@ -33,7 +33,7 @@ def show(user: User, where: str) -> dict[str, Any]:
         "password": bool(user.password),
         "scram": bool(user.scram),
         "secret": bool(user.secret),
-        "where": where or "the metadata store",
+        "where": place(where),
     }
 
 
@@ -47,10 +47,8 @@ async def _get(call: Call) -> Any:
 
 
 def _shown(call: Call, name: str) -> dict[str, Any]:
-    user = call.directory.user(name)
-    if user is None:
-        raise NotFound(f"there is no user {name!r}")
-    return show(user, call.directory.users.where(name))
+    users = call.directory.users
+    return show(users.find(name), users.where(name))
 
 
 async def _put(call: Call) -> Any:
