@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -151,40 +152,29 @@ Sources = Annotated[list[str] | None, typer.Option("--from", help="A source rang
 Doors = Annotated[list[str] | None, typer.Option("--door", help="Only at this door; may be repeated.")]
 
 
-@acl_app.command("allow")
-def acl_allow(
-    subject: Subject,
-    actions: Actions,
-    resources: Resources,
-    id: RuleId = None,
-    source: Sources = None,
-    door: Doors = None,
-    url: Url = DEFAULT_URL,
-    user: User = None,
-    json: Json = False,
-) -> None:
-    """Add a rule that allows."""
-    from .acl import put as run
+def _adding(decision: str) -> Callable[..., None]:
+    def add(
+        subject: Subject,
+        actions: Actions,
+        resources: Resources,
+        id: RuleId = None,
+        source: Sources = None,
+        door: Doors = None,
+        url: Url = DEFAULT_URL,
+        user: User = None,
+        json: Json = False,
+    ) -> None:
+        from .acl import put as run
 
-    raise typer.Exit(run(url, user, "allow", subject, actions, resources, id, source or [], door or [], json))
+        raise typer.Exit(
+            run(url, user, decision, subject, actions, resources, id, source or [], door or [], json)
+        )
+
+    return add
 
 
-@acl_app.command("deny")
-def acl_deny(
-    subject: Subject,
-    actions: Actions,
-    resources: Resources,
-    id: RuleId = None,
-    source: Sources = None,
-    door: Doors = None,
-    url: Url = DEFAULT_URL,
-    user: User = None,
-    json: Json = False,
-) -> None:
-    """Add a rule that denies: it outvotes all that allow."""
-    from .acl import put as run
-
-    raise typer.Exit(run(url, user, "deny", subject, actions, resources, id, source or [], door or [], json))
+acl_app.command("allow", help="Add a rule that allows.")(_adding("allow"))
+acl_app.command("deny", help="Add a rule that denies: it outvotes all that allow.")(_adding("deny"))
 
 
 @acl_app.command("delete")
