@@ -10,7 +10,7 @@ delivery ends is in `settlement`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .books import copies_waiting
 from .catalog import Catalog
@@ -35,6 +35,9 @@ from .settlement import Settlement
 from .stream import StreamQueue
 from .sweeper import Sweeper
 
+if TYPE_CHECKING:
+    from .caller import Caller
+
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
 SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
 RETAINED_PER_LOAD = 1000  # messages that a start reads together
@@ -51,10 +54,16 @@ class Plan(NamedTuple):
     told: bool  # its publisher waits until it is stored
 
 
+#: Takes what is published to one of the gateway's own addresses; returns as `Broker.publish`. Whether
+#: its session may is for it to ask.
+Address = Callable[["Caller", Message], int]
+
+
 class Broker:
     """One message model, one router, one log. All calls come from the event loop's thread."""
 
     __slots__ = (
+        "addresses",
         "catalog",
         "clock",
         "dedup",
@@ -81,6 +90,7 @@ class Broker:
     ) -> None:
         self.engine = engine
         self.clock = clock
+        self.addresses: dict[str, Address] = {}  # first level of a topic, such as "$delayed" -> who takes it
         self.metrics = Metrics()
         self.router = Router(topics_max)
         self.catalog = Catalog(engine, self.router)

@@ -68,6 +68,10 @@ class Session(Caller):
         dropped and was enqueued nowhere.
         """
         if message.topic not in self.publishable:
+            if message.topic.startswith("$"):
+                take = self.broker.addresses.get(message.topic.partition("/")[0])
+                if take is not None:
+                    return take(self, message)
             self.admit(message)
         if self._intercept:
             changed = self._intercepted(message)
