@@ -112,11 +112,16 @@ class StorageEngine(Protocol):
         messages: Sequence[tuple[Message, Sequence[int]]],
         settled: Sequence[tuple[int, Sequence[int]]],
         now_ms: int,
+        at_once: bool = False,
     ) -> list[int]:
         """Add messages for queues, and acknowledge positions of queues: all of it, or nothing, ever.
 
         Return the messages' positions. What is acknowledged is waiting until the batch is written,
         and goes on waiting if it cannot be. Somebody waits for it, so it is synced.
+
+        With `at_once` the batch is written before this returns: nobody sees what a full disk takes
+        back. Raise NotStored if it could not be: then nothing of this has happened, and `flush` tells
+        what else of the turn is lost.
         """
 
     def delivered(

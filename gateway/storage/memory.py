@@ -72,6 +72,7 @@ class MemoryEngine:
         messages: Sequence[tuple[Message, Sequence[int]]],
         settled: Sequence[tuple[int, Sequence[int]]],
         now_ms: int,
+        at_once: bool = False,
     ) -> list[int]:
         positions = [self.append(message, ids, now_ms) for message, ids in messages]
         for queue_id, gone in settled:

@@ -65,13 +65,15 @@ class Batch:
         self.carried.clear()
         self.settled.clear()
 
-    def failed(self) -> list[bytes]:
-        """It cannot be: forget it; return the payloads that have to be written all the same."""
+    def failed(self, first: int) -> list[bytes]:
+        """It cannot be, from a position on: forget it; return what has to be written all the same."""
         self.pieces = []
         self.pending = {}
         self.settled.clear()
         carried, self.carried = self.carried, []
-        return carried
+        # What was moved is where it was.
+        kept = [record.without_positions_from(p, first) for p in carried if p[0] != record.MOVED]
+        return [payload for payload in kept if payload]
 
 
 def group(messages: Messages, settled: Settled, now_ms: int) -> tuple[list[bytes], int]:

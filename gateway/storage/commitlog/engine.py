@@ -168,7 +168,7 @@ class CommitLog:
         for queue_id in queue_ids:
             (index.queues.get(queue_id) or index.make(queue_id)).append(position, size)
 
-    def transact(self, messages: Messages, settled: Settled, now_ms: int) -> list[int]:
+    def transact(self, messages: Messages, settled: Settled, now_ms: int, at_once: bool = False) -> list[int]:
         self._journal.pack(self._add)  # what came first is no part of it
         payloads, size = group(messages, settled, now_ms)
         positions = self._batch.add_all(payloads, self._place(size))
@@ -180,6 +180,10 @@ class CommitLog:
         self._waiters.must_sync = positions[-1]
         self._batch.settled += settled
         self._now_ms = now_ms
+        lost = self._error is not None or self._failures.leaves(self._segments)  # so the flush will say
+        if at_once and (lost or not self._write_out()):
+            self._index.forget_from(positions[0])
+            raise NotStored("the log cannot be written: nothing of the transaction has happened")
         return positions[:count]
 
     def _place(self, size: int) -> int:
@@ -378,7 +382,7 @@ class CommitLog:
         self._segments.tail.live += self._batch.counted()
         self._index.forget_from(first)
         self._forget_moved(first, ALL)
-        carried = self._batch.failed()
+        carried = self._batch.failed(first)
         self._end = self._tail_end()
         if self._failures.leaves(self._segments):
             self._begin_segment(self._end, self._segment_bytes)
@@ -386,15 +390,10 @@ class CommitLog:
             self._syncer.wrote(self._segments.last, self._written, False)  # no hole before what comes
             self._begin_segment(self._end, self._segment_bytes)
         self._waiters.failed(self._written)
-        for payload in carried:
-            if payload[0] == record.MOVED:
-                continue  # it is where it was
-            kept = record.without_positions_from(payload, first)
-            if kept:
-                # Without rolling, which would write to the disk that has just refused.
-                self._finder.current.journal(kept, self._end)
-                self._end += HEADER_BYTES + len(kept)
-                self._batch.keep(kept)
+        for kept in carried:  # without rolling: that writes to the disk that has just refused
+            self._finder.current.journal(kept, self._end)
+            self._end += HEADER_BYTES + len(kept)
+            self._batch.keep(kept)
         self._notify()
 
     def _forget_moved(self, first: int, end: int) -> None:

@@ -29,9 +29,9 @@ def _begun(log: CommitLog) -> list[int]:
     return positions
 
 
-def _commit(log: CommitLog, position: int) -> list[int]:
+def _commit(log: CommitLog, position: int, at_once: bool = False) -> list[int]:
     messages = [(Message("a", b"for one", 1), (ONE,)), (Message("b", b"for both", 1), (ONE, OTHER))]
-    return log.transact(messages, [(INPUT, [position])], NOW_MS)
+    return log.transact(messages, [(INPUT, [position])], NOW_MS, at_once)
 
 
 def test_what_is_written_is_all_there(tmp_path: Path) -> None:
@@ -115,6 +115,52 @@ def test_a_disk_that_refuses_takes_nothing(tmp_path: Path) -> None:
     log.close()
     log = _opened(tmp_path)
     assert (bodies(log, INPUT), bodies(log, OTHER)) == ([], [b"for both"])
+    log.close()
+
+
+def test_at_once_is_written_when_it_returns(tmp_path: Path) -> None:
+    log = _opened(tmp_path)
+    first, second = _begun(log)
+    log.append(Message("in", b"third", 1), (INPUT,), NOW_MS)
+    _commit(log, first, at_once=True)
+    (segment,) = (tmp_path / "log").glob("*.seg")
+    assert b"for both" in segment.read_bytes()
+    assert bodies(log, INPUT) == [b"second", b"third"]
+    log.settle(INPUT, [second], Outcome.ACK, NOW_MS)
+    log.flush()
+    log.close()
+    log = _opened(tmp_path)
+    assert (bodies(log, INPUT), bodies(log, ONE)) == ([b"third"], [b"for one", b"for both"])
+    log.close()
+
+
+def test_at_once_refuses_at_once_and_the_turn_is_lost(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    first, second = _begun(log)
+    files.room = 60
+    lost = log.append(Message("in", b"third", 1), (INPUT,), NOW_MS)
+    with pytest.raises(NotStored):
+        _commit(log, first, at_once=True)
+    assert (bodies(log, ONE), bodies(log, OTHER)) == ([], [])  # nobody can be handed what is not there
+    assert bodies(log, INPUT) == [b"first", b"second", b"third"]
+    log.settle(INPUT, [second], Outcome.ACK, NOW_MS)
+    with pytest.raises(NotStored):
+        _commit(log, first, at_once=True)  # once lost, the turn stays lost
+    told: list[bool] = []
+    log.when_durable(lost, told.append)
+    with pytest.raises(NotStored):
+        log.flush()
+    log.completed()
+    assert (log.failed_from() <= lost, told) == (True, [False])
+    files.room = None
+    log.flush()
+    assert (bodies(log, INPUT), bodies(log, ONE)) == ([b"first"], [])
+    _commit(log, first, at_once=True)
+    log.flush()
+    log.close()
+    log = _opened(tmp_path)
+    assert (bodies(log, INPUT), bodies(log, ONE)) == ([], [b"for one", b"for both"])
     log.close()
 
 
