@@ -308,8 +308,8 @@ def check_open(topic: str) -> None:
 def check_declared(queue: str) -> None:
     """Raise NotAuthorized for a queue that no client may name, whatever rules say.
 
-    A session's own queue and a shared subscription's are reached by connecting and by subscribing:
-    a rule that allows every queue must not open other clients' mail.
+    A session's own queue is reached by connecting: a rule that allows every queue must not open other
+    clients' mail. A shared subscription is asked for by its filter (see `shares`).
     """
     if queue.startswith((SESSION_PREFIX, SHARE_PREFIX)):
         raise NotAuthorized(f"queue {queue!r} belongs to the sessions that made it")

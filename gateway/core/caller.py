@@ -25,6 +25,7 @@ from .message import Message, Origin
 from .metrics import DropCause
 from .quota import Meter
 from .scheduler import Timer
+from .shares import is_share, shared_filter
 
 ENDED = Ruling(False, "builtin.session-ended")
 RECOUNT_MS = 1000  # how often what a client has retained is counted at most
@@ -101,7 +102,10 @@ class Caller:
         return ruling
 
     def check_consume(self, queue_name: str, group: str = "") -> None:
-        """Raise NotAuthorized unless this session may compete for a queue that was declared."""
+        """Raise NotAuthorized unless this session may compete for a queue, declared or shared."""
+        if is_share(queue_name):
+            self.check(Action.SUBSCRIBE, shared_filter(queue_name))
+            return
         check_declared(queue_name)
         self.check(Action.CONSUME, group_resource(queue_name, group) if group else queue_resource(queue_name))
 

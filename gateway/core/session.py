@@ -22,6 +22,7 @@ from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
 from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
 from .router import Binding, Route
+from .shares import is_share, join, shared_filter
 from .stream import StreamQueue
 from .topic import (
     QUEUE_PREFIX,
@@ -257,7 +258,13 @@ class Session(Caller):
         group: str = "",
         priority: int = 0,
     ) -> Consumer:
-        """Compete for a queue's messages. Raise NotFound or NotAuthorized."""
+        """Compete for a queue's messages; a shared subscription's is made if need be.
+
+        Raise NotFound, NotAuthorized, InvalidTopic or Conflict.
+        """
+        if is_share(queue_name):
+            queue = join(self, queue_name, True)
+            return self._consume(queue, deliver, window, group, priority, shared_filter(queue_name))
         self.check_consume(queue_name, group)
         queue = self.broker.catalog.get(queue_name)
         resource = group_resource(queue_name, group) if group else queue_resource(queue_name)

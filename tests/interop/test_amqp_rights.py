@@ -165,3 +165,38 @@ def test_answers_to_ones_own_requests_need_no_rule(gateway: GatewayProcess) -> N
     made.connection.process_data_events(time_limit=10)
     assert answers == [b"answer"]
     made.connection.close()
+
+
+def test_a_shared_subscription_asks_for_its_filter(gateway: GatewayProcess) -> None:
+    """Whoever may not subscribe is no member: not by consuming, getting, declaring, nor by HTTP."""
+    refused = "$share/workers/letters/#"
+    for attempt in (
+        lambda channel: channel.basic_consume(refused, lambda *_: None),
+        lambda channel: channel.basic_get(refused),
+        lambda channel: channel.queue_declare(refused, durable=True),
+        lambda channel: channel.queue_declare(refused, passive=True),
+    ):
+        opened = channel(gateway)
+        with pytest.raises(ChannelClosedByBroker) as caught:
+            attempt(opened)
+        assert caught.value.reply_code == 403
+        opened.connection.close()
+    path = f"{gateway.url}/v1/queues/{refused.replace('/', '%2F').replace('#', '%23')}/receive"
+    assert httpx.post(path, auth=("app", "right password")).status_code == 403
+
+
+def test_a_shared_subscription_needs_no_more_than_that(gateway: GatewayProcess) -> None:
+    opened = channel(gateway)
+    opened.queue_declare("$share/workers/work/#", durable=True)
+    opened.basic_publish("work", "a", b"job")
+    method, _, body = opened.basic_get("$share/workers/work/#", auto_ack=True)
+    assert (method is not None, body) == (True, b"job")
+    opened.connection.close()
+    for attempt in (
+        lambda channel: channel.queue_bind("$share/workers/work/#", "letters", "#"),
+        lambda channel: channel.queue_declare("$share/workers", durable=True),
+    ):
+        opened = channel(gateway)
+        with pytest.raises(ChannelClosedByBroker):
+            attempt(opened)
+        opened.connection.close()

@@ -16,11 +16,12 @@ from gateway.core.access import Action, queue_resource
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
+from gateway.core.shares import is_share
 from gateway.core.stream import StreamQueue
 
 from . import names, streams
 from .consumers import Receiving, Subscription
-from .declared import Declared
+from .declared import Declared, shared
 from .declaring import DECLARING
 from .errors import AmqpFault, Reply, fault_of
 from .frames import encode_frame
@@ -204,7 +205,7 @@ class Channel:
         if name == DIRECT_REPLY:
             self._consume_replies(tag, method)
             return
-        declared = self.vhost.queue(name, self.connection)
+        declared = self._to_consume(name)
         queue, session = declared.queue, self.connection.session
         session.check_consume(queue.name)  # before consume-ok: what is refused has not begun
         session.check_use()
@@ -224,6 +225,12 @@ class Channel:
         made.consumer.gone = lambda: self._consumer_gone(made)
         if method.exclusive:
             declared.sole = made
+
+    def _to_consume(self, name: str) -> Declared:
+        """Return a queue, or a shared subscription. Raise a GatewayError."""
+        if is_share(name) and self.vhost.name == names.DEFAULT_VHOST:
+            return shared(self.connection.session, name)
+        return self.vhost.queue(name, self.connection)
 
     def _begin_stream(self, queue: StreamQueue, method: Any) -> str:
         if method.no_ack:
@@ -272,7 +279,7 @@ class Channel:
         pass  # the answer to our notification
 
     def _get(self, method: Any) -> None:
-        declared = self.queue(method.queue)
+        declared = self._to_consume(self.named(method.queue))
         if isinstance(declared.queue, StreamQueue):
             text = f"queue '{declared.name}' is a stream: basic.get cannot read it"
             raise AmqpFault(Reply.NOT_IMPLEMENTED, text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from gateway.core.queue import Queue
+from gateway.core.session import Session
+from gateway.core.shares import join
 
 from .exchanges import Bound
 from .policies import Policy
@@ -46,3 +48,11 @@ class Declared:
     def exclusive(self) -> bool:
         """Whether one connection has it alone."""
         return self.owner is not None
+
+
+def shared(session: Session, name: str) -> Declared:
+    """Return the queue of a shared subscription, made if need be: it is declared by being joined.
+
+    Raise NotAuthorized or InvalidTopic.
+    """
+    return Declared(name, join(session, name, True))

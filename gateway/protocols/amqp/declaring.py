@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands
 
-from .declared import Declared
+from gateway.core.shares import is_share
+
+from .declared import Declared, shared
 from .errors import AmqpFault, Reply
 from .exchanges import Exchange
 from .methods import make
+from .names import DEFAULT_VHOST
 from .publisher import DIRECT_REPLY
 from .rights import check_alternate, check_dead_letters
 from .vhost import RESERVED
@@ -91,7 +94,9 @@ def _queue_declare(channel: Channel, method: Any) -> None:
     if name == DIRECT_REPLY:
         channel.done(method, make(commands.Queue.DeclareOk, name, 0, len(channel.connection.reply_channels)))
         return
-    if method.passive:
+    if is_share(name) and channel.vhost.name == DEFAULT_VHOST:
+        declared = shared(channel.connection.session, name)
+    elif method.passive:
         declared = channel.vhost.queue(name, channel.connection)
         channel.connection.session.check_see(declared.queue.name)
     else:

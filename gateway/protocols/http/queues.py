@@ -17,6 +17,7 @@ from ...core.policy import QueuePolicy
 from ...core.queue import Queue
 from ...core.replay import start_offset
 from ...core.router import Binding
+from ...core.shares import is_share, shared_filter
 from ...core.stream import StreamQueue
 from ...core.topic import DEAD_PREFIX, SYS_PREFIX, check_filter
 from .context import Context, decode_segment
@@ -200,10 +201,11 @@ def _manage_routes(routes: APIRouter, context: Context) -> None:
 def _declare(
     context: Context, session: Session, name: str, wanted: QueueWanted, update: bool
 ) -> tuple[Queue, bool]:
-    if name.startswith("$"):
+    if name.startswith("$") and not is_share(name):
         raise NotAuthorized(f"queue {name!r}: names that begin with $ are the gateway's own; choose another")
     session.check(Action.MANAGE, queue_resource(name))
-    for topic_filter in wanted.bindings:
+    bindings = _bindings(name, wanted)
+    for topic_filter in bindings:
         check_filter(topic_filter)
         if topic_filter.startswith("$"):
             raise NotAuthorized(f"binding {topic_filter!r}: what begins with $ cannot be bound")
@@ -225,11 +227,21 @@ def _declare(
             catalog.set_policy(queue, policy)
             session.changed("queue.policy", queue_resource(name), json.dumps(policy.changes()))
     bound = catalog.bindings.get(name, {})
-    for topic_filter in dict.fromkeys(wanted.bindings):
+    for topic_filter in dict.fromkeys(bindings):
         if topic_filter not in bound:
             catalog.bind(queue, Binding(topic_filter, queue=queue))
             session.changed("queue.bind", queue_resource(name), f"to {topic_filter!r}")
     return (queue, created)
+
+
+def _bindings(name: str, wanted: QueueWanted) -> list[str]:
+    """Return what a queue is to be bound to: a shared subscription to its filter, and to nothing else."""
+    if not is_share(name):
+        return wanted.bindings
+    own = shared_filter(name)
+    if wanted.kind not in (None, "classic") or any(other != own for other in wanted.bindings):
+        raise Conflict(f"{name!r} is a shared subscription: classic, and bound to {own!r} alone")
+    return [own]
 
 
 def _check_same(queue: Queue, wanted: QueueWanted, policy: QueuePolicy | None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from gateway.core.access import Action, queue_resource
+from gateway.core.access import queue_resource
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.errors import (
     GatewayError,
@@ -22,13 +22,13 @@ from gateway.core.errors import (
     QuotaExceeded,
 )
 from gateway.core.message import Message
-from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
 from gateway.core.replay import start_offset
 from gateway.core.router import Binding
 from gateway.core.session import Session
+from gateway.core.shares import join
 from gateway.core.stream import StreamQueue
-from gateway.core.topic import QUEUE_PREFIX, SHARE_PREFIX, check_filter, matches, split_share
+from gateway.core.topic import QUEUE_PREFIX, SHARE_PREFIX, matches, split_share
 
 from .packets import Subscribe, SubscribeOption
 from .reasons import Reason
@@ -198,16 +198,9 @@ class Subscriptions:
             queue_name = option.filter[len(QUEUE_PREFIX) :]
             session.check_consume(queue_name)
             resource = queue_resource(queue_name)
-            session.broker.catalog.get(queue_name)
+            queue = session.broker.catalog.get(queue_name)
         else:
-            queue_name = option.filter
-            check_filter(share[1])
-            if share[1].startswith("$"):
-                raise NotAuthorized(f"{share[1]!r}: the gateway's own topics cannot be shared")
-            resource = share[1]
-            session.check(Action.SUBSCRIBE, resource)
-            self._shared_queue(queue_name, share[1])
-        queue = session.broker.catalog.get(queue_name)
+            queue, resource = join(session, option.filter, self._durable), share[1]
         options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)
         group = self._join(queue, replay) if isinstance(queue, StreamQueue) else ""
         earlier = self.shared.get(option.filter)
@@ -232,17 +225,6 @@ class Subscriptions:
         if text and (replay.seek or not known):
             broker.queues.seek(stream, name, start_offset(stream, broker.clock, text, what))
         return name
-
-    def _shared_queue(self, name: str, topic_filter: str) -> None:
-        """Make the group's queue, or make it durable because a durable session joins."""
-        catalog = self._session.broker.catalog
-        queue = catalog.queues.get(name)
-        if queue is None:
-            queue, _ = catalog.declare(name, "classic", QueuePolicy(), self._durable, not self._durable)
-            catalog.bind(queue, Binding(topic_filter, queue))
-        elif self._durable and not queue.durable:
-            queue.auto_delete = False
-            catalog.make_durable(queue)
 
     def _drop_idle_queue(self, topic_filter: str) -> None:
         """A durable shared queue goes when its last member unsubscribes, not when it disconnects."""
