@@ -49,6 +49,7 @@ from .core.quota import Limiter, Limits
 from .core.receiver import Item, Receiver
 from .core.scheduler import Scheduler
 from .core.session import Session
+from .http_part import HttpAnswer, HttpPart, HttpRequest, Series
 
 __all__ = [
     "NO_SUBSCRIBERS",
@@ -93,6 +94,7 @@ __all__ = [
     "Recovery",
     "Ruling",
     "Scheduler",
+    "Series",
     "ServerProtocol",
     "Session",
     "SharedKey",
@@ -282,6 +284,13 @@ class Authenticator:
         """Return (name, whether an administrator) of everybody known by name."""
         return ()
 
+    def principal(self, name: str) -> Principal | None:
+        """Return who a name is, for what goes on in it without a login (a webhook); None if it is not yours.
+
+        None, too, if nobody may log in by it any more. From memory: asked on the event loop.
+        """
+        return None
+
     def exchange(self, credentials: Credentials) -> Exchange | None:
         """Begin a multi-step exchange if `credentials.method` is one of yours, else None."""
         return None
@@ -292,40 +301,6 @@ class Authenticator:
         `kind` is `psk` (DTLS, RFC 4279) or `oscore` (RFC 8613). From memory: asked on the event loop.
         """
         return None
-
-
-class HttpRequest(NamedTuple):
-    """A request to a protocol's part of the HTTP door; who asks has logged in."""
-
-    method: str
-    path: str  # as it was sent, percent-encoded, without the query
-    query: str
-    body: bytes
-    session: Session
-
-
-class HttpAnswer(NamedTuple):
-    """What it gets."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = "application/json"
-
-
-@runtime_checkable
-class HttpPart(Interface):
-    """A part of the HTTP door, below paths of its own: an API for a protocol's, or a plugin's, tools.
-
-    A protocol that has one implements this, too; anybody else offers it by `gateway_http_parts`.
-    """
-
-    http_prefixes: tuple[str, ...]
-
-    def http_document(self) -> Mapping[str, Any]:
-        """Return OpenAPI's path items of this part, by path; they become part of the door's document."""
-
-    async def answer_http(self, request: HttpRequest) -> HttpAnswer:
-        """Answer; a `GatewayError` becomes a problem document."""
 
 
 class Interceptor:
@@ -389,6 +364,9 @@ class Gateway(Interface):
     def users(self) -> list[tuple[str, bool]]:
         """Return (name, whether an administrator) of everybody that authenticators know by name."""
 
+    def principal(self, name: str) -> Principal | None:
+        """Return who a name is now; None if no authenticator knows it. See `Authenticator.principal`."""
+
     @property
     def authority(self) -> Authority:
         """Who decides, who is counted, who is told: for all sessions."""
@@ -397,6 +375,11 @@ class Gateway(Interface):
     @property
     def on_reload(self) -> list[Callable[[], None]]:
         """Called when files are to be read again; each logs what is wrong with its own."""
+        ...
+
+    @property
+    def series(self) -> list[Callable[[], Iterable[Series]]]:
+        """Asked for more numbers whenever /metrics is; the event loop waits meanwhile."""
         ...
 
     @property

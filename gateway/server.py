@@ -25,6 +25,7 @@ from .api import (
     Exchange,
     HttpPart,
     Protocol,
+    Series,
     ServerProtocol,
     SharedKey,
 )
@@ -101,6 +102,7 @@ class Server:
         )
         self.admission = Admission(self._authenticators, self.clock, self._login_refused)
         self.http_parts: list[HttpPart] = []
+        self.series: list[Callable[[], Iterable[Series]]] = []
         self.doors: list[OpenDoor] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn: Turn | None = None
@@ -143,6 +145,13 @@ class Server:
 
     def users(self) -> list[tuple[str, bool]]:
         return [found for authenticator in self._authenticators for found in authenticator.users()]
+
+    def principal(self, name: str) -> Principal | None:
+        for authenticator in self._authenticators:
+            found: Principal | None = authenticator.principal(name)
+            if found is not None:
+                return found
+        return None
 
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         for authenticator in self._authenticators:

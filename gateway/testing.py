@@ -94,6 +94,7 @@ class TestGateway:
         self.authority = Authority(authorizers, limiters)
         self.http_parts: list[Any] = []
         self.on_reload: list[Callable[[], None]] = []
+        self.series: list[Any] = []
         self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
@@ -126,6 +127,10 @@ class TestGateway:
     def users(self) -> list[tuple[str, bool]]:
         """Whom the authenticators know."""
         return [found for authenticator in self._authenticators for found in authenticator.users()]
+
+    def principal(self, name: str) -> Principal | None:
+        found = (authenticator.principal(name) for authenticator in self._authenticators)
+        return next((principal for principal in found if principal is not None), None)
 
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         keys = (authenticator.shared_key(kind, identity) for authenticator in self._authenticators)

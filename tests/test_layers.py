@@ -56,11 +56,16 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.core", ("gateway.core",)),
     # hookspecs only for its marker: engines come in through the same hook as anybody's
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
-    ("gateway.auth", ("gateway.auth", "gateway.core", "gateway.api", "gateway.hookspecs")),
+    ("gateway.auth", ("gateway.auth", "gateway.core", "gateway.api", "gateway.hookspecs", "gateway.sealing")),
+    ("gateway.sealing", ("gateway.core",)),
+    ("gateway.http_fields", ("gateway.core",)),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),
-    ("gateway.api", ("gateway.core", "gateway.awaiting")),
+    ("gateway.api", ("gateway.core", "gateway.awaiting", "gateway.http_part")),
+    ("gateway.http_part", ("gateway.core",)),
     ("gateway.awaiting", ("gateway.core", "gateway.api")),  # its other half, for those who prefer to await
 )
+#: What HTTP makes of properties, for whoever speaks it.
+FIELDS = "gateway.http_fields"
 PUBLIC = frozenset({"gateway", "gateway.api", "gateway.testing"})
 
 
@@ -135,7 +140,7 @@ def allowed(module: str, name: str) -> bool:
         return module != "gateway.hookspecs" or top in sys.stdlib_module_names or top == "pluggy"
     if within(module, "gateway.protocols") and module != "gateway.protocols":
         own = ".".join(module.split(".")[:3])
-        below = (own, "gateway.core", "gateway.api", "gateway.hookspecs", "gateway.version")
+        below = (own, "gateway.core", "gateway.api", "gateway.hookspecs", "gateway.version", FIELDS)
         return any(within(name, prefix) for prefix in below)
     if module.removeprefix("gateway.") in SHELL:
         return not any(within(name, prefix) for prefix in BEHIND_HOOKS)

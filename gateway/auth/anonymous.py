@@ -15,6 +15,10 @@ class AnyLogin(Authenticator):
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         return _anybody(credentials.username or "")
 
+    def principal(self, name: str) -> Principal | None:
+        """Return the same."""
+        return _anybody(name)
+
 
 @lru_cache(PRINCIPALS_SHARED_MAX)
 def _anybody(name: str) -> Principal:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from ..api import AuthenticationFailed, Gateway, InvalidValue
+from ..sealing import KEY_BYTES, KEY_FILE, Sealer, load_key
 from .acl.authorizer import Acl, Shadow
 from .acl.files import read_rules, short_rules
 from .acl.rule import Rule
@@ -18,9 +19,8 @@ from .acl.ruleset import RuleSet
 from .keys import ApiKey
 from .quotas import QUOTA_KEY, QUOTAS_MAX, Quota, QuotaLimiter, quota_from
 from .scram import parse_verifier
-from .sealing import KEY_BYTES, KEY_FILE, Sealer, load_key, secret_of
 from .store import CONFIGURATION, Table, by_id, rules_table, users_table
-from .users import User
+from .users import User, secret_of
 
 KEY_KEY: Final = "auth/key/"
 KEYS_MAX: Final = 1_000_000  # about 300 bytes each

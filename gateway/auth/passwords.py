@@ -51,6 +51,11 @@ class Passwords(Authenticator):
         """Return everybody."""
         return [(user.name, user.admin) for user in self._known()]
 
+    def principal(self, name: str) -> Principal | None:
+        """Return a user that could log in, in whatever way."""
+        user = self._lookup(name)
+        return None if user is None or user.disabled else principal_of(user, "name")
+
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """Vouch for a user with the right password; refuse a wrong one; leave other names alone."""
         name = credentials.username

@@ -223,6 +223,25 @@ class Session(Caller):
             self.broker.router.add(binding)
         return binding, replaced is not None
 
+    def feed(self, queue: Queue, filters: Sequence[str]) -> None:
+        """Have a queue that others keep get what filters match, all of it, as this session's own queue.
+
+        `review` takes a filter away again. Raise InvalidTopic, NotAuthorized or QuotaExceeded, having
+        bound nothing.
+        """
+        for topic_filter in filters:
+            check_filter(topic_filter)
+            self.check(Action.SUBSCRIBE, topic_filter)
+            self.check_use()
+        self.queue = queue
+        catalog = self.broker.catalog
+        for topic_filter in filters:
+            known = catalog.bindings.get(queue.name, {}).get(topic_filter)
+            self.subscriptions[topic_filter] = known or Binding(topic_filter, queue)
+            if known is None:
+                catalog.bind(queue, self.subscriptions[topic_filter])
+        self.count_use(self._used())
+
     def unsubscribe(self, topic_filter: str) -> bool:
         """Remove a subscription; False if there was none."""
         binding = self.subscriptions.pop(topic_filter, None)

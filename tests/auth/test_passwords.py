@@ -272,3 +272,13 @@ def test_a_password_that_is_no_text_keeps_the_hash_it_has() -> None:
     people = People(User("u", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1).hash(password)))
     assert ask(authenticator(people), login("u", password)) is not None
     assert people.better == []
+
+
+def test_a_user_is_known_by_name_unless_disabled() -> None:
+    users = {"ann": User("ann", admin=True, groups=("g",)), "old": User("old", HASH, disabled=True)}
+    authenticator = Passwords(users.get)
+    ann = authenticator.principal("ann")
+    assert ann is not None
+    assert (ann.name, ann.admin, ann.groups) == ("ann", True, frozenset({"g"}))
+    assert authenticator.principal("old") is None
+    assert authenticator.principal("who") is None

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import sealing
 from gateway.api import StorageError
-from gateway.auth import sealing
-from gateway.auth.sealing import Sealer, load_key, seal_for_user, secret_of
-from gateway.auth.users import User
+from gateway.auth.users import User, seal_for_user, secret_of
+from gateway.sealing import Sealer, load_key
 
 SEALER = Sealer(b"k" * 32)
 SEALED = SEALER.seal(b"hunter2", b"user:ann")

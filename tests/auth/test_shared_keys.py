@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.api import Authenticator, Principal, SharedKey
-from gateway.auth.sealing import Sealer, seal_for_user, secret_of
 from gateway.auth.shared_keys import KINDS, SharedKeys
-from gateway.auth.users import User
+from gateway.auth.users import User, seal_for_user, secret_of
 from gateway.config import load
 from gateway.hookspecs import hookimpl
+from gateway.sealing import Sealer
 from gateway.server import Server
 from gateway.testing import TestGateway
 from tests.auth.auth_support import users

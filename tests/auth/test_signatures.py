@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api import AuthenticationFailed, Credentials
-from gateway.auth.sealing import Sealer, seal_for_user, secret_of
 from gateway.auth.signatures import METHOD, WRONG, Signature, SignatureLogins, parse_authorization
-from gateway.auth.users import User
+from gateway.auth.users import User, seal_for_user, secret_of
+from gateway.sealing import Sealer
 from tests.auth.auth_support import Hands, ask, refused, users, vouched
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)

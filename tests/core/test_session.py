@@ -449,3 +449,48 @@ def test_an_own_queue_takes_the_policy_it_is_given_and_keeps_it_on_disk(broker: 
         restored = Broker(broker.engine, Clock(NOW_MS, 0))
         restored.restore(lambda: None)
         assert restored.catalog.get("$session/c").policy.max_length == length
+
+
+def test_a_queue_that_is_fed_gets_everything_and_outlives_the_session(broker: Broker) -> None:
+    queue, _ = broker.catalog.declare("$hook/a")
+    client = Client(broker)
+    client.feed(queue, ["a/+", "b"])
+    client.eat()
+    for topic in ("a/1", "b", "c"):
+        client.send(topic)
+    broker.dispatch()
+    assert [delivery.message.topic for delivery in client.held] == ["a/1", "b"]
+    client.close(keep=True)
+    assert broker.catalog.get("$hook/a") is queue
+    assert sorted(broker.catalog.bindings["$hook/a"]) == ["a/+", "b"]
+    again = Client(broker)
+    again.feed(queue, ["b"])  # what is bound stays; what is not named is the keeper's business
+    assert sorted(broker.catalog.bindings["$hook/a"]) == ["a/+", "b"]
+
+
+def test_what_may_not_be_read_is_not_fed(broker: Broker) -> None:
+    queue, _ = broker.catalog.declare("$hook/a")
+    client = Client(broker)
+    for wrong, error in ((["a", "secret/x"], NotAuthorized), (["a", "b/#/c"], InvalidTopic)):
+        with pytest.raises(error):
+            client.feed(queue, wrong)
+        assert not broker.catalog.bindings.get("$hook/a")
+        assert not client.subscriptions
+
+
+def test_a_filter_that_may_not_be_read_any_more_is_taken_away(broker: Broker) -> None:
+    queue, _ = broker.catalog.declare("$hook/a")
+    client = Client(broker)
+    client.feed(queue, ["a", "b"])
+    client.authority.authorizers = (Nothing(),)
+    client.authority.reconsider()
+    client.authority.review(10)
+    assert client.ended
+    assert not broker.catalog.bindings["$hook/a"]
+
+
+class Nothing:
+    """Allows nothing."""
+
+    def authorize(self, principal: Principal, origin: Origin, action: Action, resource: str) -> Ruling | None:
+        return Ruling(False)

@@ -15,9 +15,8 @@ from pathlib import Path
 from gateway.api import Action, AuthenticationFailed, Credentials, GatewayError, Session
 from gateway.auth.acl.rule import rule_from
 from gateway.auth.builtin import Auth
-from gateway.auth.sealing import seal_for_user
 from gateway.auth.signatures import METHOD
-from gateway.auth.users import User
+from gateway.auth.users import User, seal_for_user
 from gateway.config import load
 from gateway.core.access import queue_resource
 from gateway.server import Server

@@ -11,8 +11,7 @@ from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized
 from ..hashes import hash_password, known
 from ..passwords import PASSWORD_BYTES_MAX
 from ..scram import make_verifier
-from ..sealing import seal_for_user
-from ..users import User
+from ..users import User, seal_for_user
 from .call import CREATED, Call, Route, answer, place
 
 PASSWORD_MIN: Final = 8  # NIST SP 800-63B, 5.1.1.2

@@ -25,7 +25,7 @@ OVERVIEW_RESOURCE = ADMIN_PREFIX + "overview"
 def add_routes(routes: APIRouter, context: Context, app: FastAPI, door: Callable[[], dict[str, int]]) -> None:
     """Add the routes. `door` tells the door's own numbers."""
     _page_routes(routes, app)
-    exposition = Exposition(context.gateway.broker, context.gateway.authority, door)
+    exposition = Exposition(context.gateway, door)
 
     @routes.get(
         "/health",

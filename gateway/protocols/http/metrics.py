@@ -7,14 +7,14 @@ clients' own session queues are summed up.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from ...api import Broker
+from ...api import Broker, Gateway, Series
 from ...core.access import Authority
 from ...core.queue import Queue
 from ...core.topic import SESSION_PREFIX
@@ -110,6 +110,22 @@ class AuthorityCollector(Collector):
         yield exceeded
 
 
+class SeriesCollector(Collector):
+    """What others add."""
+
+    def __init__(self, sources: list[Callable[[], Iterable[Series]]]) -> None:
+        self._sources = sources
+
+    def collect(self) -> Iterator[Metric]:
+        for source in self._sources:
+            for series in source():
+                make = CounterMetricFamily if series.counter else GaugeMetricFamily
+                found = make(series.name, series.text, labels=series.labels)
+                for labels, value in series.values:
+                    found.add_metric(labels, value)
+                yield found
+
+
 def _queue_metrics(queues: list[Queue]) -> Iterator[Metric]:
     depth = GaugeMetricFamily("gateway_queue_depth", "Messages in nobody's hands", labels=["queue"])
     size = GaugeMetricFamily("gateway_queue_bytes", "Bytes of their bodies", labels=["queue"])
@@ -144,10 +160,11 @@ def _length(queue: Queue) -> int:
 class Exposition:
     """What GET /metrics returns."""
 
-    def __init__(self, broker: Broker, authority: Authority, door: Callable[[], dict[str, int]]) -> None:
+    def __init__(self, gateway: Gateway, door: Callable[[], dict[str, int]]) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(BrokerCollector(broker, door))
-        self._registry.register(AuthorityCollector(authority))
+        self._registry.register(BrokerCollector(gateway.broker, door))
+        self._registry.register(AuthorityCollector(gateway.authority))
+        self._registry.register(SeriesCollector(gateway.series))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 

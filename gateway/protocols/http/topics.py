@@ -14,9 +14,9 @@ from ...api import NotFound, Session
 from ...core.access import Action
 from ...core.message import Message
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX
+from ...http_fields import http_date, write_head
 from .batch import publish_batch_to
 from .context import Context, not_stored, value_of
-from .headers import http_date, write_head
 from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX
 from .models import BatchPublished, Published, TopicList
 from .publish import Publishing

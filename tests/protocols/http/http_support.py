@@ -80,6 +80,7 @@ class FakeGateway:
         self.scheduler = self.broker.scheduler
         self.protocols: Mapping[str, Any] = {}
         self.http_parts: list[Any] = []
+        self.series: list[Any] = []
         self.authority = Authority([Rules()])
         self.turn = Turn(asyncio.get_running_loop(), self.broker)
         self.broker.ready.wake = self.turn.begin

@@ -7,6 +7,7 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.api import Series
 from gateway.protocols.http import metrics
 from gateway.protocols.http.problems import KINDS
 from tests.protocols.http.http_support import Running
@@ -38,6 +39,22 @@ async def test_metrics_tell_what_happened(running: Running) -> None:
     assert found["gateway_queue_depth", "q"] == 1
     assert found["gateway_queue_bytes", "q"] == 4
     assert found["gateway_http_requests_total", ""] >= 2
+
+
+async def test_others_add_series_of_their_own(running: Running) -> None:
+    counts = [3.0]
+    running.gateway.series.append(
+        lambda: [
+            Series("gateway_pushes", "Pushes", [(("a",), counts[0]), (("b",), 1)], ("hook",), counter=True),
+            Series("gateway_hooks", "Hooks", [((), 2)]),
+        ]
+    )
+    found = await samples(running)
+    assert found["gateway_pushes_total", "a"] == 3
+    assert found["gateway_pushes_total", "b"] == 1
+    assert found["gateway_hooks", ""] == 2
+    counts[0] = 4
+    assert (await samples(running))["gateway_pushes_total", "a"] == 4
 
 
 async def test_the_number_of_series_is_bounded(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

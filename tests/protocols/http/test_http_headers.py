@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import InvalidValue
 from gateway.core.message import Message, Properties
-from gateway.protocols.http.headers import read_head, write_head
+from gateway.http_fields import write_head
+from gateway.protocols.http.headers import read_head
 from gateway.protocols.http.problems import Refused
 from tests.protocols.http.http_support import header_values, text
 

@@ -1,8 +1,9 @@
 """Small secrets at rest: sealed with a key that lies beside the data and in no backup of it.
 
-Some logins need the secret itself, not a hash (signatures, PSK). It is kept encrypted, AES-256-GCM
-(NIST SP 800-38D), and bound to its place: what is sealed for one user opens for no other. That helps
-against a stolen backup or export, not against whoever reads the data directory as the gateway does.
+Some secrets are needed themselves, not as a hash: for signatures, for PSK. They are kept encrypted,
+AES-256-GCM (NIST SP 800-38D), and bound to their place: what is sealed for one user opens for no other.
+That helps against a stolen backup or export, not against whoever reads the data directory as the
+gateway does.
 """
 
 from __future__ import annotations
@@ -13,12 +14,7 @@ import os
 import stat
 from pathlib import Path
 
-import structlog
-
-from ..api import StorageError
-from .users import User
-
-log = structlog.get_logger("gateway")
+from .core.errors import StorageError
 
 KEY_FILE = "secret.key"
 KEY_BYTES = 32
@@ -113,25 +109,3 @@ class Sealer:
             return self._cipher.decrypt(nonce, rest, PREFIX.encode() + context)
         except InvalidTag as error:
             raise ValueError("it was sealed with another key, for something else, or is damaged") from error
-
-
-def seal_for_user(sealer: Sealer, name: str, secret: bytes) -> str:
-    """Return what `User.secret` keeps. Raise ValueError."""
-    if not secret:
-        raise ValueError("the secret is empty")
-    return sealer.seal(secret, _context(name))
-
-
-def secret_of(sealer: Sealer, user: User) -> bytes | None:
-    """Return a user's shared secret; None if there is none, or it cannot be opened, which is logged."""
-    if not user.secret:
-        return None
-    try:
-        return sealer.open(user.secret, _context(user.name)) or None
-    except ValueError as error:
-        log.error("a user's secret cannot be opened", user=user.name, reason=str(error))
-        return None
-
-
-def _context(name: str) -> bytes:
-    return b"user:" + name.encode()
