@@ -51,12 +51,23 @@ SHELL = (
 )
 BEHIND_HOOKS = ("gateway.protocols", "gateway.auth", "gateway.storage")
 
+#: What a built-in package behind hooks may use besides its own modules.
+SHARED = (
+    "gateway.core",
+    "gateway.api",
+    "gateway.hookspecs",
+    "gateway.sealing",
+    "gateway.http_api",
+    "gateway.http_fields",
+    "gateway.version",
+)
 #: Module prefix -> our modules that it may import (it and what is below it). First match wins.
 ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.core", ("gateway.core",)),
     # hookspecs only for its marker: engines come in through the same hook as anybody's
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
-    ("gateway.auth", ("gateway.auth", "gateway.core", "gateway.api", "gateway.hookspecs", "gateway.sealing")),
+    ("gateway.auth", ("gateway.auth", *SHARED)),
+    ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),

@@ -18,9 +18,10 @@ from ...core.access import GROUP_PREFIX, SILENCE, check_declared, check_open, re
 from ...core.message import Message
 from ...core.router import Binding
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX, check_filter
+from ...http_api import Route
 from ..acl.rule import ACTIONS, GENERAL, KINDS
 from ..acl.subject import Subject
-from .call import Call, Route
+from .call import Call
 
 SHOWN_MAX: Final = 1000  # receivers, and rules: an answer is for people
 _FIELDS: Final = (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...api import Action, InvalidValue
+from ...http_api import CREATED, Route, answer
 from ..keys import ApiKey, make_key
-from .call import CREATED, Call, Route, answer
+from .call import Call
 from .users import check_admin
 
 SECONDS_MAX: Final = 10 * 365 * 86_400

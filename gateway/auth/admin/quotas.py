@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from ...api import Action
+from ...http_api import CREATED, Route, answer
 from ..quotas import Quota, quota_from
-from .call import CREATED, Call, Route, answer, place
+from .call import Call, place
 
 
 def show(quota: Quota, where: str) -> dict[str, Any]:

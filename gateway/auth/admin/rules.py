@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...api import Action, NotFound
+from ...http_api import CREATED, Route, answer
 from ..acl.authorizer import Shadow
 from ..acl.files import rules_from
 from ..acl.rule import Rule, rule_from
-from .call import CREATED, Call, Route, answer, place
+from .call import Call, place
 
 
 def show(rule: Rule, where: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any, Final
 import msgspec
 
 from ...api import Action, AuthenticationFailed, InvalidValue, NotAuthorized
+from ...http_api import CREATED, Route, answer
 from ..hashes import hash_password, known
 from ..passwords import PASSWORD_BYTES_MAX
 from ..scram import make_verifier
 from ..users import User, seal_for_user
-from .call import CREATED, Call, Route, answer, place
+from .call import Call, place
 
 PASSWORD_MIN: Final = 8  # NIST SP 800-63B, 5.1.1.2
 NAME_MAX: Final = 256  # characters
