@@ -13,6 +13,7 @@ from typing import IO, Any
 import msgspec
 
 from ..core.catalog import BINDING_KEY, NEXT_ID_KEY, QUEUE_KEY
+from ..core.checkback import KEY as CHECK_KEY
 from ..core.clock import KEY as CLOCK_KEY
 from ..core.errors import StorageError
 from ..core.journey import RETAINED_NAME
@@ -30,6 +31,7 @@ OWN_KEYS = (
     NEXT_ID_KEY,
     CLOCK_KEY,
     IMPORT_KEY,
+    CHECK_KEY,
 )  # told otherwise, or this log's alone
 LINES_PER_WRITE = 1000
 TAIL_BYTES = 1 << 20

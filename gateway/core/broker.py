@@ -20,6 +20,8 @@ from .dedup import Dedup
 from .delivery import Group
 from .engine import StorageEngine
 from .errors import QueueFull
+from .halves import PREFIX as TRANSACTION_PREFIX
+from .halves import Halves
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
@@ -52,6 +54,7 @@ class Plan(NamedTuple):
     receivers: list[Binding]
     ids: tuple[int, ...]  # of the durable among the queues
     told: bool  # its publisher waits until it is stored
+    route: Route
 
 
 #: Takes what is published to one of the gateway's own addresses; returns as `Broker.publish`. Whether
@@ -68,6 +71,7 @@ class Broker:
         "clock",
         "dedup",
         "engine",
+        "halves",
         "leases",
         "metrics",
         "on_bug",
@@ -106,6 +110,8 @@ class Broker:
             self.catalog, self.retained, engine, clock, self.settlement, self.metrics, self.queues
         )
         self.leases = Leases(self.scheduler, self.settlement.settle)
+        self.halves = Halves(self)
+        self.addresses[TRANSACTION_PREFIX] = self.halves.take
 
     # -- start ----------------------------------------------------------------------------
 
@@ -121,6 +127,7 @@ class Broker:
                 self.settlement.compacted(queue)
         self.settlement.flushed()  # what was replaced is: both are in the log
         self.dedup.restore()
+        self.halves.restore()
         self.sweeper.start()
         return [*recovery.remarks, remark] if remark else recovery.remarks
 
@@ -276,7 +283,6 @@ class Broker:
         """Return who gets a message, and nothing more; `route` as for `publish`."""
         if route is None:
             route = self.router.route(message.topic)
-        route.last = message
         lossy = not message.qos
         queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
         if route.relays:
@@ -287,11 +293,12 @@ class Broker:
         ids = {b.queue.queue_id for b in queues if b.queue is not None and b.queue.durable}
         if message.retain and message.body:
             ids.add(RETAINED_QUEUE_ID)
-        return Plan(message, queues, receivers, tuple(sorted(ids)), route.told)
+        return Plan(message, queues, receivers, tuple(sorted(ids)), route.told, route)
 
     def carry_out(self, plan: Plan, position: int) -> int:
         """Enqueue a message that is in the log at a position (0: not logged); return as `publish`."""
         message = plan.message
+        plan.route.last = message  # only now: nobody is to see what may still be refused
         if message.retain:
             position = max(position, self._retain(message, position))
         for binding in plan.queues:
@@ -393,6 +400,7 @@ class Broker:
                     self.metrics.drop(DropCause.NOT_STORED, count)
         self.retained.undo()
         self.settlement.rolled_back(position)
+        self.halves.rolled_back(position)
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""

@@ -184,6 +184,11 @@ class Caller:
                 self._refused(DropCause.QUOTA_EXCEEDED)
                 raise
 
+    def admitted(self, message: Message) -> Message | None:
+        """Return a message as it may be published: `admit`, then interceptors; None: it is dropped."""
+        self.admit(message)
+        return message
+
     def check_publish(self, topic: str) -> None:
         """Raise NotAuthorized or InvalidTopic unless this session may publish to a topic: that is counted."""
         if topic in self.publishable:

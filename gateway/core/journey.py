@@ -11,6 +11,7 @@ from typing import NamedTuple
 from . import deadletter
 from .catalog import Catalog
 from .engine import Event, StorageEngine, Trace
+from .half import HALF_NAME, HALF_QUEUE_ID
 from .message import Message, Outcome
 from .metrics import DropCause
 from .queue import Queue
@@ -79,6 +80,9 @@ def _stay(trace: Trace, queue_id: int, queue: Queue | None, catalog: Catalog) ->
     if queue_id == RETAINED_QUEUE_ID:
         ended = any(event.kind == "settled" for event in events)
         return Stay(queue_id, RETAINED_NAME, "retained", [], "replaced" if ended else "kept", 0, events)
+    if queue_id == HALF_QUEUE_ID:
+        ended = any(event.kind == "settled" for event in events)
+        return Stay(queue_id, HALF_NAME, "transaction", [], "ended" if ended else "open", 0, events)
     if queue is None:
         return Stay(queue_id, "", "", [], "queue deleted", attempts, events)
     state = _state_in_stream(events) if queue.kind == "stream" else _state(events)

@@ -35,6 +35,7 @@ class DropCause(IntEnum):
     DELIVERY_FAILED = 16  # a mistake of ours, or of a plugin
     UNREADABLE = 17  # its part of the log is damaged
     QUOTA_EXCEEDED = 18  # its publisher's
+    TRANSACTION_UNRESOLVED = 19  # of its dead letter: nobody said commit
 
 
 class Metrics:

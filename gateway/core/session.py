@@ -112,14 +112,17 @@ class Session(Caller):
         """
         kept: list[tuple[Message, Route | None] | None] = []
         for message, route in publishes:
-            self.admit(message)
-            changed = self._intercepted(message) if self._intercept else message
+            changed = self.admitted(message)
             if changed is None:
                 kept.append(None)
             else:
                 kept.append((changed, route if changed.topic == message.topic else None))
         results = iter(commit(self.broker, [item for item in kept if item is not None], acknowledged))
         return [0 if item is None else next(results) for item in kept]
+
+    def admitted(self, message: Message) -> Message | None:
+        self.admit(message)
+        return self._intercepted(message) if self._intercept else message
 
     def _scoped(self, key: str) -> str:
         name = self.principal.name

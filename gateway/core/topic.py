@@ -17,11 +17,19 @@ SHARE_PREFIX = "$share/"
 DELAYED_PREFIX = "$delayed/"
 DEAD_PREFIX = "$dead/"
 SYS_PREFIX = "$sys/"
+TRANSACTION_PREFIX = "$transaction/"
 SESSION_PREFIX = "$session/"
 VHOST_PREFIX = "$vhost/"  # begins topics, and queues, of a virtual host other than "/"
 
 #: Clients may not publish here: the gateway itself speaks under these names.
-RESERVED_PREFIXES = (SYS_PREFIX, DEAD_PREFIX, SHARE_PREFIX, DELAYED_PREFIX, SESSION_PREFIX)
+RESERVED_PREFIXES = (
+    SYS_PREFIX,
+    DEAD_PREFIX,
+    SHARE_PREFIX,
+    DELAYED_PREFIX,
+    SESSION_PREFIX,
+    TRANSACTION_PREFIX,
+)
 
 
 def check_topic(topic: str) -> None:

@@ -8,8 +8,8 @@ until the group is written.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .broker import Broker, Plan
 from .delivery import Delivery
 from .errors import QueueFull
 from .message import Message, Outcome
@@ -17,6 +17,9 @@ from .metrics import DropCause
 from .policy import DROP_HEAD
 from .queue import Queue
 from .router import Route
+
+if TYPE_CHECKING:
+    from .broker import Broker, Plan
 
 Publish = tuple[Message, Route | None]  # as `Broker.publish` takes it
 
@@ -63,6 +66,29 @@ def move(broker: Broker, message: Message, route: Route | None, queue_id: int, p
         return broker.carry_out(plan, 0)
     (new,) = broker.engine.transact([(message, plan.ids)], [(queue_id, (position,))], now_ms)
     return broker.carry_out(plan, new)
+
+
+def release(
+    broker: Broker, publishes: Sequence[Publish], record: Message, queue_id: int, positions: Sequence[int]
+) -> int:
+    """Publish messages in place of what a reserved queue has at positions, and put a record of it there.
+
+    Return the record's position. Raise QueueFull or NotStored, having done nothing: nobody gets a message
+    before all of it is written.
+    """
+    plans = [broker.plan(message, route) for message, route in publishes]
+    _check_room(plans)
+    logged = [(plan.message, plan.ids) for plan in plans if plan.ids]
+    broker.ready.wake()
+    now_ms = broker.clock.now_ms
+    found = broker.engine.transact(
+        [*logged, (record, (queue_id,))], [(queue_id, positions)], now_ms, at_once=True
+    )
+    broker.metrics.published += len(plans)
+    at = iter(found)
+    for plan in plans:
+        broker.carry_out(plan, next(at) if plan.ids else 0)
+    return found[-1]
 
 
 def _check_room(plans: Sequence[Plan]) -> None:
