@@ -48,6 +48,7 @@ from .core.message import Message, Origin
 from .core.quota import Limiter, Limits
 from .core.receiver import Item, Receiver
 from .core.scheduler import Scheduler
+from .core.selector import Compiler, InvalidSelector, Predicate, Selector
 from .core.session import Session
 from .http_part import HttpAnswer, HttpPart, HttpRequest, Series
 
@@ -62,6 +63,7 @@ __all__ = [
     "Broker",
     "Certificate",
     "Clock",
+    "Compiler",
     "Config",
     "Conflict",
     "Connection",
@@ -77,6 +79,7 @@ __all__ = [
     "HttpPart",
     "HttpRequest",
     "Interceptor",
+    "InvalidSelector",
     "InvalidTopic",
     "InvalidValue",
     "Item",
@@ -86,6 +89,7 @@ __all__ = [
     "NotFound",
     "NotStored",
     "Origin",
+    "Predicate",
     "Principal",
     "Protocol",
     "QueueFull",
@@ -94,6 +98,7 @@ __all__ = [
     "Recovery",
     "Ruling",
     "Scheduler",
+    "Selector",
     "Series",
     "ServerProtocol",
     "Session",

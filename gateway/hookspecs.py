@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Protocol,
         StorageEngine,
     )
+    from .core.selector import Compiler
 
 hookspec = HookspecMarker("gateway")
 hookimpl = HookimplMarker("gateway")
@@ -39,6 +40,14 @@ hookimpl = HookimplMarker("gateway")
 @hookspec
 def gateway_storage_engines() -> Mapping[str, Callable[[Config], StorageEngine]]:
     """Return storage engines by name. `storage.engine` in the configuration picks one.
+
+    Two plugins offering one name is a start-up error that names both.
+    """
+
+
+@hookspec
+def gateway_selectors() -> Mapping[str, Compiler]:
+    """Return languages of selectors by name, as what makes a text into a predicate of messages.
 
     Two plugins offering one name is a start-up error that names both.
     """

@@ -20,6 +20,7 @@ from .core.errors import StorageError
 BUILTIN: dict[str, str] = {
     "memory": "gateway.storage.memory",
     "commitlog": "gateway.storage.commitlog",
+    "selectors": "gateway.selectors",
     "auth": "gateway.auth.builtin",
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
@@ -113,16 +114,22 @@ def named(items: Iterable[Any], what: str) -> dict[str, Any]:
     return found
 
 
+def mapped(manager: pluggy.PluginManager, hook: str, what: str) -> dict[str, Callable[[Any], Any]]:
+    """Return what all implementations of a mapping hook return, in one mapping."""
+    found: dict[str, tuple[str, Callable[[Any], Any]]] = {}
+    for plugin, offered in call_hook(manager, hook):
+        by_name: Mapping[str, Callable[[Any], Any]] = offered
+        for name, factory in by_name.items():
+            if name in found:
+                raise PluginError(f"{what} {name!r} is offered by {found[name][0]} and {plugin}")
+            found[name] = (plugin, factory)
+    return {name: factory for name, (_, factory) in found.items()}
+
+
 def engine_factory(manager: pluggy.PluginManager, name: str) -> Callable[[Any], Any]:
     """Return the factory of the storage engine of that name."""
-    found: dict[str, tuple[str, Callable[[Any], Any]]] = {}
-    for plugin, engines in call_hook(manager, "gateway_storage_engines"):
-        engines_by_name: Mapping[str, Callable[[Any], Any]] = engines
-        for engine, factory in engines_by_name.items():
-            if engine in found:
-                raise PluginError(f"storage engine {engine!r} is offered by {found[engine][0]} and {plugin}")
-            found[engine] = (plugin, factory)
+    found = mapped(manager, "gateway_storage_engines", "storage engine")
     if name not in found:
         known = ", ".join(sorted(found))
         raise StorageError(f"storage.engine: {name!r} is not installed; known: {known}")
-    return found[name][1]
+    return found[name]

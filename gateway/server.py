@@ -83,6 +83,8 @@ class Server:
         engine = plugins.engine_factory(self._manager, config.storage.engine)(config)
         self.broker = Broker(engine, self.clock, config.limits.topics_cached_max)
         self.broker.on_bug = _log_bug
+        for language, compiler in plugins.mapped(self._manager, "gateway_selectors", "selectors").items():
+            self.broker.selectors.add(language, compiler)
         self.broker.router.rules = list(config.storage.durability.items())
         self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
         self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max

@@ -27,6 +27,7 @@ from .core.message import Message, Origin
 from .core.quota import Limiter
 from .core.scheduler import Scheduler
 from .core.session import Session
+from .selectors import LANGUAGES
 from .storage.memory import MemoryEngine
 
 IDLE_ROUNDS = 20  # turns of the loop after which a protocol that has nothing to wait for is idle
@@ -87,6 +88,8 @@ class TestGateway:
         self.config: Any = None
         self.clock = Clock(1_700_000_000_000, 1000)
         self.broker = Broker(MemoryEngine(), self.clock)
+        for language, compiler in LANGUAGES.items():
+            self.broker.selectors.add(language, compiler)
         self.broker.restore(lambda: None)
         self.protocols: Mapping[str, Any] = {}
         self.loop = asyncio.new_event_loop()

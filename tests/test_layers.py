@@ -49,7 +49,7 @@ SHELL = (
     "tls_transport",
     "peer_certificate",
 )
-BEHIND_HOOKS = ("gateway.protocols", "gateway.auth", "gateway.storage")
+BEHIND_HOOKS = ("gateway.protocols", "gateway.auth", "gateway.selectors", "gateway.storage")
 
 #: What a built-in package behind hooks may use besides its own modules.
 SHARED = (
@@ -66,6 +66,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.core", ("gateway.core",)),
     # hookspecs only for its marker: engines come in through the same hook as anybody's
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
+    ("gateway.selectors", ("gateway.selectors", *SHARED)),
     ("gateway.auth", ("gateway.auth", *SHARED)),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from .catalog import Catalog
 from .classic import ClassicQueue
 from .ready import Ready
@@ -21,7 +23,7 @@ def copies_waiting(catalog: Catalog, router: Router, ready: Ready) -> int:
 def _open_receivers(router: Router, ready: Ready) -> list[Receiver]:
     found = {id(receiver): receiver for receiver in ready.receivers}
     for route in router.routes.values():
-        for binding in route.receivers_lossy:
+        for binding in chain(route.receivers_lossy, *route.selective):
             if binding.receiver is not None and binding.receiver.inbox:
                 found[id(binding.receiver)] = binding.receiver
     return list(found.values())

@@ -33,6 +33,7 @@ from .receiver import Receiver
 from .retained import RETAINED_QUEUE_ID, Retained
 from .router import TOPICS_CACHED_MAX, Binding, Relay, Route, Router
 from .scheduler import Scheduler
+from .selector import Selectors
 from .settlement import Settlement
 from .stream import StreamQueue
 from .sweeper import Sweeper
@@ -80,6 +81,7 @@ class Broker:
         "retained",
         "router",
         "scheduler",
+        "selectors",
         "session_subscriptions_max",
         "settlement",
         "sweeper",
@@ -97,7 +99,8 @@ class Broker:
         self.addresses: dict[str, Address] = {}  # first level of a topic, such as "$delayed" -> who takes it
         self.metrics = Metrics()
         self.router = Router(topics_max)
-        self.catalog = Catalog(engine, self.router)
+        self.selectors = Selectors()
+        self.catalog = Catalog(engine, self.router, self.selectors)
         self.retained = Retained()
         self.scheduler = Scheduler(clock)
         self.dedup = Dedup(engine, clock)
@@ -212,7 +215,7 @@ class Broker:
         """Tell live receivers and keep the message as retained, unlogged and uncounted: statistics."""
         self.retained.set(message, 0)
         route = self.router.route(message.topic)
-        for binding in route.receivers_lossy:
+        for binding in route.takers(message)[1]:
             receiver = binding.receiver
             if receiver is not None and receiver.open and not receiver.congested:
                 self.push(receiver, message, binding)
@@ -283,13 +286,11 @@ class Broker:
         """Return who gets a message, and nothing more; `route` as for `publish`."""
         if route is None:
             route = self.router.route(message.topic)
-        lossy = not message.qos
-        queues = [b for b in (route.queues_lossy if lossy else route.queues_safe) if not _own(b, message)]
+        to_queues, to_receivers = route.takers(message)
+        queues = [binding for binding in to_queues if not _own(binding, message)]
         if route.relays:
             queues += _relayed(route.relays, message, queues)
-        receivers = [
-            b for b in (route.receivers_lossy if lossy else route.receivers_safe) if not _own(b, message)
-        ]
+        receivers = [binding for binding in to_receivers if not _own(binding, message)]
         ids = {b.queue.queue_id for b in queues if b.queue is not None and b.queue.durable}
         if message.retain and message.body:
             ids.add(RETAINED_QUEUE_ID)

@@ -1,7 +1,8 @@
 """What exists: queues and their bindings, and how they survive a restart.
 
 Durable queues and bindings are keys of the metadata store:
-`queue/<name>` holds id, kind and policy, `binding/<name>NUL<filter>` the options.
+`queue/<name>` holds id, kind and policy, `binding/<name>NUL<filter>` the options,
+`selector/<name>NUL<group>` what a stream's group wants.
 The catalog declares and restores; it never touches a message.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from .classic import ClassicQueue
+from .delivery import Group
 from .engine import Recovery, StorageEngine
 from .errors import Conflict, InvalidTopic, NotFound
 from .message import NOWHERE, Origin
@@ -21,11 +23,13 @@ from .queue import MEMORY_MESSAGES_MAX, Queue
 from .receiver import Item, Receiver
 from .retained import RETAINED_QUEUE_ID
 from .router import Binding, Router
+from .selector import Selector, Selectors
 from .stream import StreamQueue
 from .topic import QUEUE_PREFIX, SESSION_PREFIX, VHOST_PREFIX, check_filter, check_topic
 
 QUEUE_KEY = "queue/"
 BINDING_KEY = "binding/"
+SELECTOR_KEY = "selector/"
 NEXT_ID_KEY = "meta/next-queue-id"
 POLICIES_SHARED_MAX = 1000  # different ones, as most queues have one of few
 QUEUE_NAME_MAX = 1024  # characters; shared subscriptions carry a filter in theirs
@@ -37,13 +41,27 @@ KINDS: dict[str, type[Queue]] = {"classic": ClassicQueue, "stream": StreamQueue}
 class Catalog:
     """All queues by name, all queue bindings by queue and filter."""
 
-    __slots__ = ("_engine", "_next_id", "_router", "bindings", "deleted", "memory_messages_max", "queues")
+    __slots__ = (
+        "_engine",
+        "_next_id",
+        "_router",
+        "_selectors",
+        "bindings",
+        "deleted",
+        "memory_messages_max",
+        "queues",
+    )
 
     def __init__(
-        self, engine: StorageEngine, router: Router, memory_messages_max: int = MEMORY_MESSAGES_MAX
+        self,
+        engine: StorageEngine,
+        router: Router,
+        selectors: Selectors,
+        memory_messages_max: int = MEMORY_MESSAGES_MAX,
     ) -> None:
         self._engine = engine
         self._router = router
+        self._selectors = selectors
         self._next_id = RETAINED_QUEUE_ID + 1
         self.memory_messages_max = memory_messages_max
         self.queues: dict[str, Queue] = {}
@@ -111,6 +129,9 @@ class Catalog:
         if _addressable(queue.name):
             own = Binding(QUEUE_PREFIX + queue.name, queue=queue)
             self._remove_own(own)
+        for group in queue.groups():
+            if group.selector is not None:
+                self.select(group, None)
         if queue.durable:
             self._engine.drop_queue(queue.queue_id)
             self._engine.delete(QUEUE_KEY + queue.name)
@@ -140,6 +161,18 @@ class Catalog:
             self._engine.delete(f"{BINDING_KEY}{queue.name}\0{topic_filter}")
         return True
 
+    def select(self, group: Group, selector: Selector | None) -> None:
+        """Have a stream's group want what a selector matches, also after a restart."""
+        group.selector = selector
+        queue = group.queue
+        if not queue.durable or group.name.startswith("$"):  # a reader's own group goes with it
+            return
+        key = f"{SELECTOR_KEY}{queue.name}\0{group.name}"
+        if selector is None:
+            self._engine.delete(key)
+        else:
+            self._engine.put(key, json.dumps(selector.saved()).encode())
+
     def restore(self, recovery: Recovery) -> Iterator[Queue]:
         """Make what recovery found; yield each queue, filled, before its bindings count."""
         saved = self._engine.get(NEXT_ID_KEY)
@@ -164,6 +197,14 @@ class Catalog:
             stream = streams.get(queue_id)
             if stream is not None and name:
                 stream.group(name, offset)
+        for key, value in list(self._engine.scan(SELECTOR_KEY)):
+            queue, _, name = key[len(SELECTOR_KEY) :].partition("\0")
+            found = self.queues.get(queue)
+            if isinstance(found, StreamQueue) and (group := found.find_group(name)) is not None:
+                whose = f"group {name!r} of queue {queue!r}"
+                group.selector = self._selectors.restored(json.loads(value), whose)
+            else:
+                self._engine.delete(key)
 
     def _restore_bindings(self) -> None:
         away: dict[str, Receiver] = {}
@@ -188,9 +229,15 @@ class Catalog:
                 options["no_local"],
                 options["retain_as_published"],
                 tuple(options["ids"]),
+                selector=self._selector(options.get("selector"), name, topic_filter),
             )
             self.bindings.setdefault(name, {})[topic_filter] = binding
             self._router.add(binding)
+
+    def _selector(self, saved: list[str] | None, queue: str, topic_filter: str) -> Selector | None:
+        if saved is None:
+            return None
+        return self._selectors.restored(saved, f"the binding of queue {queue!r} to {topic_filter!r}")
 
     def _make(self, name: str, kind: str, policy: QueuePolicy, queue_id: int, auto_delete: bool) -> Queue:
         make = PriorityQueue if policy.max_priority and kind == USUAL_KIND else KINDS[kind]
@@ -226,12 +273,14 @@ class Catalog:
         self._engine.put(QUEUE_KEY + queue.name, json.dumps(fields, separators=(",", ":")).encode())
 
     def _save_binding(self, queue: Queue, binding: Binding) -> None:
-        options = {
+        options: dict[str, object] = {
             "qos": int(binding.qos),
             "no_local": binding.no_local,
             "retain_as_published": binding.retain_as_published,
             "ids": list(binding.ids),
         }
+        if binding.selector is not None:
+            options["selector"] = binding.selector.saved()
         self._engine.put(f"{BINDING_KEY}{queue.name}\0{binding.filter}", json.dumps(options).encode())
 
 

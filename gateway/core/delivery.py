@@ -16,6 +16,7 @@ from .message import NOWHERE, Message, Origin
 if TYPE_CHECKING:
     from .queue import Queue
     from .router import Binding
+    from .selector import Selector
 
 
 class Delivery:
@@ -148,6 +149,7 @@ class Group:
         "queue",
         "ready",
         "redeliver",
+        "selector",
         "serving",
         "unsettled",
     )
@@ -161,6 +163,7 @@ class Group:
         self.leaving: set[int] | None = None  # classic only: positions given up, but not settled yet
         self.redeliver: list[Delivery] = []  # streams only: given back, to be taken before the cursor
         self.cursor = 0  # streams only: the next offset to take
+        self.selector: Selector | None = None  # streams only: what it wants, the rest it passes over
         self.ready = False  # is in the broker's list of sources to pump
         self.serving: Consumer | None = None  # whose `deliver` was called last: who failed, if one did
         self._next = 0  # whose turn it is

@@ -103,6 +103,7 @@ class Properties:
 
     __slots__ = (
         "_headers",
+        "by_name",
         "content_encoding",
         "content_type",
         "correlation",
@@ -154,6 +155,7 @@ class Properties:
         self.traceparent = traceparent
         self.text = text  # the publisher vouches that the body is UTF-8 text
         self._headers = headers
+        self.by_name: dict[str, HeaderValue] | None = None  # headers, once `index` was called
         self.native = native
         self.native_format = native_format
         self.stored: bytes | None = None
@@ -171,6 +173,12 @@ class Properties:
     @headers.setter
     def headers(self, headers: Headers) -> None:
         self._headers = headers
+        self.by_name = None
+
+    def index(self) -> dict[str, HeaderValue]:
+        """Make and return `by_name`: of headers of one name the first, as for `header`."""
+        found = self.by_name = dict(reversed(self.headers))
+        return found
 
     @property
     def native_headers(self) -> bool:

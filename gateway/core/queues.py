@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .catalog import Catalog
+from .classic import ClassicQueue
 from .clock import Clock
 from .delivery import Consumer, Delivery, Group
 from .engine import StorageEngine
@@ -11,6 +12,7 @@ from .message import Outcome
 from .metrics import DropCause, Metrics
 from .queue import Queue
 from .ready import Ready
+from .selector import Selector, check_same, shown
 from .settlement import Settlement
 from .stream import StreamQueue
 
@@ -42,6 +44,30 @@ class Queues:
         group = consumer.group
         if group is not None:
             self._ready.look(group)
+
+    def check_selector(self, queue: Queue, group_name: str, selector: Selector | None) -> None:
+        """Raise Conflict unless a queue's group wants what a selector matches, or can come to want it.
+
+        A stream's group has one selector, which it keeps: what it has passed over, it has passed over
+        for all its members. A group without one takes the first that comes while nobody uses it.
+        """
+        if not isinstance(queue, StreamQueue):
+            if selector is not None:
+                raise Conflict(
+                    f"queue {queue.name!r} is {queue.kind}: what {shown(selector)} passes over would wait "
+                    "for nobody; have the selector on its binding, or consume a stream"
+                )
+            return
+        group = queue.find_group(group_name)
+        if group is None or group.selector == selector:
+            return
+        if group.selector is not None or group.consumers or group.unsettled:
+            check_same(
+                group.selector,
+                selector,
+                f"group {group_name!r} of queue {queue.name!r}",
+                "use another group, or move this one (seek) while nobody uses it, which frees it",
+            )
 
     def attach(self, group: Group, consumer: Consumer) -> None:
         """Let a consumer take part; it may be delivered to in the next dispatch."""
@@ -111,7 +137,21 @@ class Queues:
         group.cursor = queue.clamp(offset)
         group.redeliver.clear()
         group.parked.clear()
+        if group.selector is not None and not group.consumers and not group.unsettled:
+            self._catalog.select(group, None)
         self._ready.moved.append(group)
         self._ready.look(group)
         self._ready.wake()
         return group
+
+
+def group_of(queue: Queue, name: str) -> Group:
+    """Return a queue's group: the only one of a classic queue, a named one of a stream."""
+    if isinstance(queue, StreamQueue):
+        if not name:
+            raise Conflict(f"queue {queue.name!r} is a stream: name a group to consume it")
+        return queue.group(name)
+    assert isinstance(queue, ClassicQueue)
+    if name:
+        raise Conflict(f"queue {queue.name!r} is classic and has no groups; leave the group out")
+    return queue.group

@@ -10,12 +10,13 @@ for messages that may be lost and for messages that may not, and the ids for the
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .message import Message, Origin
 from .policy import DURABILITIES, NONE, SYNC
 from .receiver import Receiver
+from .selector import Selector
 from .topic import is_wildcard, matches
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Binding:
     A client's subscription has a `receiver` for what may be lost and, if `qos` > 0, a
     `queue` for what may not. A plain queue's binding has only the queue and gets everything.
     `ids` are subscription identifiers for the receiver's protocol; `retained` marks a copy
-    made to send retained messages. One with a `relay` has neither: that knows the queues.
+    made to send retained messages. One with a `relay` has neither: that knows the queues. What a
+    `selector` does not match is not routed to it: it was never a copy.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Binding:
         "relay",
         "retain_as_published",
         "retained",
+        "selector",
     )
 
     def __init__(
@@ -67,6 +70,7 @@ class Binding:
         origin: Origin | None = None,
         retained: bool = False,
         relay: Relay | None = None,
+        selector: Selector | None = None,
     ) -> None:
         assert queue is not None or receiver is not None or relay is not None
         self.filter = topic_filter
@@ -79,6 +83,12 @@ class Binding:
         self.origin = origin
         self.retained = retained
         self.relay = relay
+        self.selector = selector
+
+    def takes(self, message: Message) -> bool:
+        """Tell whether its selector, if it has one, matches a message."""
+        selector = self.selector
+        return selector is None or selector.matches(message)
 
     def for_retained(self) -> Binding:
         """Return a copy that marks what it delivers as retained."""
@@ -120,6 +130,7 @@ class Route:
         "receivers_lossy",
         "receivers_safe",
         "relays",
+        "selective",
         "special",
         "sync",
         "through",
@@ -139,8 +150,33 @@ class Route:
         self.told = True  # when it is stored; else publishers do not wait
         self.special = False  # publish must look closer: a stream, a queue that rejects, or no-local
         self.relays: tuple[Relay, ...] = ()  # that have to see the message
+        self.selective: tuple[tuple[Binding, ...], ...] = ()  # of a subscriber each, some with a selector
         self.through: dict[Hashable, Route] | None = None  # for what came by a relay, see `Router.through`
         self.last: Message | None = None  # the last message published by it
+
+    def takers(self, message: Message) -> tuple[Sequence[Binding], Sequence[Binding]]:
+        """Return (queues, receivers) that get a message, as far as selectors go."""
+        if message.qos:
+            queues, receivers = self.queues_safe, self.receivers_safe
+        else:
+            queues, receivers = self.queues_lossy, self.receivers_lossy
+        if not self.selective:
+            return queues, receivers
+        more_queues, more_receivers = list(queues), list(receivers)
+        for parts in self.selective:
+            binding = merged_for(parts, message)
+            if binding is None:
+                continue
+            safe = message.qos and binding.qos and binding.queue is not None
+            if safe or binding.receiver is None:
+                more_queues.append(binding)
+            else:
+                more_receivers.append(binding)
+        return more_queues, more_receivers
+
+    def wanted(self) -> bool:
+        """Tell whether anybody might get what is published by it."""
+        return bool(self.queues_safe or self.receivers_lossy or self.selective)
 
     def expire(self) -> None:
         """Something has changed: have it made again, and what came of it."""
@@ -268,8 +304,8 @@ class Router:
         self.version += 1
 
     def _resolve(self, route: Route, topic: str, found: list[Binding], queues: Sequence[Queue]) -> None:
-        bindings = _merged([*found, *(Binding(topic, queue) for queue in queues)])
-        _resolve(route, bindings)
+        bindings = [*found, *(Binding(topic, queue) for queue in queues)]
+        _resolve(route, _by_subscriber(bindings))
         mode = self._rule(topic) or _strictest(bindings)
         route.sync, route.told = mode == SYNC, mode != NONE
         route.version = self.version
@@ -290,16 +326,32 @@ class Router:
             self.routes.pop(topic).expire()
 
 
-def _merged(bindings: list[Binding]) -> list[Binding]:
-    """Return one binding per subscriber, overlapping ones merged."""
-    merged: dict[int, Binding] = {}
+def _by_subscriber(bindings: list[Binding]) -> list[list[Binding]]:
+    """Return each subscriber's bindings."""
+    found: dict[int, list[Binding]] = {}
     for binding in bindings:
-        if binding.relay is not None:
-            continue
-        key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
-        earlier = merged.get(key)
-        merged[key] = binding if earlier is None else earlier.merged(binding)
-    return list(merged.values())
+        if binding.relay is None:
+            key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
+            found.setdefault(key, []).append(binding)
+    return list(found.values())
+
+
+def merged(bindings: Sequence[Binding]) -> Binding:
+    """Return one binding for all of a subscriber's."""
+    found = bindings[0]
+    for binding in bindings[1:]:
+        found = found.merged(binding)
+    return found
+
+
+def merged_for(bindings: Iterable[Binding], message: Message) -> Binding | None:
+    """Return one binding for those of a subscriber's that take a message; None if none does."""
+    found: Binding | None = None
+    for binding in bindings:
+        selector = binding.selector
+        if selector is None or selector.matches(message):
+            found = binding if found is None else found.merged(binding)
+    return found
 
 
 def _collect(node: _Node, levels: list[str], depth: int, wild: bool, found: list[Binding]) -> None:
@@ -324,7 +376,11 @@ def _collect(node: _Node, levels: list[str], depth: int, wild: bool, found: list
         _collect(child, levels, depth + 1, True, found)
 
 
-def _resolve(route: Route, bindings: list[Binding]) -> None:
+def _resolve(route: Route, subscribers: list[list[Binding]]) -> None:
+    route.selective = tuple(
+        tuple(parts) for parts in subscribers if any(binding.selector is not None for binding in parts)
+    )
+    bindings = [merged(parts) for parts in subscribers if all(b.selector is None for b in parts)]
     receivers_lossy: list[Binding] = []
     queues_lossy: list[Binding] = []
     receivers_safe: list[Binding] = []
@@ -344,7 +400,7 @@ def _resolve(route: Route, bindings: list[Binding]) -> None:
     route.receivers_safe = tuple(receivers_safe)
     route.queues_safe = tuple(queues_safe)
     unusual = any(b.queue is not None and (b.queue.unusual or b.no_local) for b in bindings)
-    route.special = unusual or bool(route.relays)
+    route.special = unusual or bool(route.relays) or bool(route.selective)
     route.ids_lossy = _durable_ids(queues_lossy)
     route.ids_safe = _durable_ids(queues_safe)
 

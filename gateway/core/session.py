@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 from .access import GROUP_PREFIX, Action, Authority, Principal, group_resource, queue_resource, refusal
 from .broker import Broker
 from .caller import Caller
-from .classic import ClassicQueue
-from .delivery import Consumer, Delivery, Group
-from .errors import Conflict, NotAuthorized, QuotaExceeded
+from .delivery import Consumer, Delivery
+from .errors import NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
 from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
+from .queues import group_of
 from .receiver import INBOX_BYTES_MAX, INBOX_MESSAGES_MAX, Item, Receiver
 from .router import Binding, Route
+from .selector import Selector
 from .shares import is_share, join, shared_filter
-from .stream import StreamQueue
 from .topic import (
     QUEUE_PREFIX,
     SESSION_PREFIX,
@@ -194,6 +194,7 @@ class Session(Caller):
         no_local: bool = False,
         retain_as_published: bool = False,
         ids: tuple[int, ...] = (),
+        selector: Selector | None = None,
     ) -> tuple[Binding, bool]:
         """Subscribe receiver and own queue; return (binding, whether it replaced one).
 
@@ -207,7 +208,15 @@ class Session(Caller):
             raise NotAuthorized(f"{topic_filter!r} names a queue; consume it instead of subscribing to it")
         self.check(Action.SUBSCRIBE, topic_filter)
         binding = Binding(
-            topic_filter, self.queue, self.receiver, qos, no_local, retain_as_published, ids, self.origin
+            topic_filter,
+            self.queue,
+            self.receiver,
+            qos,
+            no_local,
+            retain_as_published,
+            ids,
+            self.origin,
+            selector=selector,
         )
         replaced = self.subscriptions.get(topic_filter)
         if replaced is None and len(self.subscriptions) >= self.broker.session_subscriptions_max:
@@ -265,6 +274,8 @@ class Session(Caller):
         """Send retained messages to this session as its subscription demands."""
         marked = binding.for_retained()
         for message in messages:
+            if not binding.takes(message):
+                continue
             if binding.qos and message.qos and binding.queue is not None:
                 self.broker.enqueue(binding.queue, message, marked)
             elif binding.receiver is not None:
@@ -279,18 +290,20 @@ class Session(Caller):
         window: int,
         group: str = "",
         priority: int = 0,
+        selector: Selector | None = None,
     ) -> Consumer:
         """Compete for a queue's messages; a shared subscription's is made if need be.
 
-        Raise NotFound, NotAuthorized, InvalidTopic or Conflict.
+        With a `selector`, for those that it matches: of a shared subscription, or of a stream, whose
+        other members want the same. Raise NotFound, NotAuthorized, InvalidTopic or Conflict.
         """
         if is_share(queue_name):
-            queue = join(self, queue_name, True)
+            queue = join(self, queue_name, True, selector)
             return self._consume(queue, deliver, window, group, priority, shared_filter(queue_name))
         self.check_consume(queue_name, group)
         queue = self.broker.catalog.get(queue_name)
         resource = group_resource(queue_name, group) if group else queue_resource(queue_name)
-        return self._consume(queue, deliver, window, group, priority, resource)
+        return self._consume(queue, deliver, window, group, priority, resource, selector)
 
     def consume_shared(
         self,
@@ -299,9 +312,10 @@ class Session(Caller):
         window: int,
         group: str = "",
         resource: str = "",
+        selector: Selector | None = None,
     ) -> Consumer:
         """Compete for a queue this session was authorized for by a subscription; `resource` says for what."""
-        return self._consume(queue, deliver, window, group, 0, resource)
+        return self._consume(queue, deliver, window, group, 0, resource, selector)
 
     def consume_own(self, deliver: Callable[[list[Delivery]], None], window: int) -> Consumer:
         """Consume the session's own queue: that is how it is subscribed, not something it uses besides."""
@@ -324,12 +338,16 @@ class Session(Caller):
         group: str,
         priority: int = 0,
         resource: str = "",
+        selector: Selector | None = None,
     ) -> Consumer:
+        self.broker.queues.check_selector(queue, group, selector)
         found = group_of(queue, group)
         self.check_use()
         consumer = self._made_consumer(deliver, window, priority, resource)
         self.consumers.append(consumer)
         self.count_use(self._used())
+        if found.selector != selector:
+            self.broker.catalog.select(found, selector)
         self.broker.queues.attach(found, consumer)
         return consumer
 
@@ -427,15 +445,3 @@ def _action_for(resource: str) -> Action:
 
 def _nowhere(batch: list[Delivery]) -> None:
     """Take what a cancelled consumer would have been handed: it is not attached, so nothing comes."""
-
-
-def group_of(queue: Queue, name: str) -> Group:
-    """Return a queue's group: the only one of a classic queue, a named one of a stream."""
-    if isinstance(queue, StreamQueue):
-        if not name:
-            raise Conflict(f"queue {queue.name!r} is a stream: name a group to consume it")
-        return queue.group(name)
-    assert isinstance(queue, ClassicQueue)
-    if name:
-        raise Conflict(f"queue {queue.name!r} is classic and has no groups; leave the group out")
-    return queue.group

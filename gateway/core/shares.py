@@ -13,6 +13,7 @@ from .access import Action
 from .errors import NotAuthorized
 from .queue import Queue
 from .router import Binding
+from .selector import Selector, check_same
 from .topic import SHARE_PREFIX, check_filter, split_share
 
 if TYPE_CHECKING:
@@ -35,22 +36,29 @@ def shared_filter(name: str) -> str:
     return share[1]
 
 
-def join(caller: Caller, name: str, keep: bool) -> Queue:
+def join(caller: Caller, name: str, keep: bool, selector: Selector | None = None) -> Queue:
     """Return the queue of a shared subscription, made if there is none yet; `keep`: durable from now on.
 
-    Raise InvalidTopic or NotAuthorized.
+    The first member says which `selector` the queue's binding has. Raise InvalidTopic, NotAuthorized, or
+    Conflict if another was said: a message that one member passes over would be missed by the others.
     """
     topic_filter = shared_filter(name)
     caller.check(Action.SUBSCRIBE, topic_filter)
-    return _found_or_made(caller.broker.catalog, name, topic_filter, keep)
+    return _found_or_made(caller.broker.catalog, name, topic_filter, keep, selector)
 
 
-def _found_or_made(catalog: Catalog, name: str, topic_filter: str, keep: bool) -> Queue:
+def _found_or_made(
+    catalog: Catalog, name: str, topic_filter: str, keep: bool, selector: Selector | None
+) -> Queue:
     queue = catalog.queues.get(name)
     if queue is None:
         queue, _ = catalog.declare(name, durable=keep, auto_delete=not keep)
-        catalog.bind(queue, Binding(topic_filter, queue))
-    elif keep and not queue.durable:
+        catalog.bind(queue, Binding(topic_filter, queue, selector=selector))
+        return queue
+    binding = catalog.bindings.get(name, {}).get(topic_filter)
+    found = binding.selector if binding is not None else None
+    check_same(found, selector, f"the shared subscription {name!r}", "subscribe to it under another name")
+    if keep and not queue.durable:
         queue.auto_delete = False
         catalog.make_durable(queue)
     return queue

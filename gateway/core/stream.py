@@ -24,7 +24,10 @@ from .queue import Lost, Queue
 
 if TYPE_CHECKING:
     from .router import Binding
+    from .selector import Selector
 
+SELECTED_LOAD_MIN = 100  # messages: what a group with a selector looks at together, one read of a block
+PASSED_PER_TAKE_MAX = 2000  # messages that do not match: some milliseconds, then others have their turn
 HEADS_LOADED = 100  # messages at the head that retention looks at together
 
 
@@ -75,6 +78,10 @@ class StreamQueue(Queue):
             group = self._groups[name] = Group(self, name)
             group.cursor = self.next_offset if start is None else self.clamp(start)
         return group
+
+    def find_group(self, name: str) -> Group | None:
+        """Return a group, or None."""
+        return self._groups.get(name)
 
     def remove_group(self, name: str) -> None:
         """Forget a group and its cursor."""
@@ -201,6 +208,9 @@ class StreamQueue(Queue):
             if delivery.offset >= self.first_offset:
                 batch.append(delivery)
         group.cursor = max(group.cursor, self.first_offset)
+        if group.selector is not None:
+            self._take_selected(group, group.selector, count, now_ms, batch)
+            return batch
         while group.cursor < self.next_offset and len(batch) < count:
             found = self._from(group.cursor, count - len(batch))
             if not found:
@@ -213,6 +223,27 @@ class StreamQueue(Queue):
                 group.parked.pop(offset, None)
                 batch.append(Delivery(group, offset, position, message, size))
         return batch
+
+    def _take_selected(
+        self, group: Group, selector: Selector, count: int, now_ms: int, batch: list[Delivery]
+    ) -> None:
+        """Take up to `count` that match; what does not is passed over, some of it in one call."""
+        matches = selector.matches
+        left = PASSED_PER_TAKE_MAX
+        while group.cursor < self.next_offset and len(batch) < count and left > 0:
+            found = self._from(group.cursor, max(count - len(batch), SELECTED_LOAD_MIN))
+            if not found:
+                group.cursor = self.next_offset
+            for offset, position, message, size, *_ in found:
+                if len(batch) >= count or left <= 0:
+                    break
+                group.cursor = offset + 1
+                group.forget(offset)
+                group.parked.pop(offset, None)
+                left -= 1
+                if message is None or 0 < message.expires_at_ms <= now_ms or not matches(message):
+                    continue
+                batch.append(Delivery(group, offset, position, message, size))
 
     def _from(self, offset: int, count: int) -> list[Stored]:
         """Return the first messages from an offset on: some of them, at most `count`."""

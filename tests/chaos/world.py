@@ -20,8 +20,8 @@ from gateway.core.errors import NotStored, StorageError
 from gateway.core.message import Message, Origin, Outcome, Properties
 from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
+from gateway.core.queues import group_of
 from gateway.core.router import Binding
-from gateway.core.session import group_of
 from gateway.core.stream import StreamQueue
 from gateway.storage.commitlog import CommitLog, engine, sync
 from tests.chaos.disk import Crash, Disk

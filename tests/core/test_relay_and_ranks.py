@@ -12,8 +12,8 @@ from gateway.core.delivery import Consumer, Delivery
 from gateway.core.message import Message, Outcome, Properties
 from gateway.core.policy import QueuePolicy
 from gateway.core.queue import Queue
+from gateway.core.queues import group_of
 from gateway.core.router import Binding
-from gateway.core.session import group_of
 from gateway.storage.memory import MemoryEngine
 
 

@@ -50,8 +50,8 @@ def plugin(**hooks: Callable[..., Any]) -> Plugin:
 
 def recorder(hook: str, seen: list[tuple[str, Any]], answer: Any = ()) -> Plugin:
     """Return a plugin that notes how one hook is called."""
-    if hook == "gateway_storage_engines":
-        return plugin(gateway_storage_engines=lambda: seen.append((hook, None)) or {})
+    if hook in ("gateway_storage_engines", "gateway_selectors"):
+        return plugin(**{hook: lambda: seen.append((hook, None)) or {}})
     if "gateway" in inspect.signature(getattr(hookspecs, hook)).parameters:
         return plugin(**{hook: lambda gateway: seen.append((hook, gateway)) or ()})
     return plugin(**{hook: lambda config: seen.append((hook, config)) or answer})
@@ -65,6 +65,7 @@ async def run(server: Server) -> None:
 def test_these_are_the_hooks_in_the_order_of_their_calls() -> None:
     assert HOOKS == [
         "gateway_storage_engines",
+        "gateway_selectors",
         "gateway_authenticators",
         "gateway_authorizers",
         "gateway_limiters",
@@ -95,7 +96,7 @@ async def test_a_plugin_takes_only_the_arguments_it_needs(hook: str, tmp_path: P
     assert called == [hook]
 
 
-@pytest.mark.parametrize("hook", HOOKS[:6])
+@pytest.mark.parametrize("hook", HOOKS[:7])
 def test_a_registration_that_raises_stops_the_start_and_names_plugin_and_hook(
     hook: str, tmp_path: Path
 ) -> None:

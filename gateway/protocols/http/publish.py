@@ -206,7 +206,7 @@ def publish_once(
         raise Refused("malformed", f"an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} characters")
     position, first_id, duplicate = session.publish_once(message, key, message_id)
     route = session.broker.router.routes.get(message.topic)
-    taken = message.retain or (route is not None and bool(route.queues_safe or route.receivers_lossy))
+    taken = message.retain or (route is not None and route.wanted())
     return (position, first_id, duplicate, taken)
 
 
