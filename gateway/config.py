@@ -25,11 +25,13 @@ from .settings import (
     SECTIONS,
     TLS_DOORS,
     TYPE_NAMES,
+    WINDOW_SECONDS_MAX,
     Address,
     Amqp,
     Anonymous,
     Auth,
     Certificates,
+    Dedup,
     Limits,
     Mqtt,
     Network,
@@ -70,6 +72,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: Limits
     mqtt: Mqtt
     amqp: Amqp
+    dedup: Dedup
     network: Network
     tls: Tls
     auth: Auth
@@ -237,6 +240,7 @@ class _Reader:
         listeners = self._listeners(tables["listeners"])
         self._check_values(sections["server"], sections["network"])
         self._check_durability(sections["storage"])
+        self._check_dedup(sections["dedup"])
         self._check_anonymous(sections["anonymous"])
         self._check_safety(listeners)
         if self.faults:
@@ -326,6 +330,12 @@ class _Reader:
             if mode not in DURABILITIES:
                 self.fault(key, f"{mode!r}: one of {', '.join(DURABILITIES)} is expected")
 
+    def _check_dedup(self, dedup: Dedup) -> None:
+        for topic_filter, seconds in dedup.message_ids.items():
+            self._try(key := f"dedup.message_ids.{toml_key(topic_filter)}", check_filter, topic_filter)
+            if not 1 <= seconds <= WINDOW_SECONDS_MAX:
+                self.fault(key, f"out of range; 1 to {WINDOW_SECONDS_MAX} seconds are possible")
+
     def _quotas(self, table: Mapping[str, Any]) -> dict[str, Quota]:
         quotas = {}
         for name, value in table.items():
@@ -408,8 +418,9 @@ def _split_key(name: str) -> list[str]:
 def _fits(value: Any, wanted: Any) -> bool:
     if wanted == list[str]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if wanted == dict[str, str]:
-        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    if wanted in (dict[str, str], dict[str, float]):
+        kinds = (str,) if wanted == dict[str, str] else (int, float)
+        return isinstance(value, dict) and all(type(item) in kinds for item in value.values())
     return type(value) in ((int, float) if wanted is float else (wanted,))  # True is no integer
 
 

@@ -7,6 +7,7 @@ Reading them is the HTTP door's (protocols/http/headers.py).
 | Content-Type, Content-Encoding | as they are |
 | X-Content-Type, X-Content-Encoding | the same, percent-encoded, where HTTP could not carry the value |
 | X-Message-Id, X-Reply-To, X-Key, X-Tag | percent-encoded UTF-8 |
+| Idempotency-Key | the same; it may be quoted |
 | X-Keys | search keys, comma-separated, each percent-encoded |
 | X-Correlation-Data | printable ASCII as it is, anything else as `base64:...` |
 | X-Priority, X-Timestamp | decimal; the timestamp in Unix milliseconds |
@@ -50,6 +51,7 @@ def write_head(message: Message) -> list[Field]:
     _write_content(found, properties)
     for name, text in (
         ("x-message-id", properties.message_id),
+        ("idempotency-key", properties.idempotency_key),
         ("x-reply-to", properties.reply_to),
         ("x-key", properties.key),
         ("x-tag", properties.tag),

@@ -86,6 +86,10 @@ class Server:
         for language, compiler in plugins.mapped(self._manager, "gateway_selectors", "selectors").items():
             self.broker.selectors.add(language, compiler)
         self.broker.router.rules = list(config.storage.durability.items())
+        self.broker.dedup.configure(
+            round(config.dedup.key_seconds * 1000),
+            {name: round(seconds * 1000) for name, seconds in config.dedup.message_ids.items()},
+        )
         self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
         self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max
         self.limits = ConnectionLimits(
@@ -357,6 +361,7 @@ class Server:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
+        self.broker.dedup.stop()
         self.turn.stop()
         self.audit.close()
         self.broker.engine.close()

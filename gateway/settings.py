@@ -24,6 +24,7 @@ DOORS = {
     "https": "",
 }
 TLS_DOORS = ("mqtts", "amqps", "coaps", "https")  # those of plugins are `<name>s` as well
+WINDOW_SECONDS_MAX = 30 * 86_400  # of deduplication: what is longer than a month is a database
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -131,6 +132,13 @@ class Amqp(msgspec.Struct, frozen=True):
     heartbeat_seconds: int = 60
 
 
+class Dedup(msgspec.Struct, frozen=True):
+    """`[dedup]`: what is published once, and for how long that is remembered"""
+
+    key_seconds: float = 600.0
+    message_ids: dict[str, float] = {}
+
+
 class Network(msgspec.Struct, frozen=True):
     """`[network]`"""
 
@@ -228,6 +236,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "mqtt": Mqtt,
     "amqp": Amqp,
+    "dedup": Dedup,
     "network": Network,
     "tls": Tls,
     "auth": Auth,
@@ -252,6 +261,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("limits", "session_subscriptions_max"): (1, 10_000_000),
     ("limits", "queue_memory_messages_max"): (1, 10_000_000),
     ("limits", "receiver_messages_max"): (1, 10_000_000),
+    ("dedup", "key_seconds"): (1, WINDOW_SECONDS_MAX),
     ("mqtt", "keep_alive_seconds_max"): (0, 65_535),
     ("mqtt", "session_expiry_seconds_max"): (0, 0xFFFFFFFF),
     ("mqtt", "receive_maximum"): (1, 65_535),
@@ -280,4 +290,5 @@ TYPE_NAMES: dict[Any, str] = {
     dict: "table",
     list[str]: "array of strings",
     dict[str, str]: "table of strings",
+    dict[str, float]: "table of numbers",
 }

@@ -103,7 +103,7 @@ class Broker:
         self.catalog = Catalog(engine, self.router, self.selectors)
         self.retained = Retained()
         self.scheduler = Scheduler(clock)
-        self.dedup = Dedup(engine, clock)
+        self.dedup = Dedup(engine, clock, self.scheduler)
         self.session_subscriptions_max = SESSION_SUBSCRIPTIONS_MAX
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
@@ -402,6 +402,7 @@ class Broker:
         self.retained.undo()
         self.settlement.rolled_back(position)
         self.halves.rolled_back(position)
+        self.dedup.rolled_back(position)
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""

@@ -202,6 +202,8 @@ class Caller:
             raise
         if any(meter.limits.metered for meter in self.meters):
             return  # so that every publish passes `admit`
+        if self.broker.dedup.rules and self.broker.dedup.ruled(topic) is not None:
+            return  # and every message id is looked at
         known = self.publishable
         if not isinstance(known, set) or len(known) >= RULINGS_CACHED_MAX:
             known = self.publishable = set()

@@ -193,6 +193,10 @@ class StorageEngine(Protocol):
         """Return positions of messages stored from a time on, up to another (Unix ms), oldest first,
         above the position `after`; and where to go on (0: there are no more)."""
 
+    def messages_after(self, position: int) -> Iterator[tuple[int, Message]]:
+        """Yield (position, message) of what is stored above a position and has properties, settled or not:
+        read from one end to the other, at a start."""
+
     def history(self, position: int) -> Trace:
         """Return a message, settled or not, and what became of it. Raise NotFound if it is gone."""
 

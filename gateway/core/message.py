@@ -81,6 +81,7 @@ PROPERTY_NAMES: Final = (
     "correlation",
     "reply_to",
     "message_id",
+    "idempotency_key",
     "timestamp_ms",
     "priority",
     "key",
@@ -108,6 +109,7 @@ class Properties:
         "content_type",
         "correlation",
         "deliver_at_ms",
+        "idempotency_key",
         "key",
         "keys",
         "message_id",
@@ -138,6 +140,7 @@ class Properties:
         traceparent: str | None = None,
         text: bool = False,
         headers: Headers | None = (),
+        idempotency_key: str | None = None,
         native: bytes | None = None,
         native_format: str = "",
     ) -> None:
@@ -146,6 +149,7 @@ class Properties:
         self.correlation = correlation
         self.reply_to = reply_to
         self.message_id = message_id
+        self.idempotency_key = idempotency_key  # it is published once under this (see core/dedup.py)
         self.timestamp_ms = timestamp_ms
         self.priority = priority
         self.key = key  # ordering key

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .access import GROUP_PREFIX, Action, Authority, Principal, group_resource, queue_resource, refusal
-from .broker import Broker
+from .broker import Address, Broker
 from .caller import Caller
+from .dedup import Identity
 from .delivery import Consumer, Delivery
 from .errors import NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
+from .once import Published, duplicate, note_all, publish_once
 from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
 from .queues import group_of
@@ -69,11 +71,12 @@ class Session(Caller):
         dropped and was enqueued nowhere.
         """
         if message.topic not in self.publishable:
-            if message.topic.startswith("$"):
-                take = self.broker.addresses.get(message.topic.partition("/")[0])
-                if take is not None:
-                    return take(self, message)
+            take = self._taker(message.topic)
+            if take is not None:
+                return take(self, message)
             self.admit(message)
+            if self.broker.dedup.rules:
+                return self._once(message, route).position
         if self._intercept:
             changed = self._intercepted(message)
             if changed is None:
@@ -83,25 +86,29 @@ class Session(Caller):
             message = changed
         return self.broker.publish(message, route)
 
-    def publish_once(self, message: Message, key: str, message_id: str) -> tuple[int, str, bool]:
-        """Publish unless `key` was seen in the window; return (position, message id, duplicate)."""
-        dedup = self.broker.dedup
-        scoped = self._scoped(key)
-        seen = dedup.seen(scoped)
-        if seen is not None:
-            metrics = self.broker.metrics
-            metrics.published += 1
-            metrics.copies += 1
-            metrics.drop(DropCause.DUPLICATE)
-            return (seen[0], seen[1], True)
-        position = self.publish(message)
-        position = dedup.remember(scoped, position, message_id)
-        self.broker.ready.wake()
-        return (position, message_id, False)
+    def publish_once(self, message: Message, route: Route | None = None) -> Published:
+        """Publish unless a message with this one's idempotency key was, to the same topic, in the window.
 
-    def forget_once(self, key: str) -> None:
-        """What was published under this key was not stored: a retry must not be taken for a duplicate."""
-        self.broker.dedup.forget(self._scoped(key))
+        For doors whose message has a key, or that tell their client what is a duplicate: `publish` looks
+        at message ids alone, where a rule wants that. Raise what `publish` raises.
+        """
+        if message.topic not in self.publishable:
+            take = self._taker(message.topic)
+            if take is not None:
+                return publish_once(self.broker, message, lambda: take(self, message))
+            self.admit(message)
+        return self._once(message, route)
+
+    def _taker(self, topic: str) -> Address | None:
+        return self.broker.addresses.get(topic.partition("/")[0]) if topic.startswith("$") else None
+
+    def _once(self, message: Message, route: Route | None) -> Published:
+        """Publish what was admitted."""
+        changed = self._intercepted(message) if self._intercept else message
+        if changed is None:
+            return Published(0, False, message.properties.message_id)
+        way = route if changed.topic == message.topic else None
+        return publish_once(self.broker, changed, lambda: self.broker.publish(changed, way))
 
     def transact(
         self, publishes: list[tuple[Message, Route | None]], acknowledged: list[Delivery]
@@ -111,22 +118,25 @@ class Session(Caller):
         Raise NotAuthorized, InvalidTopic or QueueFull: then nothing has happened. See `transaction.commit`.
         """
         kept: list[tuple[Message, Route | None] | None] = []
+        known: set[Identity] = set()
         for message, route in publishes:
             changed = self.admitted(message)
-            if changed is None:
+            if changed is None or duplicate(self.broker, changed, known):
                 kept.append(None)
             else:
                 kept.append((changed, route if changed.topic == message.topic else None))
-        results = iter(commit(self.broker, [item for item in kept if item is not None], acknowledged))
-        return [0 if item is None else next(results) for item in kept]
+        messages = [item for item in kept if item is not None]
+        if known:
+            self.broker.dedup.begin()
+        results = commit(self.broker, messages, acknowledged)
+        if known:
+            note_all(self.broker, messages, results)
+        left = iter(results)
+        return [0 if item is None else next(left) for item in kept]
 
     def admitted(self, message: Message) -> Message | None:
         self.admit(message)
         return self._intercepted(message) if self._intercept else message
-
-    def _scoped(self, key: str) -> str:
-        name = self.principal.name
-        return f"{len(name)}/{name}/{key}"  # names may have slashes: a/b's k is not a's b/k
 
     def _intercepted(self, message: Message) -> Message | None:
         topic = message.topic

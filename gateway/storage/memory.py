@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.core.engine import Extent, Recovery, StorageEngine, Stored, Trace
 from gateway.core.errors import NotFound
-from gateway.core.message import Message, Origin, Properties
+from gateway.core.message import NO_PROPERTIES, Message, Origin, Properties
 from gateway.hookspecs import hookimpl
 
 from .block import Place
@@ -63,7 +63,8 @@ class MemoryEngine:
 
     def append(self, message: Message, queue_ids: Sequence[int], now_ms: int, sync: bool = True) -> int:
         self._position += 1
-        self._messages.held[self._position] = _Held(message, len(queue_ids), now_ms)
+        if queue_ids:
+            self._messages.held[self._position] = _Held(message, len(queue_ids), now_ms)
         self._index.add(queue_ids, self._position, len(message.body))
         return self._position
 
@@ -156,6 +157,16 @@ class MemoryEngine:
         held = self._messages.held.items()
         found = [p for p, one in held if p > after and from_ms <= one.stored_at_ms < to_ms]
         return found[:limit], found[limit - 1] if len(found) > limit else 0
+
+    def messages_after(self, position: int) -> Iterator[tuple[int, Message]]:
+        held = self._messages.held.items()
+        return iter(
+            [
+                (p, one.message)
+                for p, one in held
+                if p > position and one.message.properties is not NO_PROPERTIES
+            ]
+        )
 
     def history(self, position: int) -> Trace:
         held = self._messages.held.get(position)

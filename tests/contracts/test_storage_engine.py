@@ -224,3 +224,23 @@ def test_a_message_is_found_by_id_key_time_and_position(engine: StorageEngine) -
     assert trace.message.properties.message_id == "m"
     with pytest.raises(NotFound):
         engine.history(10_000_000)
+
+
+def test_messages_with_properties_are_found_from_a_position_on(engine: StorageEngine) -> None:
+    known = Properties(message_id="id")
+    positions = [
+        engine.append(message(b"%d" % n, properties=known), (2,) if n % 2 else (2, 3), NOW_MS)
+        for n in range(6)
+    ]
+    engine.append(message(b"plain"), (2,), NOW_MS)
+    engine.put("key", b"value")
+    wait_durable(engine, engine.position())
+    found = [(position, one.body) for position, one in engine.messages_after(positions[2])]
+    assert found == [(position, b"%d" % n) for n, position in enumerate(positions) if n > 2]
+    assert list(engine.messages_after(engine.position())) == []
+
+
+def test_a_message_for_no_queue_has_a_position(engine: StorageEngine) -> None:
+    first = engine.append(message(), (), NOW_MS)
+    assert engine.append(message(), (2,), NOW_MS) > first > 0
+    assert wait_durable(engine, first)

@@ -15,7 +15,7 @@ from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, QueueFull, QuotaExceeded
-from gateway.core.message import Message, Origin, Outcome
+from gateway.core.message import Message, Origin, Outcome, Properties
 from gateway.core.metrics import DropCause
 from gateway.core.policy import REJECT, QueuePolicy
 from gateway.core.quota import Limits
@@ -243,9 +243,9 @@ def _packet_too_large(world: World) -> None:
 def _duplicate(world: World) -> None:
     world.queue()
     session = world.session()
-    first = session.publish_once(Message("t", b""), "key", "id")
-    again = session.publish_once(Message("t", b""), "key", "other")
-    assert (first[1:], again[1:]) == (("id", False), ("id", True))
+    first = session.publish_once(Message("t", b"", properties=Properties(idempotency_key="key")))
+    again = session.publish_once(Message("t", b"", properties=Properties(idempotency_key="key")))
+    assert (first.duplicate, again.duplicate) == (False, True)
 
 
 CAUSES: dict[Callable[[World], None], tuple[DropCause, int]] = {

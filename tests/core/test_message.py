@@ -22,6 +22,7 @@ FULL: dict[str, object] = {
     "correlation": b"\0\xff",
     "reply_to": "answers/here",
     "message_id": "id-1",
+    "idempotency_key": "once-1",
     "timestamp_ms": 1,
     "priority": 9,
     "key": "order",

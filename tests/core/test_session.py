@@ -7,7 +7,6 @@ import pytest
 from gateway.core.access import Action, Authority, Principal, Ruling
 from gateway.core.broker import NO_SUBSCRIBERS, Broker
 from gateway.core.clock import Clock
-from gateway.core.dedup import WINDOW_MS
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.errors import Conflict, InvalidTopic, NotAuthorized, NotFound, QueueFull, QuotaExceeded
 from gateway.core.message import Message, Origin, Outcome
@@ -161,36 +160,6 @@ def test_an_interceptor_may_drop_or_move_what_is_then_checked_again(
     assert reader.got() == expected
     assert _dropped(broker) == dropped
     assert _balanced(broker)
-
-
-def test_publishing_once_is_once_for_a_user_and_a_window(broker: Broker) -> None:
-    queue, _ = broker.catalog.declare("q")
-    message = Message("$queue/q", b"x")
-    client, colleague, other = Client(broker), Client(broker, "c2"), Client(broker, "c3", user="other")
-    position, _, duplicate = client.publish_once(message, "k", "id-1")
-    assert not duplicate
-    assert colleague.publish_once(message, "k", "id-2") == (position, "id-1", True)
-    assert other.publish_once(message, "k", "id-3")[1:] == ("id-3", False)
-    client.forget_once("k")
-    assert client.publish_once(message, "k", "id-4")[1:] == ("id-4", False)
-    broker.clock.now_ms += WINDOW_MS
-    assert client.publish_once(message, "k", "id-5")[1:] == ("id-5", False)
-    assert queue.length() == 4
-    assert _dropped(broker) == {"duplicate": 1}
-    assert _balanced(broker)
-
-
-def test_users_cannot_take_each_others_keys(broker: Broker) -> None:
-    message = Message("t", b"x")
-    Client(broker, user="a").publish_once(message, "b/k", "1")
-    assert Client(broker, user="a/b").publish_once(message, "k", "2")[1:] == ("2", False)
-
-
-def test_a_publish_that_was_refused_may_be_tried_again(broker: Broker) -> None:
-    client = Client(broker)
-    for _ in range(2):
-        with pytest.raises(NotAuthorized):
-            client.publish_once(Message("secret", b""), "k", "id")
 
 
 # -- subscribe ----------------------------------------------------------------------------

@@ -235,6 +235,8 @@ class Publisher:
         try:
             if known.delay_ms and target.exchange.delayed:
                 position = self._delay(message, known.delay_ms)
+            elif known.properties.idempotency_key is not None:
+                position = connection.session.publish_once(message, route).position
             else:
                 position = connection.session.publish(message, route)
         except NotAuthorized as error:

@@ -33,7 +33,10 @@ PARKED: Final = {
     "deliver_at_ms": "$deliver-at-ms",
     "traceparent": "traceparent",  # the W3C's own name
     "text": "$text",
+    "idempotency_key": "$idempotency-key",
 }
+#: Headers by which AMQP clients say it, too: RabbitMQ's plugin has the first. They stay headers.
+IDEMPOTENCY: Final = ("x-deduplication-header", "x-idempotency-key")
 #: Where a value goes that its property cannot hold: too long, or too exact.
 OVERSIZE: Final = {
     "content_type": "$content-type",
@@ -57,6 +60,7 @@ REPEATED: Final = "$repeated"  # names whose values are an array because the nam
 _PROPERTY_OF: Final = {header: name for name, header in OWN.items()}
 _ATTRIBUTE_OF: Final = {header: name for name, header in (*PARKED.items(), *OVERSIZE.items())}
 _INTEGERS: Final = frozenset(("deliver_at_ms", "timestamp_ms", "priority"))
+_TELLING: Final = (b"$", b"traceparent", *(name.encode() for name in IDEMPOTENCY))  # why to read headers
 
 
 # -- AMQP to model ------------------------------------------------------------------------------
@@ -77,8 +81,12 @@ def to_properties(vhost: str, address: bytes, raw: bytes, basic: Basic) -> Prope
         native_format=NATIVE,
     )
     table = basic.headers
-    if table is not None and (b"$" in table or b"traceparent" in table):
-        for name, value in decode_table(table)[0].items():
+    if table is not None and any(name in table for name in _TELLING):
+        found = decode_table(table)[0]
+        given = next((found[name] for name in IDEMPOTENCY if name in found), None)
+        if isinstance(given, str | int):
+            made.idempotency_key = str(given)
+        for name, value in found.items():
             attribute = _ATTRIBUTE_OF.get(name)
             if attribute is None:
                 continue

@@ -19,7 +19,7 @@ from .convert import JsonMessage, to_message
 from .headers import read_head
 from .limits import BATCH_CHUNK_BYTES, BATCH_LINES_MAX, REJECTED_SHOWN_MAX
 from .problems import Problem, Refused, problem_of
-from .publish import BATCH_SUFFIX, TOPICS_PATH, publish_once, read_body
+from .publish import BATCH_SUFFIX, TOPICS_PATH, may_repeat, read_body
 
 _decoder = msgspec.json.Decoder(JsonMessage)
 
@@ -30,7 +30,8 @@ class _Batch:
     __slots__ = (
         "accepted",
         "context",
-        "keys",
+        "duplicates",
+        "duplicates_count",
         "line",
         "position",
         "refused",
@@ -49,7 +50,8 @@ class _Batch:
         self.rejected: list[dict[str, Any]] = []
         self.rejected_count = 0
         self.position = 0  # to wait for, of the current piece
-        self.keys: list[str] = []  # idempotency keys of the current piece
+        self.duplicates: list[int] = []  # their lines
+        self.duplicates_count = 0
         self.refused: set[int] = set()  # lines of the current piece that were not accepted
 
     def publish(self, piece: bytes) -> None:
@@ -87,14 +89,19 @@ class _Batch:
         if message_id is None:
             message_id = context.new_id()
         message = to_message(line, self.topic, message_id, session.origin, context.gateway.clock)
-        if line.idempotency_key is not None:
-            position = publish_once(session, message, line.idempotency_key, message_id)[0]
-            self.keys.append(line.idempotency_key)
+        if may_repeat(session, message):
+            position, duplicate, _ = session.publish_once(message)
+            self._note(duplicate)
         else:
             position = session.publish(message)
         if position > self.position:
             self.position = position
         self.accepted += 1
+
+    def _note(self, duplicate: bool) -> None:
+        self.duplicates_count += duplicate
+        if duplicate and len(self.duplicates) < REJECTED_SHOWN_MAX:
+            self.duplicates.append(self.line)
 
     def reject(self, line: int, problem: Problem) -> None:
         """Note a line that was not accepted."""
@@ -103,11 +110,9 @@ class _Batch:
         if len(self.rejected) < REJECTED_SHOWN_MAX:
             self.rejected.append({"line": line, "problem": problem.to_mapping()})
 
-    def take_back(self, lines: list[int], keys: list[str]) -> None:
+    def take_back(self, lines: list[int]) -> None:
         """A piece could not be written: its lines were accepted too early."""
         self.accepted -= len(lines)
-        for key in keys:
-            self.session.forget_once(key)
         problem = problem_of(not_stored())
         for line in lines:
             self.reject(line, problem)
@@ -116,11 +121,10 @@ class _Batch:
 class _Piece:
     """What was accepted of one piece, until it is on disk."""
 
-    __slots__ = ("keys", "lines", "position", "refused")
+    __slots__ = ("lines", "position", "refused")
 
     def __init__(self, batch: _Batch, lines: range) -> None:
         self.position = batch.position
-        self.keys = batch.keys
         self.lines = lines
         self.refused = batch.refused
 
@@ -139,7 +143,7 @@ async def publish_batch(context: Context, scope: Scope, receive: Receive, send: 
 async def publish_batch_to(topic: str, context: Context, scope: Scope, receive: Receive, send: Send) -> None:
     """Publish the lines of the body, by default to `topic`."""
     head = read_head(scope["headers"])
-    if head.idempotency_key is not None:
+    if head.properties.idempotency_key is not None:
         raise Refused("malformed", "a batch has no Idempotency-Key; give each line its own idempotency_key")
     if scope["query_string"]:
         raise Refused("invalid-parameter", "a batch has no parameters; give each line its own fields")
@@ -166,7 +170,7 @@ async def _publish_pieces(batch: _Batch, body: bytes) -> None:
         if start:
             await asyncio.sleep(0)  # the turn ends here, and others have theirs
         batch.context.gateway.begin_turn()
-        batch.position, batch.keys, batch.refused = 0, [], set()
+        batch.position, batch.refused = 0, set()
         first = batch.line + 1
         batch.publish(body[start:end])
         if batch.position > 0:
@@ -174,7 +178,7 @@ async def _publish_pieces(batch: _Batch, body: bytes) -> None:
         start = end
     for piece in pieces:
         if not await batch.context.stored(piece.position):
-            batch.take_back(piece.accepted(), piece.keys)
+            batch.take_back(piece.accepted())
 
 
 async def _answer(batch: _Batch, send: Send) -> None:
@@ -186,6 +190,8 @@ async def _answer(batch: _Batch, send: Send) -> None:
         detail = f"line {batch.rejected[0]['line']}: {first['detail']}"
         raise Refused(kind, detail, rejected=batch.rejected, rejected_count=batch.rejected_count)
     found: dict[str, Any] = {"accepted": batch.accepted, "rejected": batch.rejected}
+    if batch.duplicates_count:
+        found["duplicates"], found["duplicates_count"] = batch.duplicates, batch.duplicates_count
     if batch.rejected_count > len(batch.rejected):
         found["rejected_count"] = batch.rejected_count
     await send_json(send, msgspec.json.encode(found))

@@ -16,7 +16,7 @@ import msgspec
 from ...core.clock import Clock
 from ...core.message import Message, Origin, Properties
 from ...core.values import from_json, to_json
-from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, TTL_SECONDS_MAX
+from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, IDEMPOTENCY_KEY_MAX, TTL_SECONDS_MAX
 from .problems import Refused
 
 Headers = tuple[tuple[str, Any], ...]
@@ -67,6 +67,8 @@ def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, c
     if line.delay is not None:
         raise no_schedules()
     properties = Properties(message_id=message_id, key=line.key, tag=line.tag, text=text)
+    if line.idempotency_key is not None:
+        properties.idempotency_key = check_idempotency_key(line.idempotency_key)
     if line.headers or _has_rare(line):
         _set_rare(properties, line)
     expires_at_ms = 0 if line.ttl is None else clock.now_ms + check_ttl(line.ttl)
@@ -121,6 +123,13 @@ def check_ttl(seconds: float) -> int:
     return max(1, int(seconds * 1000))
 
 
+def check_idempotency_key(key: str) -> str:
+    """Return the key if it is one."""
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX:
+        raise Refused("malformed", f"an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} characters")
+    return key
+
+
 def check_priority(priority: int) -> int:
     """Return the priority if it is one."""
     if not 0 <= priority <= 255:
@@ -166,7 +175,16 @@ def to_mapping(message: Message, retain: bool) -> dict[str, Any]:
 def properties_to_mapping(properties: Properties) -> dict[str, Any]:
     """Return the properties that are there, application headers excepted."""
     found: dict[str, Any] = {}
-    for name in ("content_type", "content_encoding", "reply_to", "message_id", "priority", "key", "tag"):
+    for name in (
+        "content_type",
+        "content_encoding",
+        "reply_to",
+        "message_id",
+        "priority",
+        "key",
+        "tag",
+        "idempotency_key",
+    ):
         value = getattr(properties, name)
         if value is not None:
             found[name] = value

@@ -14,7 +14,7 @@ from ...core.message import Properties
 from ...core.values import from_json
 from ...http_fields import BASE64, JSON, PROPERTY_PREFIX
 from .answers import Header
-from .convert import check_priority, check_timestamp, from_base64
+from .convert import check_idempotency_key, check_priority, check_timestamp, from_base64
 from .problems import Refused
 
 FORM = "application/x-www-form-urlencoded"  # what `curl -d` says of any body: taken as nothing said
@@ -23,11 +23,10 @@ FORM = "application/x-www-form-urlencoded"  # what `curl -d` says of any body: t
 class Head:
     """What a publish says in its headers."""
 
-    __slots__ = ("idempotency_key", "length", "properties")
+    __slots__ = ("length", "properties")
 
     def __init__(self) -> None:
         self.properties = Properties()
-        self.idempotency_key: str | None = None
         self.length = -1
 
 
@@ -136,7 +135,9 @@ def _traceparent(head: Head, value: str) -> None:
 
 
 def _idempotency_key(head: Head, value: str) -> None:
-    head.idempotency_key = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    head.properties.idempotency_key = check_idempotency_key(_text("Idempotency-Key", value))
 
 
 def _content_length(head: Head, value: str) -> None:

@@ -31,7 +31,9 @@ class Published(BaseModel):
 
     id: str = Field(description="The message's id: X-Message-Id, or one made by the gateway")
     topic: str
-    duplicate: bool = Field(description="The Idempotency-Key was seen before; nothing was published")
+    duplicate: bool = Field(
+        description="The Idempotency-Key, or the id, was seen before; nothing was published"
+    )
     subscribers: bool = Field(description="Some subscriber, queue or retained value took it")
 
 
@@ -48,6 +50,10 @@ class BatchPublished(BaseModel):
     accepted: int
     rejected: list[RejectedLine]
     rejected_count: int | None = Field(None, description="Only there if `rejected` does not list them all")
+    duplicates: list[int] | None = Field(
+        None, description="Lines accepted that were published before; nothing was published again"
+    )
+    duplicates_count: int | None = Field(None, description="How many these are; not all may be listed")
 
 
 class BatchLine(Strict):

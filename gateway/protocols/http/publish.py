@@ -18,7 +18,7 @@ from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
 from .convert import check_ttl, no_schedules
 from .headers import Head, read_head
-from .limits import IDEMPOTENCY_KEY_MAX, REMEMBERED_BYTES_MAX, REMEMBERED_MAX, TARGET_PARAMETERS_MAX
+from .limits import REMEMBERED_BYTES_MAX, REMEMBERED_MAX, TARGET_PARAMETERS_MAX
 from .problems import Refused
 
 TOPICS_PATH = b"/v1/topics/"
@@ -147,13 +147,14 @@ class Publishing:
         lent = context.sessions.known(scope) or await context.sessions.of(scope)
         session = lent.session
         message, message_id = self._message(topic, body, options, head, session)
-        if head.idempotency_key is not None:
-            await self._publish_once(session, message, head.idempotency_key, message_id, send)
-            return
-        position = session.publish(message)
+        if may_repeat(session, message):
+            position, message_id, duplicate, taken = publish_once(session, message, message_id)
+        else:
+            position = session.publish(message)
+            duplicate, taken = False, position != NO_SUBSCRIBERS
         if position > 0 and not await context.stored(position):
             raise not_stored()
-        await send_json(send, answer(message_id, topic, False, position != NO_SUBSCRIBERS))
+        await send_json(send, answer(message_id, topic, duplicate, taken))
 
     def _message(
         self, topic: str, body: bytes, options: Options, head: Head, session: Session
@@ -175,16 +176,6 @@ class Publishing:
         )
         return (message, message_id)
 
-    async def _publish_once(
-        self, session: Session, message: Message, key: str, message_id: str, send: Send
-    ) -> None:
-        context = self._context
-        position, first_id, duplicate, taken = publish_once(session, message, key, message_id)
-        if not await context.stored(position):
-            session.forget_once(key)
-            raise not_stored()
-        await send_json(send, answer(first_id, message.topic, duplicate, taken))
-
 
 def _check_text(body: bytes) -> None:
     try:
@@ -198,16 +189,17 @@ def answer(message_id: str, topic: str, duplicate: bool, taken: bool) -> bytes:
     return _encode({"id": message_id, "topic": topic, "duplicate": duplicate, "subscribers": taken})
 
 
-def publish_once(
-    session: Session, message: Message, key: str, message_id: str
-) -> tuple[int, str, bool, bool]:
-    """Publish under an idempotency key; return (position, id of the first, duplicate, taken)."""
-    if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX:
-        raise Refused("malformed", f"an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} characters")
-    position, first_id, duplicate = session.publish_once(message, key, message_id)
+def may_repeat(session: Session, message: Message) -> bool:
+    """Tell whether a message may be a duplicate."""
+    return message.properties.idempotency_key is not None or bool(session.broker.dedup.rules)
+
+
+def publish_once(session: Session, message: Message, message_id: str) -> tuple[int, str, bool, bool]:
+    """Publish what may be a duplicate; return (position, id of the first, duplicate, taken)."""
+    found = session.publish_once(message)
     route = session.broker.router.routes.get(message.topic)
     taken = message.retain or (route is not None and route.wanted())
-    return (position, first_id, duplicate, taken)
+    return (found.position, found.message_id or message_id, found.duplicate, taken)
 
 
 async def read_body(receive: Receive, length: int, bytes_max: int) -> bytes:

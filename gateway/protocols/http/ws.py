@@ -34,7 +34,7 @@ from .limits import (
     WS_WINDOW_MAX,
 )
 from .problems import Problem, Refused, problem_of
-from .publish import publish_once
+from .publish import may_repeat, publish_once
 
 GOING_AWAY, UNSUPPORTED, POLICY_VIOLATION = 1001, 1003, 1008  # close codes (RFC 6455, 7.4.1)
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
@@ -233,9 +233,9 @@ class Socket:
         context, session = self._context, self._session
         message_id = request.message_id if request.message_id is not None else context.new_id()
         message = to_message(request, topic, message_id, session.origin, context.gateway.clock)
-        key, duplicate = request.idempotency_key, False
-        if key is not None:
-            position, message_id, duplicate, taken = publish_once(session, message, key, message_id)
+        duplicate = False
+        if may_repeat(session, message):
+            position, message_id, duplicate, taken = publish_once(session, message, message_id)
         else:
             position = session.publish(message)
             taken = position != NO_SUBSCRIBERS
@@ -255,8 +255,6 @@ class Socket:
                     subscribers=taken,
                 )
                 return
-            if key is not None:
-                session.forget_once(key)
             self._problem(request, problem_of(not_stored()))
 
         self._storing += 1

@@ -41,6 +41,9 @@ OWED_BYTES_MAX = 256 * 1024
 
 WHY_CHARS_MAX = 500  # of a reason string: a topic may be 64 KB, and the client's packets small
 
+#: What marks the acknowledgement of a duplicate.
+DUPLICATE: dict[str, object] = {"user_property": [("duplicate", "true")]}
+
 #: One per packet identifier in use, at most 65535: about 5 MB if all are.
 _pubacks: dict[int, bytes] = {}
 
@@ -142,7 +145,12 @@ class Inbound:
         if qos == 1:
             packet_id = packet.packet_id
             try:
-                position = self._session.publish(message)
+                if packet.properties and self._may_repeat(message):
+                    position, duplicate, _ = self._session.publish_once(message)
+                    if duplicate and self._marked(PUBACK, packet_id, position):
+                        return
+                else:
+                    position = self._session.publish(message)
             except GatewayError as error:
                 reason = self._refusal(error)
                 if reason >= 0:
@@ -181,17 +189,34 @@ class Inbound:
             return encode_ack(self._version, kind, packet_id, reason)
         return encode_ack(V5, kind, packet_id, reason, {"reason_string": error.detail[:WHY_CHARS_MAX]})
 
-    def _publish(self, message: Message) -> tuple[int, GatewayError | None]:
-        """Publish at QoS 2; return the reason to acknowledge with, -1 for none, and the error it is for."""
+    def _may_repeat(self, message: Message) -> bool:
+        """Tell whether a message may be a duplicate of another than its own packet."""
+        return message.properties.idempotency_key is not None or bool(self._session.broker.dedup.rules)
+
+    def _marked(self, kind: int, packet_id: int, position: int) -> bool:
+        """Acknowledge a duplicate as one, once the first is on disk, if the client can be told so."""
+        if self._version != V5 or not self.say_why:
+            return False
+        self._position = max(self._position, position)
+        self._acks.append(encode_ack(V5, kind, packet_id, Reason.SUCCESS, DUPLICATE))
+        return True
+
+    def _publish(self, message: Message) -> tuple[int, GatewayError | None, bool]:
+        """Publish at QoS 2; return the reason to acknowledge with, -1 for none, the error it is for, and
+        whether it is a duplicate."""
+        duplicate = False
         try:
-            position = self._session.publish(message)
+            if self._may_repeat(message):
+                position, duplicate, _ = self._session.publish_once(message)
+            else:
+                position = self._session.publish(message)
         except GatewayError as error:
-            return self._refusal(error), error
+            return self._refusal(error), error, False
         if position > self._position:
             self._position = position
         if position == NO_SUBSCRIBERS and self._version == V5:
-            return Reason.NO_MATCHING_SUBSCRIBERS, None
-        return Reason.SUCCESS, None
+            return Reason.NO_MATCHING_SUBSCRIBERS, None, False
+        return Reason.SUCCESS, None, duplicate
 
     def _publish_once(self, packet_id: int, message: Message) -> None:
         """QoS 2: publish at the first PUBLISH with an identifier, not at repetitions [MQTT-4.3.3-10]."""
@@ -199,12 +224,13 @@ class Inbound:
             self.received = set()
         reason = 0
         error: GatewayError | None = None
+        duplicate = False
         if packet_id not in self.received:
             if len(self.received) >= self.receive_max:  # [MQTT-3.3.4-8]
                 raise MalformedPacket(
                     Reason.RECEIVE_MAXIMUM_EXCEEDED, "more QoS 2 messages than receive maximum"
                 )
-            reason, error = self._publish(message)
+            reason, error, duplicate = self._publish(message)
             if reason < 0:
                 return
             if reason < 0x80:  # otherwise the identifier is free at once [MQTT-4.3.3-9]
@@ -212,7 +238,8 @@ class Inbound:
                 if self.durable:
                     self._clients.note(RECEIVED_KEY, self.client_id, packet_id)
                     self._position = self._gateway.broker.engine.position()
-        self._acks.append(self._negative(PUBREC, packet_id, reason, error))
+        if not duplicate or not self._marked(PUBREC, packet_id, 0):
+            self._acks.append(self._negative(PUBREC, packet_id, reason, error))
 
     def release(self, packet: Ack) -> None:
         """PUBREL: the identifier is free once this is durable [MQTT-4.3.3-11]."""

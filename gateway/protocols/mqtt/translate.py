@@ -27,6 +27,7 @@ NATIVE: Final = "mqtt5"  # Properties.native holds an encoded block, without its
 PARKED: Final = {
     "content_encoding": "$content-encoding",
     "message_id": "$message-id",
+    "idempotency_key": "$idempotency-key",
     "timestamp_ms": "$timestamp-ms",
     "priority": "$priority",
     "key": "$key",

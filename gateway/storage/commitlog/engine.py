@@ -31,7 +31,7 @@ from .failures import Failures
 from .files import Files
 from .finder import Finder
 from .journal import Journal
-from .loading import load, message_payload, offset_at
+from .loading import load, message_payload, messages_after, offset_at
 from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
@@ -250,8 +250,7 @@ class CommitLog:
         self._trim(queue_id, self._end, -1, keep)
 
     def _trim(self, queue_id: int, before: int, offset: int, keep: Sequence[int]) -> None:
-        if self._journal:
-            self._journal.pack(self._add)  # what came first must be first in the log
+        self._journal.pack(self._add)  # what came first must be first in the log
         self._index.trim(queue_id, before, offset, frozenset(keep))
         self._add(record.encode_trim(queue_id, before, offset, keep))
 
@@ -300,6 +299,9 @@ class CommitLog:
 
     def stored_between(self, from_ms: int, to_ms: int, after: int, limit: int) -> tuple[list[int], int]:
         return self._finder.stored_between(from_ms, to_ms, after, limit)
+
+    def messages_after(self, position: int) -> Iterator[tuple[int, Message]]:
+        return messages_after(self._segments, position)
 
     def history(self, position: int) -> Trace:
         return self._finder.history(position, lambda queue_id: self._entries(queue_id).offset_of(position))
@@ -416,8 +418,7 @@ class CommitLog:
         return self._failed_from
 
     def position(self) -> int:
-        if self._journal:
-            self._journal.pack(self._add)  # they too get positions now, so that they can be waited for
+        self._journal.pack(self._add)  # they too get positions now, so that they can be waited for
         self._waiters.must_sync = self._end - 1
         return self._end - 1
 

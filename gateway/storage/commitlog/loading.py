@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from gateway.core.engine import Stored
-from gateway.core.errors import NotFound
+from gateway.core.errors import NotFound, StorageError
 from gateway.core.message import Message
 from gateway.storage.block import Place
 
@@ -63,6 +63,20 @@ def message_payload(segments: Segments, position: int) -> bytes:
     if payload[0] != record.MESSAGE:
         raise NotFound(f"no message at position {position}")
     return payload
+
+
+def messages_after(segments: Segments, position: int) -> Iterator[tuple[int, Message]]:
+    """Yield (position, message) of the messages with properties above a position. Raise StorageError."""
+    for segment in segments:
+        if segment.base + segment.end <= position:
+            continue
+        try:
+            for offset, payload in segment.records(position - segment.base, segment.end):
+                found = segment.base + offset
+                if payload[0] == record.MESSAGE and found > position and record.raw_properties(payload):
+                    yield found, record.decode_message(payload)
+        except OSError as error:
+            raise StorageError(f"{segment.path}: {error.strerror}") from error
 
 
 def offset_at(at: Callable[[int], list[Stored]], low: int, high: int, time_ms: int) -> int:

@@ -242,6 +242,7 @@ AS_HEADERS: list[tuple[str, Any, str, Any, dict[str, Any]]] = [
     ("deliver_at_ms", 1_700_000_000_001, "$deliver-at-ms", 1_700_000_000_001, {}),
     ("traceparent", "00-ab-cd-01", "traceparent", "00-ab-cd-01", {}),
     ("text", True, "$text", True, {}),
+    ("idempotency_key", "order-1", "$idempotency-key", "order-1", {}),
     # what its property cannot hold
     ("content_type", LONG, "$content-type", LONG, {}),
     ("content_encoding", LONG, "$content-encoding", LONG, {}),

@@ -75,8 +75,8 @@ def test_the_type_that_curl_says_by_itself_is_none() -> None:
 
 
 def test_an_idempotency_key_may_be_quoted() -> None:
-    assert read_head([(b"idempotency-key", b'"k 1"')]).idempotency_key == "k 1"
-    assert read_head([(b"idempotency-key", b"k1")]).idempotency_key == "k1"
+    assert read_head([(b"idempotency-key", b'"k 1"')]).properties.idempotency_key == "k 1"
+    assert read_head([(b"idempotency-key", b"k1")]).properties.idempotency_key == "k1"
 
 
 @pytest.mark.parametrize(

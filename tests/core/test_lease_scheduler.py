@@ -1,4 +1,4 @@
-"""What lives by the clock: timers, leases and idempotency keys."""
+"""What lives by the clock: timers and leases."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.core import dedup as dedup_module
 from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
-from gateway.core.dedup import PREFIX, WINDOW_MS, Dedup
 from gateway.core.delivery import Delivery, Group
 from gateway.core.errors import NotFound
 from gateway.core.lease import Leases
@@ -192,73 +190,3 @@ def test_the_holder_is_told_that_the_queue_is_gone() -> None:
     with pytest.raises(NotFound, match="deleted or purged"):
         leased.leases.settle("token", Outcome.ACK)
     assert len(leased.leases) == 0
-
-
-# -- idempotency keys ---------------------------------------------------------------------
-
-
-def _dedup() -> tuple[Dedup, MemoryEngine, Clock]:
-    engine, clock = MemoryEngine(), Clock(NOW_MS, 0)
-    return Dedup(engine, clock), engine, clock
-
-
-def _stored(engine: MemoryEngine) -> list[str]:
-    return [name.removeprefix(PREFIX) for name, _ in engine.scan(PREFIX)]
-
-
-def test_a_key_answers_with_the_first_publish_until_the_window_is_over() -> None:
-    dedup, _, clock = _dedup()
-    assert dedup.seen("k") is None
-    position = dedup.remember("k", 0, "id with spaces")
-    assert position > 0  # the key itself is waited for
-    for ms in (0, WINDOW_MS - 1):
-        clock.now_ms = NOW_MS + ms
-        assert dedup.seen("k") == (position, "id with spaces")
-    clock.now_ms = NOW_MS + WINDOW_MS
-    assert dedup.seen("k") is None
-
-
-def test_what_was_not_stored_is_taken_back() -> None:
-    dedup, engine, _ = _dedup()
-    dedup.remember("k", 1, "id")
-    dedup.forget("k")
-    dedup.forget("never seen")
-    assert dedup.seen("k") is None
-    assert _stored(engine) == []
-
-
-def test_a_restart_keeps_keys_for_the_rest_of_their_window() -> None:
-    first, engine, clock = _dedup()
-    first.remember("old", 0, "1")
-    clock.now_ms += WINDOW_MS // 2
-    first.remember("new", 0, "2 2")
-    clock.now_ms += WINDOW_MS // 2
-    second = Dedup(engine, clock)
-    second.restore()
-    assert second.seen("old") is None
-    assert second.seen("new") == (0, "2 2")
-    assert _stored(engine) == ["new"]
-
-
-@pytest.mark.parametrize("restart", [False, True], ids=["running", "restarted"])
-@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
-def test_expired_keys_are_forgotten_oldest_first(names: tuple[str, str], restart: bool) -> None:
-    dedup, engine, clock = _dedup()
-    for name in names:
-        dedup.remember(name, 0, "id")
-        clock.now_ms += 10
-    if restart:
-        dedup = Dedup(engine, clock)
-        dedup.restore()
-    clock.now_ms = NOW_MS + WINDOW_MS + 5
-    dedup.remember("c", 0, "id")
-    assert _stored(engine) == sorted([names[1], "c"])
-
-
-def test_the_oldest_keys_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dedup_module, "KEYS_MAX", 3)
-    dedup, engine, _ = _dedup()
-    for name in "zyxw":
-        dedup.remember(name, 0, "id")
-    assert _stored(engine) == ["w", "x", "y"]
-    assert dedup.seen("z") is None

@@ -1,0 +1,82 @@
+"""Publishing what was not published before; the duplicate is answered as the first was.
+
+A step between a session, which has admitted the message, and the broker: here it is looked up by
+what it is known by (see `dedup`), and noted once it is in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .broker import NO_SUBSCRIBERS, Broker
+from .dedup import Identity
+from .errors import GatewayError
+from .message import Message
+from .metrics import DropCause
+from .transaction import Publish
+
+
+class Published(NamedTuple):
+    """What has become of a publish: the position to wait for (see `Broker.publish`), and whether this
+    is a duplicate: then the position and the message id are the first one's, None if it has gone."""
+
+    position: int
+    duplicate: bool
+    message_id: str | None
+
+
+def publish_once(broker: Broker, message: Message, publish: Callable[[], int]) -> Published:
+    """Call `publish`, unless the message was seen. What it raises was not published."""
+    identities = broker.dedup.identities(message)
+    if not identities:
+        return Published(publish(), False, message.properties.message_id)
+    first = broker.dedup.seen(identities)
+    if first:
+        drop(broker)
+        return Published(first, True, _id_at(broker, first))
+    broker.dedup.begin()
+    position = note(broker, message, identities, publish())
+    return Published(position, False, message.properties.message_id)
+
+
+def note(broker: Broker, message: Message, identities: list[Identity], position: int) -> int:
+    """Remember a message that was published; return the position to wait for."""
+    logged = position > 0 and (message.body or not message.retain)  # what clears is not in the log
+    at = position if logged else broker.engine.append(message, (), broker.clock.now_ms)
+    broker.dedup.remember(identities, at)
+    broker.ready.wake()
+    return at if position != NO_SUBSCRIBERS else NO_SUBSCRIBERS
+
+
+def duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:
+    """Tell whether a message of a transaction is one, and count it; if not, `known` gets its identities."""
+    identities = broker.dedup.identities(message)
+    if broker.dedup.seen(identities) or not known.isdisjoint(identities):
+        drop(broker)
+        return True
+    known.update(identities)
+    return False
+
+
+def note_all(broker: Broker, messages: Sequence[Publish], positions: Sequence[int]) -> None:
+    """Remember what a transaction has published."""
+    for (message, _), position in zip(messages, positions, strict=True):
+        identities = broker.dedup.identities(message)
+        if identities:
+            note(broker, message, identities, position)
+
+
+def drop(broker: Broker) -> None:
+    """Count a duplicate."""
+    metrics = broker.metrics
+    metrics.published += 1
+    metrics.copies += 1
+    metrics.drop(DropCause.DUPLICATE)
+
+
+def _id_at(broker: Broker, position: int) -> str | None:
+    try:
+        return broker.engine.read(position).properties.message_id
+    except GatewayError:
+        return None  # it has been consumed, and its part of the log is gone
