@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from .broker import NO_SUBSCRIBERS, Broker
 from .dedup import Identity
+from .delivery import Delivery
 from .errors import GatewayError
 from .message import Message
 from .metrics import DropCause
-from .transaction import Publish
+from .transaction import Publish, commit
 
 
 class Published(NamedTuple):
@@ -49,7 +50,26 @@ def note(broker: Broker, message: Message, identities: list[Identity], position:
     return at if position != NO_SUBSCRIBERS else NO_SUBSCRIBERS
 
 
-def duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:
+def commit_once(
+    broker: Broker, publishes: Sequence[Publish | None], acknowledged: Sequence[Delivery]
+) -> list[int]:
+    """Commit a transaction without what was published before, or is None; return as `commit`, 0 for these."""
+    known: set[Identity] = set()
+    kept = [None if one is None or _duplicate(broker, one[0], known) else one for one in publishes]
+    messages = [one for one in kept if one is not None]
+    if known:
+        broker.dedup.begin()
+    positions = commit(broker, messages, acknowledged)
+    if known:
+        for (message, _), position in zip(messages, positions, strict=True):
+            identities = broker.dedup.identities(message)
+            if identities:
+                note(broker, message, identities, position)
+    left = iter(positions)
+    return [0 if one is None else next(left) for one in kept]
+
+
+def _duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:
     """Tell whether a message of a transaction is one, and count it; if not, `known` gets its identities."""
     identities = broker.dedup.identities(message)
     if broker.dedup.seen(identities) or not known.isdisjoint(identities):
@@ -57,14 +77,6 @@ def duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:
         return True
     known.update(identities)
     return False
-
-
-def note_all(broker: Broker, messages: Sequence[Publish], positions: Sequence[int]) -> None:
-    """Remember what a transaction has published."""
-    for (message, _), position in zip(messages, positions, strict=True):
-        identities = broker.dedup.identities(message)
-        if identities:
-            note(broker, message, identities, position)
 
 
 def drop(broker: Broker) -> None:

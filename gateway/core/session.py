@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from .access import GROUP_PREFIX, Action, Authority, Principal, group_resource, queue_resource, refusal
 from .broker import Address, Broker
 from .caller import Caller
-from .dedup import Identity
 from .delivery import Consumer, Delivery
 from .errors import NotAuthorized, QuotaExceeded
 from .message import Message, Origin, Outcome
 from .metrics import DropCause
-from .once import Published, duplicate, note_all, publish_once
+from .once import Published, commit_once, publish_once
 from .policy import DEFAULT, QueuePolicy
 from .queue import Queue
 from .queues import group_of
@@ -32,7 +31,7 @@ from .topic import (
     SHARE_PREFIX,
     check_filter,
 )
-from .transaction import commit
+from .transaction import Publish
 
 OnPublish = Callable[["Message", "Session"], "Message | None"]
 OnDeliver = Callable[["Delivery", "Session"], "Message | None"]
@@ -117,22 +116,14 @@ class Session(Caller):
 
         Raise NotAuthorized, InvalidTopic or QueueFull: then nothing has happened. See `transaction.commit`.
         """
-        kept: list[tuple[Message, Route | None] | None] = []
-        known: set[Identity] = set()
+        kept: list[Publish | None] = []
         for message, route in publishes:
             changed = self.admitted(message)
-            if changed is None or duplicate(self.broker, changed, known):
+            if changed is None:
                 kept.append(None)
             else:
                 kept.append((changed, route if changed.topic == message.topic else None))
-        messages = [item for item in kept if item is not None]
-        if known:
-            self.broker.dedup.begin()
-        results = commit(self.broker, messages, acknowledged)
-        if known:
-            note_all(self.broker, messages, results)
-        left = iter(results)
-        return [0 if item is None else next(left) for item in kept]
+        return commit_once(self.broker, kept, acknowledged)
 
     def admitted(self, message: Message) -> Message | None:
         self.admit(message)
