@@ -30,6 +30,7 @@ from .queue import Queue
 from .queues import Queues
 from .ready import Ready
 from .receiver import Receiver
+from .replies import Replies
 from .retained import RETAINED_QUEUE_ID, Retained
 from .router import TOPICS_CACHED_MAX, Binding, Relay, Route, Router
 from .scheduler import Scheduler
@@ -78,6 +79,7 @@ class Broker:
         "on_bug",
         "queues",
         "ready",
+        "replies",
         "retained",
         "router",
         "scheduler",
@@ -104,6 +106,7 @@ class Broker:
         self.retained = Retained()
         self.scheduler = Scheduler(clock)
         self.dedup = Dedup(engine, clock, self.scheduler)
+        self.replies = Replies(self)
         self.session_subscriptions_max = SESSION_SUBSCRIPTIONS_MAX
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call

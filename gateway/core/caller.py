@@ -26,8 +26,11 @@ from .metrics import DropCause
 from .quota import Meter
 from .scheduler import Timer
 from .shares import is_share, shared_filter
+from .topic import REPLY_PREFIX
 
 ENDED = Ruling(False, "builtin.session-ended")
+OWN_REPLIES = Ruling(True, "builtin.own-replies")
+OTHERS_REPLIES = Ruling(False, "builtin.others-replies")
 RECOUNT_MS = 1000  # how often what a client has retained is counted at most
 RULINGS_CACHED_MAX = 1024  # per session: a client's working set of topics
 _NOTHING: frozenset[str] = frozenset()  # what every session starts with: an empty set costs 216 bytes
@@ -57,6 +60,7 @@ class Caller:
         "owner",
         "principal",
         "publishable",
+        "reply_to",
     )
 
     def __init__(self, broker: Broker, principal: Principal, origin: Origin, authority: Authority) -> None:
@@ -69,6 +73,7 @@ class Caller:
         self.in_debt = False  # the protocol stops reading (see `overdraft_ms`) instead of refusing
         self.publishable: set[str] | frozenset[str] = _NOTHING  # topics this session may publish to
         self.owner: Owner | None = None
+        self.reply_to = ""  # begins topics that it may subscribe to: for answers, see `replies`
         self.ended = False  # by us: whoever keeps the session must not go on with it
         self._rulings: dict[tuple[Action, str], Ruling] | None = None
         self._use = 0  # subscriptions and consumers, as the meters have them
@@ -95,6 +100,9 @@ class Caller:
             ruling = remembered.get((action, resource))
             if ruling is not None:
                 return ruling
+        if action is Action.SUBSCRIBE and resource.startswith(REPLY_PREFIX):  # whatever rules say
+            own = self.reply_to and f"{resource}/".startswith(f"{self.reply_to}/")
+            return OWN_REPLIES if own else OTHERS_REPLIES
         ruling = self.authority.decide(self.principal, self.origin, action, resource)
         if remembered is None or len(remembered) >= RULINGS_CACHED_MAX:
             remembered = self._rulings = {}
@@ -163,6 +171,8 @@ class Caller:
     def leave(self) -> None:
         """The session is over: it counts no more, and what is still to come in its name is asked anew."""
         self.authority.sessions.discard(self)
+        if self.reply_to:
+            self.broker.replies.close(self.reply_to)
         self._rulings = None
         self.publishable = _NOTHING
         self.authority.quotas.close(self.meters, self._use)
@@ -177,6 +187,10 @@ class Caller:
     def admit(self, message: Message) -> None:
         """Raise unless this session may publish a message, and may publish so much: that is counted."""
         self.check_publish(message.topic)
+        self.charge(message)
+
+    def charge(self, message: Message) -> None:
+        """Count a message. Raise QuotaExceeded if this session may not publish so much."""
         if self.meters:
             try:
                 self._spend(message)
@@ -195,7 +209,8 @@ class Caller:
             return
         try:
             check_open(topic)
-            self.check(Action.PUBLISH, topic)
+            if topic not in self.broker.replies.queues:
+                self.check(Action.PUBLISH, topic)
         except GatewayError as error:
             denied = isinstance(error, NotAuthorized)
             self._refused(DropCause.NOT_AUTHORIZED if denied else DropCause.INVALID)

@@ -19,6 +19,7 @@ DEAD_PREFIX = "$dead/"
 SYS_PREFIX = "$sys/"
 TRANSACTION_PREFIX = "$transaction/"
 SESSION_PREFIX = "$session/"
+REPLY_PREFIX = "$reply/"  # addresses for answers: see `replies`
 VHOST_PREFIX = "$vhost/"  # begins topics, and queues, of a virtual host other than "/"
 
 #: Clients may not publish here: the gateway itself speaks under these names.
@@ -28,6 +29,7 @@ RESERVED_PREFIXES = (
     SHARE_PREFIX,
     DELAYED_PREFIX,
     SESSION_PREFIX,
+    REPLY_PREFIX,
     TRANSACTION_PREFIX,
 )
 

@@ -18,6 +18,7 @@ from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
 from gateway.core.shares import is_share
 from gateway.core.stream import StreamQueue
+from gateway.core.topic import QUEUE_PREFIX
 
 from . import names, streams
 from .consumers import Receiving, Subscription
@@ -100,6 +101,7 @@ class Channel:
         self.publisher.close()
         self.receiving.close()
         if self.reply_queue:
+            self._forget_replies()
             self.drop(self.reply_queue)
 
     def answer(self, method: Any) -> None:
@@ -261,6 +263,7 @@ class Channel:
         declared = self.vhost.declare_queue(name, False, True, connection, connection, {})
         connection.exclusive.add(declared.queue.name)
         self.reply_queue = name
+        connection.session.broker.replies.queues.add(QUEUE_PREFIX + declared.queue.name)
         connection.reply_channels.add(self.number)
         connection.session.check_use()
         if not method.nowait:
@@ -271,9 +274,14 @@ class Channel:
         subscription = self.receiving.cancel(method.consumer_tag)
         if subscription is not None and subscription.declared.name == self.reply_queue:
             self.connection.reply_channels.discard(self.number)
+            self._forget_replies()
             self.reply_queue = ""
         if not method.nowait:
             self.answer(make(commands.Basic.CancelOk, method.consumer_tag))
+
+    def _forget_replies(self) -> None:
+        topic = names.to_topic(self.vhost.name, "", self.reply_queue)
+        self.connection.session.broker.replies.queues.discard(topic)
 
     def _cancel_ok(self, method: Any) -> None:
         pass  # the answer to our notification

@@ -22,6 +22,7 @@ from .origins import allowed_origin, check_site, preflight, with_origin
 from .parts import serve_part
 from .problems import BUG, Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, MESSAGES_SUFFIX, QUEUES_PATH, TOPICS_PATH, ClientGone, Publishing
+from .request import REQUEST_SUFFIX, request
 from .ws import serve_socket
 
 log = structlog.get_logger("gateway")
@@ -82,11 +83,16 @@ class Front:
             if raw.startswith(TOPICS_PATH):
                 if raw.endswith(BATCH_SUFFIX):
                     await publish_batch(self._context, scope, receive, send)
+                elif raw.endswith(REQUEST_SUFFIX):
+                    await request(self._context, self._publishing, scope, receive, send)
                 else:
                     await self._publishing.to_topic(scope, receive, send)
                 return
             if raw.startswith(QUEUES_PATH) and raw.endswith(MESSAGES_SUFFIX):
                 await self._publishing.to_queue(scope, receive, send)
+                return
+            if raw.startswith(QUEUES_PATH) and raw.endswith(REQUEST_SUFFIX):
+                await request(self._context, self._publishing, scope, receive, send)
                 return
         path = raw.decode("ascii")
         part = self._part(path)

@@ -38,6 +38,9 @@ JOURNEYS_MAX = 100  # of one answer: each reads from the log what became of a me
 PAGE_DEFAULT = 100
 LISTING_CHECKS_MAX = 10_000  # authorizations asked for one page, then the client asks for the next
 
+REQUEST_SECONDS_DEFAULT = 10.0  # that a request waits for its answer
+REQUEST_SECONDS_MAX = 60.0  # proxies cut idle requests off at about a minute
+
 RECEIVE_MAX = 1000  # deliveries in one answer
 RECEIVE_BYTES_MAX = 16 << 20  # of bodies in one answer, or page of a browse: as large as a body may be
 RECEIVE_WAIT_SECONDS_MAX = 60.0  # proxies cut idle requests off at about a minute

@@ -51,6 +51,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "head-too-large": (431, "Request head too large"),
     "internal-error": (500, "Internal error"),
     "not-available": (501, "Not available yet"),
+    "no-answer": (504, "No answer"),
     "stopping": (503, "The gateway is stopping"),
     "not-stored": (507, "Not stored"),
 }

@@ -111,12 +111,7 @@ class Publishing:
 
     async def to_named_queue(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Publish the body straight to a queue. Raise GatewayError."""
-        self._context.gateway.broker.catalog.get(name)  # or 404: `$queue/` of nothing would only drop it
-        if name.startswith("$"):
-            raise Refused(
-                "not-authorized", f"queue {name!r} is the gateway's own; publish to a topic instead"
-            )
-        await self._publish(QUEUE_PREFIX + name, scope, receive, send)
+        await self._publish(queue_topic(self._context, name), scope, receive, send)
 
     def _remember_topic(self, raw: bytes, topic: str) -> str:
         check_topic(topic)
@@ -146,7 +141,7 @@ class Publishing:
         context.gateway.begin_turn()
         lent = context.sessions.known(scope) or await context.sessions.of(scope)
         session = lent.session
-        message, message_id = self._message(topic, body, options, head, session)
+        message, message_id = self.message(topic, body, options, head, session)
         if may_repeat(session, message):
             position, message_id, duplicate, taken = publish_once(session, message, message_id)
         else:
@@ -156,9 +151,10 @@ class Publishing:
             raise not_stored()
         await send_json(send, answer(message_id, topic, duplicate, taken))
 
-    def _message(
+    def message(
         self, topic: str, body: bytes, options: Options, head: Head, session: Session
     ) -> tuple[Message, str]:
+        """Return the message that a request describes, and its id."""
         properties = head.properties
         message_id = properties.message_id
         if message_id is None:
@@ -175,6 +171,14 @@ class Publishing:
             topic, body, options.qos, options.retain, properties, session.origin, clock.wall_ms, expires_at_ms
         )
         return (message, message_id)
+
+
+def queue_topic(context: Context, name: str) -> str:
+    """Return where to publish for a queue. Raise NotFound, or Refused for the gateway's own."""
+    context.gateway.broker.catalog.get(name)  # or 404: `$queue/` of nothing would only drop it
+    if name.startswith("$"):
+        raise Refused("not-authorized", f"queue {name!r} is the gateway's own; publish to a topic instead")
+    return QUEUE_PREFIX + name
 
 
 def _check_text(body: bytes) -> None:

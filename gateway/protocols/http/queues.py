@@ -36,10 +36,11 @@ from .models import (
     SeekWanted,
 )
 from .problems import Refused
-from .publish import Publishing
+from .publish import Publishing, queue_topic
+from .request import request_to
 from .requests import Forward, Json, problems, queue_name, session_of
 from .sse import EPHEMERAL_PREFIX
-from .topics import BODY, header_parameters, publish_parameters
+from .topics import ANSWERED, BODY, TIMEOUT, header_parameters, publish_parameters
 
 _encode = msgspec.json.Encoder().encode
 
@@ -141,6 +142,25 @@ def _message_routes(routes: APIRouter, context: Context) -> None:
         """Publish the raw body to `$queue/<name>`; parameters and headers are those of a topic's."""
         name = queue_name(request)
         return Forward(lambda scope, receive, send: publishing.to_named_queue(name, scope, receive, send))
+
+    @routes.post(
+        "/v1/queues/{queue}/request",
+        summary="Ask by a queue, and wait for the answer",
+        response_class=Response,
+        responses=ANSWERED,
+        openapi_extra={
+            "parameters": [TIMEOUT, *publish_parameters(), *header_parameters()],
+            "requestBody": BODY,
+        },
+    )
+    async def ask(request: Request, queue: str) -> Response:
+        """As `/v1/topics/{topic}/request`, straight to `$queue/<name>`."""
+        name = queue_name(request)
+        return Forward(
+            lambda scope, receive, send: request_to(
+                queue_topic(context, name), context, publishing, scope, receive, send
+            )
+        )
 
     @routes.get(
         "/v1/queues/{queue}/browse",

@@ -25,6 +25,7 @@ _REASONS = {
     500: "A bug",
     501: "Not available yet",
     503: "The gateway is stopping",
+    504: "Nobody has answered in time",
     507: "The log could not be written",
 }
 

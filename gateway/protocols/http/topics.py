@@ -17,9 +17,16 @@ from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX
 from ...http_fields import http_date, write_head
 from .batch import publish_batch_to
 from .context import Context, not_stored, value_of
-from .limits import LISTING_CHECKS_MAX, PAGE_DEFAULT, PAGE_MAX
+from .limits import (
+    LISTING_CHECKS_MAX,
+    PAGE_DEFAULT,
+    PAGE_MAX,
+    REQUEST_SECONDS_DEFAULT,
+    REQUEST_SECONDS_MAX,
+)
 from .models import BatchPublished, Published, TopicList
 from .publish import Publishing
+from .request import request_to
 from .requests import Forward, Json, problems, session_of, topic_name
 
 TOPIC_PARAMETER = {
@@ -78,6 +85,22 @@ def publish_parameters() -> list[dict[str, Any]]:
     ]
 
 
+TIMEOUT = {
+    "name": "timeout",
+    "in": "query",
+    "required": False,
+    "description": "Seconds to wait for the answer",
+    "schema": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": REQUEST_SECONDS_MAX,
+        "default": REQUEST_SECONDS_DEFAULT,
+    },
+}
+ANSWERED: dict[int | str, Any] = {
+    200: {"description": "The answer's body as it is; its properties are headers", "content": {"*/*": {}}},
+    **problems(404, 413, 429, 501, 504, 507),
+}
 BODY = {
     "required": False,
     "description": "The message's body, as it is",
@@ -116,6 +139,27 @@ def _publish_routes(routes: APIRouter, context: Context) -> None:
         """
         topic = topic_name(request)
         return Forward(lambda scope, receive, send: publish_batch_to(topic, context, scope, receive, send))
+
+    @routes.post(
+        "/v1/topics/{topic:path}/request",
+        summary="Ask, and wait for the answer",
+        response_class=Response,
+        responses=ANSWERED,
+        openapi_extra={
+            "parameters": [TOPIC_PARAMETER, TIMEOUT, *publish_parameters(), *header_parameters()],
+            "requestBody": BODY,
+        },
+    )
+    async def ask(request: Request) -> Response:
+        """Publish the raw body with an address to answer to; return the first answer's body and properties.
+
+        It expires with the request. (To publish to a topic whose last level is `request`, write its last
+        slash as `%2F`.)
+        """
+        topic = topic_name(request)
+        return Forward(
+            lambda scope, receive, send: request_to(topic, context, publishing, scope, receive, send)
+        )
 
     @routes.post(
         "/v1/topics/{topic:path}",

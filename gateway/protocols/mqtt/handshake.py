@@ -6,6 +6,7 @@ connection's packets wait for it. Enhanced authentication is in `authentication`
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from . import Mqtt
     from .connection import MqttConnection
 
+
+REPLY_TOKEN_BYTES = 16  # nobody guesses 128 bits
 
 #: What a client may send before CONNACK.
 EARLY_PACKETS_MAX = 1000
@@ -190,6 +193,9 @@ class Handshake:
         properties: Properties = {}
         if packet.version == V5:
             properties = self._connack(packet, terms, client_id, assigned, keep_alive, final)
+            if packet.properties.get("request_response_information") == 1:
+                session.reply_to = session.broker.replies.open(secrets.token_hex(REPLY_TOKEN_BYTES))
+                properties["response_information"] = session.reply_to
         self._transport.write(encode_connack(packet.version, present, Reason.SUCCESS, properties))
         if present:
             connection.rejoin(terms)
@@ -215,8 +221,6 @@ class Handshake:
             properties["assigned_client_identifier"] = client_id  # [MQTT-3.2.2-16]
         if keep_alive != packet.keep_alive:
             properties["server_keep_alive"] = keep_alive
-        if packet.properties.get("request_response_information") == 1:
-            properties["response_information"] = f"responses/{client_id}"
         method = packet.properties.get("authentication_method")
         if method is not None:
             properties["authentication_method"] = method  # [MQTT-4.12.0-5]
