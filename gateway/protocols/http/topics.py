@@ -110,13 +110,12 @@ BODY = {
 
 def add_routes(routes: APIRouter, context: Context) -> None:
     """Add the routes."""
+    _batch_route(routes, context)
     _publish_routes(routes, context)
     _value_routes(routes, context)
 
 
-def _publish_routes(routes: APIRouter, context: Context) -> None:
-    publishing = Publishing(context)
-
+def _batch_route(routes: APIRouter, context: Context) -> None:
     @routes.post(
         "/v1/topics/{topic:path}/batch",
         summary="Publish many messages",
@@ -139,6 +138,10 @@ def _publish_routes(routes: APIRouter, context: Context) -> None:
         """
         topic = topic_name(request)
         return Forward(lambda scope, receive, send: publish_batch_to(topic, context, scope, receive, send))
+
+
+def _publish_routes(routes: APIRouter, context: Context) -> None:
+    publishing = Publishing(context)
 
     @routes.post(
         "/v1/topics/{topic:path}/request",
