@@ -24,6 +24,8 @@ from ..core.message import Origin
 from ..core.policy import QueuePolicy
 from ..core.retained import RETAINED_QUEUE_ID
 from ..core.router import Binding
+from ..core.selector import Selectors
+from ..plugins import mapped, plugin_manager
 from ..storage.commitlog import CommitLog
 from .exporting import IMPORT_KEY
 from .faults import fault
@@ -50,6 +52,7 @@ def import_(data: Path, source: Path) -> int:
             engine = CommitLog(data)
             clock = Clock(int(time.time() * 1000))
             broker = Broker(engine, clock)
+            _add_languages(broker.selectors)
             broker.restore(lambda: None)
             try:
                 count, complete = _Import(broker, head["id"]).run(file, source.stat().st_size)
@@ -65,6 +68,13 @@ def import_(data: Path, source: Path) -> int:
     if not complete:
         print(f"gateway: {source}: the export was cut off; this is not all of it", file=sys.stderr)
     return 0 if complete else EXIT_INCOMPLETE
+
+
+def _add_languages(selectors: Selectors) -> None:
+    """Know the selectors that bindings may have, as the gateway does."""
+    manager = plugin_manager(["auth", "mqtt", "amqp", "http"])
+    for language, compiler in mapped(manager, "gateway_selectors", "selectors").items():
+        selectors.add(language, compiler)
 
 
 def _head(first: bytes) -> Line:
@@ -144,6 +154,9 @@ class _Import:
         for found in line["bindings"]:
             options = {key: value for key, value in found.items() if key != "filter"}
             options["ids"] = tuple(options.get("ids", ()))
+            if "selector" in options:
+                whose = f"the binding of queue {name!r} to {found['filter']!r}"
+                options["selector"] = self._broker.selectors.restored(options["selector"], whose)
             catalog.bind(queue, Binding(found["filter"], queue, **options))
 
     def _message(self, line: Line) -> None:

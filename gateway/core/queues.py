@@ -45,11 +45,14 @@ class Queues:
         if group is not None:
             self._ready.look(group)
 
-    def check_selector(self, queue: Queue, group_name: str, selector: Selector | None) -> None:
+    def check_selector(
+        self, queue: Queue, group_name: str, selector: Selector | None, moving: bool = False
+    ) -> None:
         """Raise Conflict unless a queue's group wants what a selector matches, or can come to want it.
 
         A stream's group has one selector, which it keeps: what it has passed over, it has passed over
-        for all its members. A group without one takes the first that comes while nobody uses it.
+        for all its members. While nobody uses it, one without takes the first that comes, and one that
+        is `moving` another.
         """
         if not isinstance(queue, StreamQueue):
             if selector is not None:
@@ -59,15 +62,14 @@ class Queues:
                 )
             return
         group = queue.find_group(group_name)
-        if group is None or group.selector == selector:
+        if group is None or (not _used(group) and (group.selector is None or moving)):
             return
-        if group.selector is not None or group.consumers or group.unsettled:
-            check_same(
-                group.selector,
-                selector,
-                f"group {group_name!r} of queue {queue.name!r}",
-                "use another group, or move this one (seek) while nobody uses it, which frees it",
-            )
+        check_same(
+            group.selector,
+            selector,
+            f"group {group_name!r} of queue {queue.name!r}",
+            "use another group, or move this one (seek) while nobody uses it, which frees it",
+        )
 
     def attach(self, group: Group, consumer: Consumer) -> None:
         """Let a consumer take part; it may be delivered to in the next dispatch."""
@@ -137,12 +139,16 @@ class Queues:
         group.cursor = queue.clamp(offset)
         group.redeliver.clear()
         group.parked.clear()
-        if group.selector is not None and not group.consumers and not group.unsettled:
+        if group.selector is not None and not _used(group):
             self._catalog.select(group, None)
         self._ready.moved.append(group)
         self._ready.look(group)
         self._ready.wake()
         return group
+
+
+def _used(group: Group) -> bool:
+    return bool(group.consumers or group.unsettled)
 
 
 def group_of(queue: Queue, name: str) -> Group:

@@ -47,6 +47,12 @@ def join(caller: Caller, name: str, keep: bool, selector: Selector | None = None
     return _found_or_made(caller.broker.catalog, name, topic_filter, keep, selector)
 
 
+def selector_of(catalog: Catalog, name: str) -> Selector | None:
+    """Return what a shared subscription's members want; None as well if it does not exist."""
+    bindings = catalog.bindings.get(name)
+    return next(iter(bindings.values())).selector if bindings else None
+
+
 def _found_or_made(
     catalog: Catalog, name: str, topic_filter: str, keep: bool, selector: Selector | None
 ) -> Queue:
@@ -55,9 +61,12 @@ def _found_or_made(
         queue, _ = catalog.declare(name, durable=keep, auto_delete=not keep)
         catalog.bind(queue, Binding(topic_filter, queue, selector=selector))
         return queue
-    binding = catalog.bindings.get(name, {}).get(topic_filter)
-    found = binding.selector if binding is not None else None
-    check_same(found, selector, f"the shared subscription {name!r}", "subscribe to it under another name")
+    check_same(
+        selector_of(catalog, name),
+        selector,
+        f"the shared subscription {name!r}",
+        "subscribe to it under another name",
+    )
     if keep and not queue.durable:
         queue.auto_delete = False
         catalog.make_durable(queue)

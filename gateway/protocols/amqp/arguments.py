@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from gateway.core.policy import DROP_HEAD, REJECT, REJECT_DEAD_LETTER, QueuePolicy
+from gateway.core.selector import USUAL_LANGUAGE, Selector, Selectors
 
 from .errors import AmqpFault, Reply
 from .tables import Table
@@ -22,6 +23,8 @@ OVERFLOWS: Final = {
 QUEUE_TYPES: Final = {"classic": "classic", "quorum": "classic", "stream": "stream"}
 PRIORITY_MAX: Final = 255
 EXPIRES_MS_MAX: Final = 0xFFFFFFFF
+FILTER: Final = "x-filter"  # of bindings and consumers: a selector
+FILTER_LANGUAGE: Final = "x-filter-language"
 AGE_DIGITS_MAX: Final = 8  # a hundred thousand years of days
 _UNITS_MS: Final = {
     "Y": 365 * 86_400_000,
@@ -160,6 +163,17 @@ def age_ms(value: Any) -> int | None:
         return None
     number = value[:-1]
     return int(number) * _UNITS_MS[value[-1]] if number.isascii() and number.isdigit() else None
+
+
+def selector_of(selectors: Selectors, arguments: Table) -> Selector | None:
+    """Return the selector that the arguments of a binding or consumer ask for. Raise a GatewayError."""
+    for name in (FILTER, FILTER_LANGUAGE):
+        if name in arguments and not isinstance(arguments[name], str):
+            text = f"invalid arg '{name}': expected a string, got {arguments[name]!r}"
+            raise AmqpFault(Reply.PRECONDITION_FAILED, text)
+    if FILTER not in arguments:
+        return None
+    return selectors.find(arguments[FILTER], arguments.get(FILTER_LANGUAGE, USUAL_LANGUAGE))
 
 
 def difference(resource: str, vhost: str, what: str, wanted: str, found: str) -> AmqpFault:

@@ -16,11 +16,14 @@ from gateway.core.access import Action, queue_resource
 from gateway.core.delivery import Delivery
 from gateway.core.errors import GatewayError
 from gateway.core.message import Outcome
+from gateway.core.selector import Selector
 from gateway.core.shares import is_share
+from gateway.core.shares import selector_of as share_selector
 from gateway.core.stream import StreamQueue
 from gateway.core.topic import QUEUE_PREFIX
 
 from . import names, streams
+from .arguments import selector_of
 from .consumers import Receiving, Subscription
 from .declared import Declared, shared
 from .declaring import DECLARING
@@ -207,7 +210,8 @@ class Channel:
         if name == DIRECT_REPLY:
             self._consume_replies(tag, method)
             return
-        declared = self._to_consume(name)
+        selector = selector_of(self.connection.session.broker.selectors, method.arguments)
+        declared = self._to_consume(name, selector)
         queue, session = declared.queue, self.connection.session
         session.check_consume(queue.name)  # before consume-ok: what is refused has not begun
         session.check_use()
@@ -220,18 +224,22 @@ class Channel:
             group = self._begin_stream(queue, method)
         session = self.connection.session
         session.check_consume(queue.name, group)  # before the answer that it is done
+        if not is_share(queue.name):
+            session.broker.queues.check_selector(queue, group, selector)
         session.check_use()
         if not method.nowait:
             self.answer(make(commands.Basic.ConsumeOk, tag))
-        made = receiving.consume(declared, tag, method.no_ack, _priority(method.arguments), group)
+        made = receiving.consume(
+            declared, tag, method.no_ack, _priority(method.arguments), group, selector=selector
+        )
         made.consumer.gone = lambda: self._consumer_gone(made)
         if method.exclusive:
             declared.sole = made
 
-    def _to_consume(self, name: str) -> Declared:
+    def _to_consume(self, name: str, selector: Selector | None) -> Declared:
         """Return a queue, or a shared subscription. Raise a GatewayError."""
         if is_share(name) and self.vhost.name == names.DEFAULT_VHOST:
-            return shared(self.connection.session, name)
+            return shared(self.connection.session, name, selector)
         return self.vhost.queue(name, self.connection)
 
     def _begin_stream(self, queue: StreamQueue, method: Any) -> str:
@@ -287,7 +295,8 @@ class Channel:
         pass  # the answer to our notification
 
     def _get(self, method: Any) -> None:
-        declared = self._to_consume(self.named(method.queue))
+        name = self.named(method.queue)  # it has no arguments that could ask for a selector
+        declared = self._to_consume(name, share_selector(self.connection.session.broker.catalog, name))
         if isinstance(declared.queue, StreamQueue):
             text = f"queue '{declared.name}' is a stream: basic.get cannot read it"
             raise AmqpFault(Reply.NOT_IMPLEMENTED, text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.core.delivery import Consumer, Delivery
 from gateway.core.message import Outcome
+from gateway.core.selector import Selector
 from gateway.core.stream import StreamQueue
 
 from .errors import AmqpFault, Reply
@@ -103,7 +104,14 @@ class Receiving:
     # -- consumers ------------------------------------------------------------------------------
 
     def consume(
-        self, declared: Declared, tag: str, no_ack: bool, priority: int, group: str = "", own: bool = False
+        self,
+        declared: Declared,
+        tag: str,
+        no_ack: bool,
+        priority: int,
+        group: str = "",
+        own: bool = False,
+        selector: Selector | None = None,
     ) -> Subscription:
         """Begin to consume; what is the connection's own needs no rule. Raise a GatewayError."""
         made = Subscription(self._channel, tag, declared, no_ack, self.prefetch)
@@ -112,7 +120,7 @@ class Receiving:
         if own:
             made.consumer = self._session.consume_shared(declared.queue, made.deliver, window)
         else:
-            made.consumer = self._session.consume(name, made.deliver, window, group, priority)
+            made.consumer = self._session.consume(name, made.deliver, window, group, priority, selector)
         made.consumer.congested = self._channel.stopped or self._channel.connection.is_congested
         self.subscriptions[tag] = made
         if self.prefetch_all:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.core.queue import Queue
+from gateway.core.selector import Selector
 from gateway.core.session import Session
 from gateway.core.shares import join
 
@@ -50,9 +51,9 @@ class Declared:
         return self.owner is not None
 
 
-def shared(session: Session, name: str) -> Declared:
+def shared(session: Session, name: str, selector: Selector | None = None) -> Declared:
     """Return the queue of a shared subscription, made if need be: it is declared by being joined.
 
-    Raise NotAuthorized or InvalidTopic.
+    Raise NotAuthorized, InvalidTopic, or Conflict if its members want something else.
     """
-    return Declared(name, join(session, name, True))
+    return Declared(name, join(session, name, True, selector))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands
 
 from gateway.core.shares import is_share
+from gateway.core.shares import selector_of as share_selector
 
+from .arguments import selector_of
 from .declared import Declared, shared
 from .errors import AmqpFault, Reply
 from .exchanges import Exchange
@@ -95,7 +97,11 @@ def _queue_declare(channel: Channel, method: Any) -> None:
         channel.done(method, make(commands.Queue.DeclareOk, name, 0, len(channel.connection.reply_channels)))
         return
     if is_share(name) and channel.vhost.name == DEFAULT_VHOST:
-        declared = shared(channel.connection.session, name)
+        broker = channel.connection.session.broker
+        selector = selector_of(broker.selectors, method.arguments)
+        if selector is None and method.passive:
+            selector = share_selector(broker.catalog, name)
+        declared = shared(channel.connection.session, name, selector)
     elif method.passive:
         declared = channel.vhost.queue(name, channel.connection)
         channel.connection.session.check_see(declared.queue.name)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from gateway.core.access import Action
 from gateway.core.message import Message
 from gateway.core.queue import Queue
+from gateway.core.selector import Selector
 from gateway.core.session import Session
 
 from . import names
@@ -28,10 +29,16 @@ HOPS_MAX: Final = 1000  # exchanges that one message may go through
 class Bound:
     """A binding: from an exchange to a queue or to another exchange."""
 
-    __slots__ = ("arguments", "exchange", "key", "queue", "source")
+    __slots__ = ("arguments", "exchange", "key", "queue", "selector", "source")
 
     def __init__(
-        self, source: Exchange, queue: Queue | None, exchange: Exchange | None, key: str, arguments: Table
+        self,
+        source: Exchange,
+        queue: Queue | None,
+        exchange: Exchange | None,
+        key: str,
+        arguments: Table,
+        selector: Selector | None = None,
     ) -> None:
         assert (queue is None) != (exchange is None)
         self.source = source
@@ -39,6 +46,11 @@ class Bound:
         self.exchange = exchange
         self.key = key
         self.arguments = arguments
+        self.selector = selector
+
+    def takes(self, message: Message | None) -> bool:
+        """Tell whether its selector matches; without a message only one that has none does."""
+        return self.selector is None or (message is not None and self.selector.matches(message))
 
     @property
     def destination_name(self) -> str:
@@ -91,6 +103,7 @@ class Exchange:
         self.arguments = arguments or {}
         self.rule = _rule(kind, self.arguments)
         self.bound: list[Bound] = []  # from here
+        self.selective = 0  # how many of these have a selector
         self.policy: Policy | None = None  # that counts for it
         self.policy_alternate = ""
         self._find = find  # an exchange of the same virtual host
@@ -117,11 +130,13 @@ class Exchange:
         """Take a binding. Raise AmqpFault."""
         self.rule.add(bound)
         self.bound.append(bound)
+        self.selective += bound.selector is not None
 
     def remove(self, bound: Bound) -> None:
         """Let a binding go."""
         self.rule.remove(bound)
         self.bound.remove(bound)
+        self.selective -= bound.selector is not None
 
     def check_listener(self, session: Session, key: str) -> None:
         """Raise NotAuthorized unless a client may have what a binding with this key brings."""
@@ -160,9 +175,11 @@ class Exchange:
         seen = {id(self)}
         exchanges: list[Exchange] = [self]
         for exchange in exchanges:
-            if exchange.rule.by_message and message is None:
+            if message is None and (exchange.rule.by_message or exchange.selective):
                 return False
             taken = exchange.rule.find(key, message)
+            if exchange.selective:
+                taken = [bound for bound in taken if bound.takes(message)]
             for bound in taken:
                 if bound.queue is not None:
                     found[id(bound.queue)] = bound.queue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.core.message import Message
 
+from .arguments import FILTER, FILTER_LANGUAGE
 from .errors import AmqpFault, Reply
 from .tables import Table
 
@@ -179,13 +180,17 @@ class HeadersRule(Rule):
         return [bound for bound in self._all if _headers_match(bound.arguments, headers)]
 
 
+#: Arguments that say how to compare, not what to find.
+_OWN: Final = frozenset(("x-match", FILTER, FILTER_LANGUAGE))
+
+
 def _headers_match(wanted: Table, headers: dict[str, Any]) -> bool:
     how = wanted.get("x-match", "all")
     with_x = how.endswith("-with-x")
     pairs = [
         (name, value)
         for name, value in wanted.items()
-        if name != "x-match" and (with_x or not name.startswith("x-"))
+        if name not in _OWN and (with_x or not name.startswith("x-"))
     ]
     if how.startswith("any"):
         return any(_header_matches(name, value, headers) for name, value in pairs)
@@ -231,7 +236,8 @@ class ConsistentHash(Rule):
     def find(self, key: str, message: Message | None) -> list[Bound]:
         """Draw lots, always the same for a key: the shares are exact, and of a binding that goes only
         its own keys move (weighted rendezvous hashing)."""
-        if not self._bounds:
+        bounds = [entry for entry in self._bounds if entry[0].takes(message)]
+        if not bounds:
             return []
         value: Any = key
         if message is not None and self._header:
@@ -239,7 +245,7 @@ class ConsistentHash(Rule):
         elif message is not None and self._property:
             value = getattr(message.properties, self._property)
         text = str(value).encode("utf-8", "replace")
-        return [max(self._bounds, key=lambda entry: _lot(text, entry[1], entry[2]))[0]]
+        return [max(bounds, key=lambda entry: _lot(text, entry[1], entry[2]))[0]]
 
 
 def _lot(key: bytes, weight: float, name: bytes) -> float:

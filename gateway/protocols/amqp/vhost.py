@@ -18,7 +18,7 @@ from gateway.core.router import Binding, Route
 from gateway.core.topic import VHOST_PREFIX
 
 from . import names
-from .arguments import check, difference, plain, shown, terms
+from .arguments import check, difference, plain, selector_of, shown, terms
 from .declared import Declared
 from .errors import AmqpFault, Reply
 from .exchanges import Bound, Exchange
@@ -184,15 +184,16 @@ class Vhost:
     def bind(
         self, source: Exchange, to: Declared | Exchange, key: str, arguments: Table, keep: bool = True
     ) -> Bound | None:
-        """Bind a queue or exchange to an exchange; None if it was bound that way. Raise AmqpFault."""
+        """Bind a queue or exchange to an exchange; None if it was bound that way. Raise a GatewayError."""
         if not source.name:
             raise AmqpFault(Reply.ACCESS_REFUSED, "operation not permitted on the default exchange")
         if self.find_bound(source, to, key, arguments) is not None:
             return None
+        selector = selector_of(self.broker.selectors, arguments)
         if isinstance(to, Declared):
-            bound = Bound(source, to.queue, None, key, arguments)
+            bound = Bound(source, to.queue, None, key, arguments, selector)
         else:
-            bound = Bound(source, None, to, key, arguments)
+            bound = Bound(source, None, to, key, arguments, selector)
         source.add(bound)
         if isinstance(to, Declared):
             to.bound.append(bound)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.api import Gateway
+from gateway.core.errors import InvalidValue, StorageError
 from gateway.core.queue import Queue
 
 from . import names
@@ -104,7 +105,11 @@ class Vhosts:
             if vhost is None or source is None or to is None:
                 self._store.drop(stored)
             else:
-                vhost.bind(source, to, key, arguments, keep=False)
+                try:
+                    vhost.bind(source, to, key, arguments, keep=False)
+                except InvalidValue as error:  # without its selector it would leak messages, or lose them
+                    why = f"the binding of {to.name!r} to {source_name!r}: {error.detail}"
+                    raise StorageError(why) from error
 
     def _gone(self, queue: Queue) -> None:
         vhost = self.all.get(names.core_to_queue(queue.name)[0])

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Protocol as Interface
 from urllib.parse import unquote
 
-from ...api import Gateway, InvalidTopic, NotStored, Session
+from ...api import Gateway, InvalidTopic, NotStored, Selector, Session
 from ...core.access import Action
 from ...core.message import Message
+from ...core.selector import USUAL_LANGUAGE
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX
 from .answers import Scope
 from .convert import Encoder
@@ -55,6 +56,14 @@ class Context:
     def new_id(self) -> str:
         """Return a message id: unique, also across restarts; not secret."""
         return f"{self._prefix}-{next(self._ids):x}"
+
+    def selector(self, text: str | None, language: str | None) -> Selector | None:
+        """Return what `selector` and `selector_language` of a request ask for. Raise a GatewayError."""
+        if text is None:
+            if language is not None:
+                raise Refused("invalid-parameter", "selector_language is there, but no selector")
+            return None
+        return self.gateway.broker.selectors.find(text, USUAL_LANGUAGE if language is None else language)
 
     async def stored(self, position: int) -> bool:
         """Wait until a position is on disk; False if it never will be."""

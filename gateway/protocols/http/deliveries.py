@@ -14,7 +14,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...api import Conflict, Delivery, Session
+from ...api import Conflict, Delivery, Selector, Session
 from ...core.message import Outcome
 from ...core.queue import Queue
 from .answers import Receive, Scope, Send, send_json
@@ -31,7 +31,14 @@ from .limits import (
 from .models import Deliveries, Extension, Nack
 from .problems import Refused
 from .publish import ClientGone
-from .requests import Forward, problems, queue_name, session_of
+from .requests import (
+    Forward,
+    SelectorLanguage,
+    SelectorText,
+    problems,
+    queue_name,
+    session_of,
+)
 
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
 
@@ -61,6 +68,8 @@ def _receive_routes(routes: APIRouter, context: Context) -> None:
             float, Query(gt=0, le=LEASE_SECONDS_MAX, description="Seconds")
         ] = LEASE_SECONDS_DEFAULT,
         group: Annotated[str, Query(description="Of a stream")] = "",
+        selector: SelectorText = None,
+        selector_language: SelectorLanguage = None,
     ) -> Response:
         """Wait until there is at least one message, or the time is over.
 
@@ -68,7 +77,8 @@ def _receive_routes(routes: APIRouter, context: Context) -> None:
         """
         if group.startswith("$"):
             raise Refused("invalid-parameter", "group: names that begin with $ are the gateway's own")
-        poll = Poll(context, queue_name(request), group, max, wait, lease)
+        wanted = context.selector(selector, selector_language)
+        poll = Poll(context, queue_name(request), group, max, wait, lease, wanted)
         return Forward(poll.answer)
 
 
@@ -109,12 +119,20 @@ class Poll:
     """One receive request under way."""
 
     def __init__(
-        self, context: Context, queue: str, group: str, count: int, wait: float, lease: float
+        self,
+        context: Context,
+        queue: str,
+        group: str,
+        count: int,
+        wait: float,
+        lease: float,
+        selector: Selector | None = None,
     ) -> None:
         self._context = context
         self._queue = queue
         self._group = group
         self._count = count
+        self._selector = selector
         self._wait = wait
         self._lease_ms = max(1, int(lease * 1000))
         self._held: list[Delivery] = []
@@ -156,7 +174,7 @@ class Poll:
                 "while it waits; consume it over the WebSocket"
             )
         window = self._count if queue is None else fitting(queue, self._count)
-        consumer = session.consume(self._queue, self._deliver, window, self._group)
+        consumer = session.consume(self._queue, self._deliver, window, self._group, 0, self._selector)
         try:
             wait = self._wait
             if consumer.group is not None and consumer.group.wants():

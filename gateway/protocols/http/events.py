@@ -11,7 +11,7 @@ from ...api import Session
 from .context import Context
 from .limits import FILTERS_MAX
 from .problems import Refused
-from .requests import Forward, problems
+from .requests import Forward, SelectorLanguage, SelectorText, problems
 from .resume import Subscriptions
 from .sse import EventStream, Source, open_live, open_stream
 
@@ -39,6 +39,8 @@ def add_routes(routes: APIRouter, context: Context, subscriptions: Subscriptions
         offset: Annotated[
             str | None, Query(description="With stream: a number, earliest, latest, or a time (RFC 3339)")
         ] = None,
+        selector: SelectorText = None,
+        selector_language: SelectorLanguage = None,
         last_event_id: Annotated[str, Header(description="The last event seen: go on after it")] = "",
     ) -> Response:
         """Stay connected; heartbeats are comments, every 15 s.
@@ -50,8 +52,9 @@ def add_routes(routes: APIRouter, context: Context, subscriptions: Subscriptions
             raise Refused("stopping", "the gateway is stopping; connect again in a moment")
         _check(filter, stream, group, offset)
         session = await context.sessions.own(request.scope)
+        wanted = (selector, selector_language)
         source = _open(
-            context, subscriptions, session, filter, retained, stream, group, offset, last_event_id
+            context, subscriptions, session, filter, retained, stream, group, offset, last_event_id, wanted
         )
         return Forward(lambda scope, receive, send: EventStream(context, source).run(receive, send))
 
@@ -79,11 +82,13 @@ def _open(
     group: str,
     offset: str | None,
     last: str,
+    wanted: tuple[str | None, str | None],
 ) -> Source:
     try:
+        selector = context.selector(*wanted)
         if stream:
-            return open_stream(context, session, stream, group, offset, last)
-        return open_live(subscriptions, session, tuple(dict.fromkeys(filters)), retained, last)
+            return open_stream(context, session, stream, group, offset, last, selector)
+        return open_live(subscriptions, session, tuple(dict.fromkeys(filters)), retained, last, selector)
     except BaseException:
         session.close()
         raise

@@ -220,13 +220,21 @@ class Policy(Strict):
     )
 
 
+class BindingWanted(Strict):
+    """A binding that takes some of what its filter matches."""
+
+    filter: str = Field(min_length=1)
+    selector: str | None = Field(None, description="What is taken, in SQL92: `price > 10 AND region = 'eu'`")
+    selector_language: str | None = Field(None, description="sql (default) or tags")
+
+
 class QueueWanted(Strict):
     """What a queue is to be. What is left out is taken as it is, or by default."""
 
     kind: Literal["classic", "stream"] | None = Field(None, description="Default: classic")
     durable: bool | None = Field(None, description="Default: true")
     auto_delete: bool | None = Field(None, description="Goes when its last consumer goes. Default: false")
-    bindings: list[Annotated[str, Field(min_length=1)]] = Field(
+    bindings: list[Annotated[str, Field(min_length=1)] | BindingWanted] = Field(
         default=[], max_length=BINDINGS_MAX, description="Filters; added to those there are"
     )
     policy: Policy | None = None
@@ -241,6 +249,8 @@ class GroupShown(BaseModel):
     delayed: int = Field(description="Given back, waiting for their time")
     lag: int = Field(description="Messages it has not been given yet")
     cursor: int | None = Field(None, description="Streams: the next offset")
+    selector: str | None = Field(None, description="Streams: what its members want; null: everything")
+    selector_language: str | None = None
 
 
 class QueueShown(BaseModel):
@@ -256,7 +266,7 @@ class QueueShown(BaseModel):
     consumers: int
     first_offset: int | None = None
     next_offset: int
-    bindings: list[str]
+    bindings: list[str | BindingWanted] = Field(description="Filters, as objects where they have a selector")
     policy: Policy
     groups: list[GroupShown]
 

@@ -14,6 +14,7 @@ from ...api import (
     AuthenticationFailed,
     Conflict,
     GatewayError,
+    InvalidSelector,
     InvalidTopic,
     InvalidValue,
     NotAuthorized,
@@ -128,7 +129,9 @@ def problem_of(error: GatewayError) -> Problem:
     for known, kind in ERRORS:
         if isinstance(error, known):
             problem = Problem(kind, error.detail)
-            if isinstance(error, NotAuthorized) and error.rule:
+            if isinstance(error, InvalidSelector):
+                problem.extra["column"] = error.column
+            elif isinstance(error, NotAuthorized) and error.rule:
                 problem.extra["rule"] = error.rule
             elif isinstance(error, QuotaExceeded | Throttled) and error.retry_ms:
                 problem.headers = ((b"retry-after", b"%d" % -(-error.retry_ms // 1000)),)

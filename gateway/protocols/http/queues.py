@@ -17,7 +17,8 @@ from ...core.policy import QueuePolicy
 from ...core.queue import Queue
 from ...core.replay import start_offset
 from ...core.router import Binding
-from ...core.shares import is_share, shared_filter
+from ...core.selector import Selector, check_same
+from ...core.shares import is_share, selector_of, shared_filter
 from ...core.stream import StreamQueue
 from ...core.topic import DEAD_PREFIX, SYS_PREFIX, check_filter
 from .context import Context, decode_segment
@@ -224,13 +225,13 @@ def _declare(
     if name.startswith("$") and not is_share(name):
         raise NotAuthorized(f"queue {name!r}: names that begin with $ are the gateway's own; choose another")
     session.check(Action.MANAGE, queue_resource(name))
-    bindings = _bindings(name, wanted)
+    catalog = context.gateway.broker.catalog
+    bindings = _bindings(context, name, wanted)
     for topic_filter in bindings:
         check_filter(topic_filter)
         if topic_filter.startswith("$"):
             raise NotAuthorized(f"binding {topic_filter!r}: what begins with $ cannot be bound")
         session.check(Action.SUBSCRIBE, topic_filter)  # to bind is to read
-    catalog = context.gateway.broker.catalog
     queue = catalog.queues.get(name)
     policy = None if wanted.policy is None else QueuePolicy.from_mapping(wanted.policy.model_dump())
     if policy is not None and policy.dead_letter and not policy.dead_letter.startswith(DEAD_PREFIX):
@@ -243,25 +244,41 @@ def _declare(
         session.changed("queue.declare", queue_resource(name), kind)
     else:
         _check_same(queue, wanted, None if update else policy)
+        if not update:
+            _check_bindings(context, name, bindings)
         if policy is not None and queue.policy.difference(policy):
             catalog.set_policy(queue, policy)
             session.changed("queue.policy", queue_resource(name), json.dumps(policy.changes()))
-    bound = catalog.bindings.get(name, {})
-    for topic_filter in dict.fromkeys(bindings):
-        if topic_filter not in bound:
-            catalog.bind(queue, Binding(topic_filter, queue=queue))
+    for topic_filter, selector in bindings.items():
+        bound = catalog.bindings.get(name, {}).get(topic_filter)
+        if bound is None or bound.selector != selector:
+            catalog.bind(queue, Binding(topic_filter, queue=queue, selector=selector))
             session.changed("queue.bind", queue_resource(name), f"to {topic_filter!r}")
     return (queue, created)
 
 
-def _bindings(name: str, wanted: QueueWanted) -> list[str]:
+def _bindings(context: Context, name: str, wanted: QueueWanted) -> dict[str, Selector | None]:
     """Return what a queue is to be bound to: a shared subscription to its filter, and to nothing else."""
+    found: dict[str, Selector | None] = {}
+    for entry in wanted.bindings:
+        if isinstance(entry, str):
+            found[entry] = None
+        else:
+            found[entry.filter] = context.selector(entry.selector, entry.selector_language)
     if not is_share(name):
-        return wanted.bindings
+        return found
     own = shared_filter(name)
-    if wanted.kind not in (None, "classic") or any(other != own for other in wanted.bindings):
+    if wanted.kind not in (None, "classic") or any(other != own for other in found):
         raise Conflict(f"{name!r} is a shared subscription: classic, and bound to {own!r} alone")
-    return [own]
+    return found or {own: selector_of(context.gateway.broker.catalog, name)}
+
+
+def _check_bindings(context: Context, name: str, wanted: dict[str, Selector | None]) -> None:
+    known = context.gateway.broker.catalog.bindings.get(name, {})
+    for topic_filter, selector in wanted.items():
+        if topic_filter in known:
+            whose = f"the binding of queue {name!r} to {topic_filter!r}"
+            check_same(known[topic_filter].selector, selector, whose, "use ?update=true to change it")
 
 
 def _check_same(queue: Queue, wanted: QueueWanted, policy: QueuePolicy | None) -> None:
@@ -330,10 +347,20 @@ def describe(context: Context, queue: Queue) -> dict[str, Any]:
         "consumers": sum(len(group.consumers) for group in queue.groups()),
         "first_offset": queue.first_offset if isinstance(queue, StreamQueue) else None,
         "next_offset": queue.next_offset,
-        "bindings": sorted(context.gateway.broker.catalog.bindings.get(queue.name, ())),
+        "bindings": [
+            _describe_binding(binding)
+            for _, binding in sorted(context.gateway.broker.catalog.bindings.get(queue.name, {}).items())
+        ],
         "policy": queue.policy.to_mapping(),
         "groups": [_describe_group(queue, group) for group in groups],
     }
+
+
+def _describe_binding(binding: Binding) -> str | dict[str, Any]:
+    selector = binding.selector
+    if selector is None:
+        return binding.filter
+    return {"filter": binding.filter, "selector": selector.text, "selector_language": selector.language}
 
 
 def _describe_group(queue: Queue, group: Group) -> dict[str, Any]:
@@ -344,6 +371,8 @@ def _describe_group(queue: Queue, group: Group) -> dict[str, Any]:
         "delayed": len(group.parked),
         "lag": queue.depth(group),
         "cursor": group.cursor if isinstance(queue, StreamQueue) else None,
+        "selector": group.selector.text if group.selector is not None else None,
+        "selector_language": group.selector.language if group.selector is not None else None,
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from ...api import Session
@@ -12,6 +12,12 @@ from ...core.topic import check_topic
 from .answers import Receive, Scope, Send
 from .context import Context, decode_segment
 from .sessions import Lent
+
+SelectorText = Annotated[
+    str | None,
+    Query(description="Only messages of which this is true, in SQL92: `price > 10 AND region = 'eu'`"),
+]
+SelectorLanguage = Annotated[str | None, Query(description="Of the selector: sql (default) or tags")]
 
 _REASONS = {
     400: "Malformed, or an invalid topic",

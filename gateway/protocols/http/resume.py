@@ -11,7 +11,7 @@ import asyncio
 import secrets
 from collections import deque
 
-from ...api import Session
+from ...api import Selector, Session
 from ...core.receiver import Item
 from ...core.scheduler import Timer
 from .context import Context
@@ -42,9 +42,17 @@ class Share:
 class Subscription:
     """Filters, and the events they brought: numbered from 1, the latest ones kept."""
 
-    def __init__(self, context: Context, session: Session, filters: tuple[str, ...], share: Share) -> None:
+    def __init__(
+        self,
+        context: Context,
+        session: Session,
+        filters: tuple[str, ...],
+        share: Share,
+        selector: Selector | None,
+    ) -> None:
         self.token = secrets.token_urlsafe(12)  # who knows it and is the same principal may resume
         self.filters = filters
+        self.selector = selector
         self.session = session
         self.timer: Timer | None = None
         self._share = share
@@ -61,7 +69,7 @@ class Subscription:
         session = self.session
         seen: set[str] = set()
         for topic_filter in self.filters:
-            binding, _ = session.subscribe(topic_filter)
+            binding, _ = session.subscribe(topic_filter, selector=self.selector)
             if retained:
                 messages = [m for m in session.retained(topic_filter) if m.topic not in seen]
                 seen.update(message.topic for message in messages)
@@ -155,9 +163,11 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._known)
 
-    def open(self, session: Session, filters: tuple[str, ...], retained: bool) -> Subscription:
+    def open(
+        self, session: Session, filters: tuple[str, ...], retained: bool, selector: Selector | None = None
+    ) -> Subscription:
         """Make a subscription. Raise InvalidTopic or NotAuthorized; the session is then closed."""
-        subscription = Subscription(self._context, session, filters, self._share)
+        subscription = Subscription(self._context, session, filters, self._share, selector)
         try:
             subscription.subscribe(retained)
         except BaseException:
@@ -167,13 +177,16 @@ class Subscriptions:
         self._share.among(len(self._known))
         return subscription
 
-    def find(self, token: str, principal: str, filters: tuple[str, ...]) -> Subscription | None:
+    def find(
+        self, token: str, principal: str, filters: tuple[str, ...], selector: Selector | None
+    ) -> Subscription | None:
         """Return a subscription to resume, if it is here and the caller's."""
         found = self._known.get(token)
         if (
             found is None
             or found.session.ended
             or found.filters != filters
+            or found.selector != selector
             or found.session.principal.name != principal
         ):
             return None

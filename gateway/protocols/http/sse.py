@@ -12,7 +12,7 @@ from typing import Protocol as Interface
 
 import msgspec
 
-from ...api import Consumer, Delivery, GatewayError, Session
+from ...api import Consumer, Delivery, GatewayError, Selector, Session
 from ...core.message import Outcome
 from ...core.replay import start_offset
 from ...core.stream import StreamQueue
@@ -170,16 +170,22 @@ class LiveSource:
 
 
 def open_live(
-    subscriptions: Subscriptions, session: Session, filters: tuple[str, ...], retained: bool, last_id: str
+    subscriptions: Subscriptions,
+    session: Session,
+    filters: tuple[str, ...],
+    retained: bool,
+    last_id: str,
+    selector: Selector | None,
 ) -> LiveSource:
     """Subscribe, or resume. Raise InvalidTopic or NotAuthorized."""
     token, _, number = last_id.rpartition("-")
     if token and number.isascii() and number.isdigit() and len(number) < 20:
-        found = subscriptions.find(token, session.principal.name, filters)
+        found = subscriptions.find(token, session.principal.name, filters, selector)
         if found is not None:
             session.close()
             return LiveSource(subscriptions, found, int(number), False)
-    return LiveSource(subscriptions, subscriptions.open(session, filters, retained), 0, bool(last_id))
+    opened = subscriptions.open(session, filters, retained, selector)
+    return LiveSource(subscriptions, opened, 0, bool(last_id))
 
 
 # -- stream queues ----------------------------------------------------------------------------
@@ -189,7 +195,13 @@ class StreamSource:
     """A group's view of a stream queue; an event is settled when it is written."""
 
     def __init__(
-        self, context: Context, session: Session, queue: StreamQueue, group: str, start: int | None
+        self,
+        context: Context,
+        session: Session,
+        queue: StreamQueue,
+        group: str,
+        start: int | None,
+        selector: Selector | None,
     ) -> None:
         self._context = context
         self._session = session
@@ -197,6 +209,7 @@ class StreamSource:
         self._ephemeral = not group
         self._group = group or EPHEMERAL_PREFIX + secrets.token_hex(8)
         self._start = start
+        self._selector = selector
         self._consumer: Consumer | None = None
         self._waiting: list[Delivery] = []
         self._written: list[Delivery] = []
@@ -215,7 +228,9 @@ class StreamSource:
                 missed = self._queue.first_offset - self._start
                 first = gap("retention has removed events since", missed)
             self._context.gateway.broker.queues.seek(self._queue, self._group, self._start)
-        self._consumer = self._session.consume(self._queue.name, self._deliver, STREAM_WINDOW, self._group)
+        self._consumer = self._session.consume(
+            self._queue.name, self._deliver, STREAM_WINDOW, self._group, 0, self._selector
+        )
         return first + b"\n"
 
     def _deliver(self, batch: list[Delivery]) -> None:
@@ -247,11 +262,17 @@ class StreamSource:
 
 
 def open_stream(
-    context: Context, session: Session, name: str, group: str, offset: str | None, last_id: str
+    context: Context,
+    session: Session,
+    name: str,
+    group: str,
+    offset: str | None,
+    last_id: str,
+    selector: Selector | None,
 ) -> StreamSource:
     """Read a stream from `Last-Event-ID`, else from `offset`, else from the group's position.
 
-    Raise NotFound, NotAuthorized or Refused.
+    Raise NotFound, NotAuthorized, Conflict or Refused.
     """
     session.check_consume(name, group)
     queue = context.gateway.broker.catalog.get(name)
@@ -268,4 +289,5 @@ def open_stream(
             start = None  # others read in this group: moving its position would disturb them
     elif offset is not None:
         start = start_offset(queue, clock, offset, "offset")
-    return StreamSource(context, session, queue, group, start)
+    context.gateway.broker.queues.check_selector(queue, group, selector, start is not None)
+    return StreamSource(context, session, queue, group, start, selector)

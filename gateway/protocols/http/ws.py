@@ -51,6 +51,8 @@ class Request(JsonMessage, forbid_unknown_fields=True):
     retained: bool = True
     queue: str | None = None
     group: str = ""
+    selector: str | None = None
+    selector_language: str | None = None
     window: int = WS_WINDOW_DEFAULT
     delivery: int | None = None
     outcome: Literal["retry", "requeue", "reject"] = "requeue"
@@ -217,7 +219,8 @@ class Socket:
             policy = QueuePolicy(max_length=WS_OWN_QUEUE_MESSAGES_MAX, max_bytes=WS_OWN_QUEUE_BYTES_MAX)
             session.own_queue(f"http-{secrets.token_hex(8)}", False, policy)
             self._own = session.consume_own(self._on_own, min(max(request.window, 1), WS_WINDOW_MAX))
-        binding, replaced = session.subscribe(topic_filter, min(request.qos, 1))
+        selector = self._context.selector(request.selector, request.selector_language)
+        binding, replaced = session.subscribe(topic_filter, min(request.qos, 1), selector=selector)
         self._answer(request, "subscribed", filter=topic_filter, qos=min(request.qos, 1), replaced=replaced)
         if request.retained:
             session.send_retained(session.retained(topic_filter), binding)
@@ -279,7 +282,10 @@ class Socket:
         def deliver(batch: list[Delivery]) -> None:
             self._on_deliveries(name, group, batch)
 
-        self._consumers[name, group] = self._session.consume(name, deliver, request.window, group)
+        selector = self._context.selector(request.selector, request.selector_language)
+        self._consumers[name, group] = self._session.consume(
+            name, deliver, request.window, group, 0, selector
+        )
         self._answer(request, "consuming", queue=name, window=request.window)
 
     def _cancel(self, request: Request) -> None:

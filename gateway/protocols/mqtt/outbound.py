@@ -182,7 +182,7 @@ class Outbound:
         message = delivery.message
         binding = delivery.binding if own else self._subscriptions.options_for(delivery.queue)
         if binding is None:
-            binding = self._subscriptions.options_of(message.topic)
+            binding = self._subscriptions.options_of(message)
         qos = message.qos
         ids: tuple[int, ...] = ()
         retain = False

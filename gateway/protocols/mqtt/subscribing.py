@@ -3,7 +3,8 @@
 An ordinary filter is a subscription of the session. A shared one is a queue of that name
 that its members compete for; it is durable as soon as one member's session is. A queue
 filter competes for a queue that somebody declared; if it is a stream, user properties of the
-SUBSCRIBE say in which group, and from where (see `Replay`).
+SUBSCRIBE say in which group, and from where (see `Replay`). Another one, `filter`, is a selector for
+all that the packet subscribes to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from gateway.core.errors import (
 from gateway.core.message import Message
 from gateway.core.queue import Queue
 from gateway.core.replay import start_offset
-from gateway.core.router import Binding
+from gateway.core.router import Binding, merged_for
+from gateway.core.selector import USUAL_LANGUAGE, Selector, Selectors
 from gateway.core.session import Session
 from gateway.core.shares import join
 from gateway.core.stream import StreamQueue
@@ -60,6 +62,15 @@ class Replay(NamedTuple):
         """Read it; other user properties are nobody's business."""
         pairs = cast("list[tuple[str, str]]", properties.get("user_property", []))
         return cls(**{name: value for name, value in pairs if name in cls._fields})
+
+
+def selector_of(properties: Mapping[str, object], selectors: Selectors) -> Selector | None:
+    """Return the selector that user properties of a SUBSCRIBE ask for. Raise InvalidValue."""
+    pairs = dict(cast("list[tuple[str, str]]", properties.get("user_property", [])))
+    text = pairs.get("filter")
+    if text is None:
+        return None
+    return selectors.find(text, pairs.get("filter-language", USUAL_LANGUAGE))
 
 
 HERE: Final = Replay()
@@ -110,12 +121,18 @@ class Subscriptions:
     def take(self, packet: Subscribe) -> tuple[list[int], str, list[Retained]]:
         """Return (SUBACK's reasons, why some are refusals, what retained messages to send)."""
         ids = tuple(cast("list[int]", packet.properties.get("subscription_identifier", [])))
-        replay = Replay.of(packet.properties) if "user_property" in packet.properties else HERE
+        replay, selector = HERE, None
+        if "user_property" in packet.properties:
+            replay = Replay.of(packet.properties)
+            try:
+                selector = selector_of(packet.properties, self._session.broker.selectors)
+            except InvalidValue as error:
+                return [reason_of(error)] * len(packet.subscriptions), error.detail, []
         reasons: list[int] = []
         why: list[str] = []
         retained: list[Retained] = []
         for option in packet.subscriptions:
-            reason, text, messages, binding = self._subscribe(option, ids, replay)
+            reason, text, messages, binding = self._subscribe(option, ids, replay, selector)
             reasons.append(reason)
             if text:
                 why.append(text)
@@ -124,17 +141,17 @@ class Subscriptions:
         return reasons, "; ".join(why), retained
 
     def _subscribe(
-        self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay
+        self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay, selector: Selector | None
     ) -> tuple[int, str, list[Message], Binding | None]:
         """Return (reason, why, retained messages to send, for which subscription)."""
         try:
             if option.filter.startswith((SHARE_PREFIX, QUEUE_PREFIX)):
-                self._share(option, ids, replay)
+                self._share(option, ids, replay, selector)
                 return option.qos, "", [], None
             if option.qos and self._session.queue is None:
                 self._consuming.need_queue()
             binding, replaced = self._session.subscribe(
-                option.filter, option.qos, option.no_local, option.retain_as_published, ids
+                option.filter, option.qos, option.no_local, option.retain_as_published, ids, selector
             )
         except GatewayError as error:
             return reason_of(error), error.detail, [], None
@@ -160,16 +177,14 @@ class Subscriptions:
         for shared in self.shared.values():
             _drop_passing(shared)
 
-    def options_of(self, topic: str) -> Binding | None:
-        """Return the subscription (overlapping ones merged) that a topic matches, or None.
+    def options_of(self, message: Message) -> Binding | None:
+        """Return the subscription (overlapping ones merged) that takes a message, or None.
 
         For messages whose binding is not known any more, as after a restart.
         """
-        found: Binding | None = None
-        for topic_filter, binding in self._session.subscriptions.items():
-            if matches(topic_filter, topic):
-                found = binding if found is None else found.merged(binding)
-        return found
+        mine = self._session.subscriptions.items()
+        found = [binding for topic_filter, binding in mine if matches(topic_filter, message.topic)]
+        return merged_for(found, message)
 
     def options_for(self, queue: Queue) -> Binding | None:
         """Return what this client asked for when it joined a shared queue."""
@@ -179,19 +194,26 @@ class Subscriptions:
     def shared_record(self) -> dict[str, list[object]]:
         """Return the shared subscriptions as a durable session's record keeps them."""
         return {
-            name: [options.qos, options.retain_as_published, list(options.ids), group]
+            name: [options.qos, options.retain_as_published, list(options.ids), group, *_saved(options)]
             for name, (_, options, group) in self.shared.items()
         }
 
     def rejoin(self, record: dict[str, list[Any]]) -> None:
         """Join again what the session's record says; what may not be joined any more is left out."""
-        for name, (qos, retain_as_published, ids, group) in record.items():
+        for name, (qos, retain_as_published, ids, group, *more) in record.items():
+            option = SubscribeOption(name, qos, False, retain_as_published)
             try:
-                self._share(SubscribeOption(name, qos, False, retain_as_published), tuple(ids), Replay(group))
+                selector = None
+                if more:
+                    language, text = more[0]
+                    selector = self._session.broker.selectors.find(text, language)
+                self._share(option, tuple(ids), Replay(group), selector)
             except GatewayError:
                 continue
 
-    def _share(self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay) -> None:
+    def _share(
+        self, option: SubscribeOption, ids: tuple[int, ...], replay: Replay, selector: Selector | None
+    ) -> None:
         session = self._session
         share = split_share(option.filter)
         if share is None:
@@ -200,27 +222,32 @@ class Subscriptions:
             resource = queue_resource(queue_name)
             queue = session.broker.catalog.get(queue_name)
         else:
-            queue, resource = join(session, option.filter, self._durable), share[1]
-        options = Binding(option.filter, queue, None, option.qos, False, option.retain_as_published, ids)
-        group = self._join(queue, replay) if isinstance(queue, StreamQueue) else ""
+            queue, resource = join(session, option.filter, self._durable, selector), share[1]
+        options = Binding(
+            option.filter, queue, None, option.qos, False, option.retain_as_published, ids, selector=selector
+        )
+        group = self._join(queue, replay, selector) if isinstance(queue, StreamQueue) else ""
         earlier = self.shared.get(option.filter)
         if earlier is not None and earlier.group == group:
             self.shared[option.filter] = Shared(earlier.consumer, options, group)
             return
         if earlier is not None:
             session.cancel(earlier.consumer)
-        consumer = session.consume_shared(queue, self._consuming.deliver_shared, 1, group, resource)
+        wanted = selector if share is None else None  # a shared subscription's is its queue's binding's
+        deliver = self._consuming.deliver_shared
+        consumer = session.consume_shared(queue, deliver, 1, group, resource, wanted)
         self.shared[option.filter] = Shared(consumer, options, group)
         self._consuming.set_windows()
 
-    def _join(self, stream: StreamQueue, replay: Replay) -> str:
+    def _join(self, stream: StreamQueue, replay: Replay, selector: Selector | None) -> str:
         """Return the group to read a stream in, moved to where it is to go on."""
         broker, name = self._session.broker, replay.group or self._session.origin.client_id
         if name.startswith("$"):
             raise InvalidValue(f"group {name!r}: names that begin with $ are the gateway's own; name another")
         if not replay.group and not self._durable:
             name = PASSING_PREFIX + name
-        known = any(group.name == name for group in stream.groups())
+        broker.queues.check_selector(stream, name, selector, bool(replay.seek))
+        known = stream.find_group(name) is not None
         what, text = ("seek", replay.seek) if replay.seek else ("start", replay.start)
         if text and (replay.seek or not known):
             broker.queues.seek(stream, name, start_offset(stream, broker.clock, text, what))
@@ -232,6 +259,10 @@ class Subscriptions:
         queue = broker.catalog.queues.get(topic_filter)
         if queue is not None and topic_filter.startswith(SHARE_PREFIX) and not queue.active:
             broker.queues.delete(queue)
+
+
+def _saved(options: Binding) -> list[list[str]]:
+    return [] if options.selector is None else [options.selector.saved()]
 
 
 def _drop_passing(shared: Shared) -> None:

@@ -21,6 +21,7 @@ from gateway.core.session import Session
 from gateway.listeners import open_listener
 from gateway.protocols.http import HttpDoor
 from gateway.protocols.http.limits import Limits
+from gateway.selectors import LANGUAGES
 from gateway.storage.memory import MemoryEngine
 from gateway.turn import Turn
 
@@ -77,6 +78,8 @@ class FakeGateway:
         self.clock = Clock()
         self.engine = FailingEngine()
         self.broker = Broker(self.engine, self.clock)
+        for language, compiler in LANGUAGES.items():
+            self.broker.selectors.add(language, compiler)
         self.scheduler = self.broker.scheduler
         self.protocols: Mapping[str, Any] = {}
         self.http_parts: list[Any] = []
