@@ -10,7 +10,7 @@ delivery ends is in `settlement`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .books import copies_waiting
 from .catalog import Catalog
@@ -25,6 +25,7 @@ from .halves import Halves
 from .lease import Leases
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
+from .plan import Plan
 from .policy import DROP_HEAD, SYNC
 from .queue import Queue
 from .queues import Queues
@@ -34,13 +35,14 @@ from .replies import Replies
 from .retained import RETAINED_QUEUE_ID, Retained
 from .router import TOPICS_CACHED_MAX, Binding, Relay, Route, Router
 from .scheduler import Scheduler
+from .schedules import Schedules
 from .selector import Selectors
 from .settlement import Settlement
 from .stream import StreamQueue
 from .sweeper import Sweeper
 
 if TYPE_CHECKING:
-    from .caller import Caller
+    from .session import Session
 
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
 SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
@@ -48,20 +50,9 @@ RETAINED_PER_LOAD = 1000  # messages that a start reads together
 NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
 
 
-class Plan(NamedTuple):
-    """Where a message is to go."""
-
-    message: Message
-    queues: list[Binding]
-    receivers: list[Binding]
-    ids: tuple[int, ...]  # of the durable among the queues
-    told: bool  # its publisher waits until it is stored
-    route: Route
-
-
 #: Takes what is published to one of the gateway's own addresses; returns as `Broker.publish`. Whether
 #: its session may is for it to ask.
-Address = Callable[["Caller", Message], int]
+Address = Callable[["Session", Message], int]
 
 
 class Broker:
@@ -83,6 +74,7 @@ class Broker:
         "retained",
         "router",
         "scheduler",
+        "schedules",
         "selectors",
         "session_subscriptions_max",
         "settlement",
@@ -118,6 +110,7 @@ class Broker:
         self.leases = Leases(self.scheduler, self.settlement.settle)
         self.halves = Halves(self)
         self.addresses[TRANSACTION_PREFIX] = self.halves.take
+        self.schedules = Schedules(self)
 
     # -- start ----------------------------------------------------------------------------
 
@@ -134,6 +127,7 @@ class Broker:
         self.settlement.flushed()  # what was replaced is: both are in the log
         self.dedup.restore()
         self.halves.restore()
+        self.schedules.calendar.restore()
         self.sweeper.start()
         return [*recovery.remarks, remark] if remark else recovery.remarks
 
@@ -302,6 +296,8 @@ class Broker:
     def carry_out(self, plan: Plan, position: int) -> int:
         """Enqueue a message that is in the log at a position (0: not logged); return as `publish`."""
         message = plan.message
+        if plan.due_ms:
+            return self.schedules.carry_out(plan, position)
         plan.route.last = message  # only now: nobody is to see what may still be refused
         if message.retain:
             position = max(position, self._retain(message, position))
@@ -406,11 +402,13 @@ class Broker:
         self.settlement.rolled_back(position)
         self.halves.rolled_back(position)
         self.dedup.rolled_back(position)
+        self.schedules.calendar.rolled_back()
 
     def flushed(self) -> None:
         """The turn's batch is written: what it replaced need not be remembered."""
         self.retained.keep()
         self.settlement.flushed()
+        self.schedules.calendar.touched = False
 
     def waiting(self) -> int:
         """Return how many copies are on their way: the books' last term (see metrics)."""

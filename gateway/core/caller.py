@@ -195,7 +195,7 @@ class Caller:
             try:
                 self._spend(message)
             except QuotaExceeded:
-                self._refused(DropCause.QUOTA_EXCEEDED)
+                self.refused(DropCause.QUOTA_EXCEEDED)
                 raise
 
     def admitted(self, message: Message) -> Message | None:
@@ -213,7 +213,7 @@ class Caller:
                 self.check(Action.PUBLISH, topic)
         except GatewayError as error:
             denied = isinstance(error, NotAuthorized)
-            self._refused(DropCause.NOT_AUTHORIZED if denied else DropCause.INVALID)
+            self.refused(DropCause.NOT_AUTHORIZED if denied else DropCause.INVALID)
             raise
         if any(meter.limits.metered for meter in self.meters):
             return  # so that every publish passes `admit`
@@ -224,7 +224,8 @@ class Caller:
             known = self.publishable = set()
         known.add(topic)
 
-    def _refused(self, cause: DropCause) -> None:
+    def refused(self, cause: DropCause) -> None:
+        """Count a publish that is refused."""
         metrics = self.broker.metrics
         metrics.published += 1
         metrics.copies += 1

@@ -77,6 +77,10 @@ class ClassicQueue(Queue):
         super().set_policy(policy)
         self._quiet_until_ms = 0
 
+    def quiet(self) -> None:
+        """Nothing that is in it now expires: it need not be looked at."""
+        self._quiet_until_ms = NEVER_MS
+
     # -- in and out ---------------------------------------------------------------------------
 
     def put(self, message: Message, position: int, binding: Binding | None, now_ms: int) -> None:

@@ -168,6 +168,10 @@ class StorageEngine(Protocol):
     def at(self, queue_id: int, offset: int, count: int) -> list[Stored]:
         """The same from an offset on."""
 
+    def due_times(self, queue_id: int, position: int, count: int) -> tuple[list[int], list[int]]:
+        """Return of a queue's first unsettled messages above a position, at most `count`, in order: when
+        each is to be delivered (`Properties.deliver_at_ms`, 0: it does not say), and its position."""
+
     def extent(self, queue_id: int, after: int = 0) -> Extent:
         """Return how far a queue's unsettled messages above a position reach."""
 

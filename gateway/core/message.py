@@ -99,7 +99,8 @@ class Properties:
 
     `headers` are the application's, in order, duplicates kept: (name, value); given as None they
     are in `native`. Times are Unix milliseconds. `stored` is for the storage engine: how it has
-    encoded all this.
+    encoded all this. `delay_ms` is a wish of the publisher's, how much later to publish, and is
+    not kept; negative is a delay that its door could not read.
     """
 
     __slots__ = (
@@ -108,6 +109,7 @@ class Properties:
         "content_encoding",
         "content_type",
         "correlation",
+        "delay_ms",
         "deliver_at_ms",
         "idempotency_key",
         "key",
@@ -156,6 +158,7 @@ class Properties:
         self.tag = tag
         self.keys = keys  # search keys
         self.deliver_at_ms = deliver_at_ms
+        self.delay_ms = 0
         self.traceparent = traceparent
         self.text = text  # the publisher vouches that the body is UTF-8 text
         self._headers = headers
@@ -209,12 +212,30 @@ class Properties:
         copy.headers = self.headers + extra
         return copy
 
+    def due_at(self, due_ms: int, native: bool) -> Properties:
+        """Return a copy for a message that waits until then; `native`: with the publisher's own encoding."""
+        if not native:
+            copy = self.with_headers(())
+        else:
+            copy = Properties(native=self.native, native_format=self.native_format)
+            for name in PROPERTY_NAMES:
+                if name != "headers":
+                    setattr(copy, name, getattr(self, name))
+            copy._headers = self._headers
+        copy.deliver_at_ms = due_ms
+        return copy
+
     def header(self, name: str) -> HeaderValue:
         """Return the first header of that name, or None."""
         for key, value in self.headers:
             if key == name:
                 return value
         return None
+
+
+def wants_later(properties: Properties) -> bool:
+    """Tell whether a message says when it is to be published."""
+    return properties.delay_ms != 0 or properties.deliver_at_ms is not None
 
 
 NO_PROPERTIES = Properties()

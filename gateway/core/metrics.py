@@ -36,6 +36,7 @@ class DropCause(IntEnum):
     UNREADABLE = 17  # its part of the log is damaged
     QUOTA_EXCEEDED = 18  # its publisher's
     TRANSACTION_UNRESOLVED = 19  # of its dead letter: nobody said commit
+    CANCELLED = 20  # it was scheduled, and somebody thought better of it
 
 
 class Metrics:

@@ -15,7 +15,7 @@ from .broker import Address, Broker
 from .caller import Caller
 from .delivery import Consumer, Delivery
 from .errors import NotAuthorized, QuotaExceeded
-from .message import Message, Origin, Outcome
+from .message import NO_PROPERTIES, Message, Origin, Outcome
 from .metrics import DropCause
 from .once import Published, commit_once, publish_once
 from .policy import DEFAULT, QueuePolicy
@@ -80,9 +80,10 @@ class Session(Caller):
             changed = self._intercepted(message)
             if changed is None:
                 return 0
-            if changed.topic != message.topic:
-                route = None
-            message = changed
+            route, message = route if changed.topic == message.topic else None, changed
+        wish = message.properties
+        if wish is not NO_PROPERTIES and (wish.deliver_at_ms is not None or wish.delay_ms):
+            return self.broker.schedules.publish(message, route)
         return self.broker.publish(message, route)
 
     def publish_once(self, message: Message, route: Route | None = None) -> Published:
@@ -107,7 +108,7 @@ class Session(Caller):
         if changed is None:
             return Published(0, False, message.properties.message_id)
         way = route if changed.topic == message.topic else None
-        return publish_once(self.broker, changed, lambda: self.broker.publish(changed, way))
+        return publish_once(self.broker, changed, lambda: self.broker.schedules.publish(changed, way))
 
     def transact(
         self, publishes: list[tuple[Message, Route | None]], acknowledged: list[Delivery]
@@ -135,7 +136,7 @@ class Session(Caller):
         for on_publish in self._intercept:
             changed = on_publish(changed, self) if changed is not None else None
         if changed is None:
-            self._refused(DropCause.INTERCEPTED)
+            self.refused(DropCause.INTERCEPTED)
         elif changed.topic != topic:
             self.check_publish(changed.topic)
         return changed

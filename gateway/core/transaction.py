@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from .delivery import Delivery
 from .errors import QueueFull
-from .message import Message, Outcome
+from .message import Message, Outcome, wants_later
 from .metrics import DropCause
+from .plan import Plan
 from .policy import DROP_HEAD
 from .queue import Queue
 from .router import Route
 
 if TYPE_CHECKING:
-    from .broker import Broker, Plan
+    from .broker import Broker
 
 Publish = tuple[Message, Route | None]  # as `Broker.publish` takes it
 
@@ -31,7 +32,7 @@ def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[
     `Settlement.acknowledged`; should it not be, nothing has happened.
     """
     metrics = broker.metrics
-    plans = [broker.plan(message, route) for message, route in publishes]
+    plans = [_planned(broker, message, route) for message, route in publishes]
     metrics.published += len(plans)
     try:
         _check_room(plans)
@@ -48,6 +49,15 @@ def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[
         found = broker.engine.transact(messages, settled, broker.clock.now_ms)
     positions = iter(found)
     return [broker.carry_out(plan, next(positions) if plan.ids else 0) for plan in plans]
+
+
+def _planned(broker: Broker, message: Message, route: Route | None) -> Plan:
+    """Return who gets a message: the calendar, if it is to be published later."""
+    if wants_later(message.properties):
+        plan = broker.schedules.plan(message)
+        if plan is not None:
+            return plan
+    return broker.plan(message, route)
 
 
 def move(broker: Broker, message: Message, route: Route | None, queue_id: int, position: int) -> int:
@@ -76,7 +86,7 @@ def release(
     Return the record's position. Raise QueueFull or NotStored, having done nothing: nobody gets a message
     before all of it is written.
     """
-    plans = [broker.plan(message, route) for message, route in publishes]
+    plans = [_planned(broker, message, route) for message, route in publishes]
     _check_room(plans)
     logged = [(plan.message, plan.ids) for plan in plans if plan.ids]
     broker.ready.wake()
@@ -89,6 +99,22 @@ def release(
     for plan in plans:
         broker.carry_out(plan, next(at) if plan.ids else 0)
     return found[-1]
+
+
+def move_all(
+    broker: Broker, publishes: Sequence[Publish], settled: Sequence[tuple[int, Sequence[int]]]
+) -> None:
+    """Publish messages in place of those that durable queues have (queue id, positions): all, or nothing.
+
+    They do not count as published: they did when they came. Raise QueueFull, having done nothing.
+    """
+    plans = [broker.plan(message, route) for message, route in publishes]
+    _check_room(plans)
+    broker.ready.wake()
+    messages = [(plan.message, plan.ids) for plan in plans if plan.ids]
+    positions = iter(broker.engine.transact(messages, settled, broker.clock.now_ms))
+    for plan in plans:
+        broker.carry_out(plan, next(positions) if plan.ids else 0)
 
 
 def _check_room(plans: Sequence[Plan]) -> None:

@@ -133,6 +133,11 @@ class MemoryEngine:
             found.append(Stored(offset, position, held.message, size, attempt >> 32, tag, held.stored_at_ms))
         return found
 
+    def due_times(self, queue_id: int, position: int, count: int) -> tuple[list[int], list[int]]:
+        positions = [place[1] for place in self._index.of(queue_id).after(position, count)]
+        held = self._messages.held
+        return [held[p].message.properties.deliver_at_ms or 0 for p in positions], positions
+
     def extent(self, queue_id: int, after: int = 0) -> Extent:
         return self._index.of(queue_id).extent(after)
 

@@ -244,3 +244,18 @@ def test_a_message_for_no_queue_has_a_position(engine: StorageEngine) -> None:
     first = engine.append(message(), (), NOW_MS)
     assert engine.append(message(), (2,), NOW_MS) > first > 0
     assert wait_durable(engine, first)
+
+
+def test_when_messages_are_due(engine: StorageEngine) -> None:
+    dues = [NOW_MS + 5, 0, NOW_MS - 7, (1 << 63) - 1]
+    made = [Properties(deliver_at_ms=due or None, headers=(("deliver_at_ms", "x"),)) for due in dues]
+    positions = [engine.append(message(properties=each), (2,), NOW_MS) for each in made]
+    positions.append(engine.append(message(), (2,), NOW_MS))
+    for _ in range(2):
+        assert engine.due_times(2, 0, 10) == ([*dues, 0], positions)
+        assert engine.due_times(2, positions[0], 2) == (dues[1:3], positions[1:3])
+        assert engine.due_times(2, positions[-1], 10) == ([], [])
+        assert engine.due_times(3, 0, 10) == ([], [])
+        wait_durable(engine, positions[-1])  # from the batch, then from the file
+    engine.settle(2, [positions[0]], Outcome.ACK, NOW_MS)
+    assert engine.due_times(2, 0, 1) == ([0], [positions[1]])

@@ -248,6 +248,11 @@ def _duplicate(world: World) -> None:
     assert (first.duplicate, again.duplicate) == (False, True)
 
 
+def _cancelled(world: World) -> None:
+    position = world.session().publish(Message("$delayed/5/t", b""))
+    world.broker.schedules.cancel(position)
+
+
 CAUSES: dict[Callable[[World], None], tuple[DropCause, int]] = {
     _no_subscriber: (DropCause.NO_SUBSCRIBER, 1),
     _expired_in_a_queue: (DropCause.EXPIRED, 1),
@@ -269,6 +274,7 @@ CAUSES: dict[Callable[[World], None], tuple[DropCause, int]] = {
     _session_ended: (DropCause.SESSION_ENDED, 1),
     _packet_too_large: (DropCause.PACKET_TOO_LARGE, 1),
     _duplicate: (DropCause.DUPLICATE, 1),
+    _cancelled: (DropCause.CANCELLED, 1),
 }
 
 

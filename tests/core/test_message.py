@@ -41,7 +41,7 @@ def _full(**fields: object) -> Properties:
 
 def test_the_table_of_values_names_every_property() -> None:
     assert tuple(FULL) == PROPERTY_NAMES
-    others = {"_headers", "by_name", "native", "native_format", "stored"}
+    others = {"_headers", "by_name", "delay_ms", "native", "native_format", "stored"}
     assert set(Properties.__slots__) - {*PROPERTY_NAMES} == others
     assert {*PROPERTY_NAMES} - set(Properties.__slots__) == {"headers"}
 

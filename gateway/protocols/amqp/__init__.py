@@ -24,6 +24,7 @@ from .blocking import Blocking
 from .connection import AmqpConnection
 from .delays import Delays
 from .management import Management
+from .translate import NATIVE
 from .vhosts import Vhosts
 
 
@@ -51,8 +52,8 @@ class Amqp:
         """Take over exchanges and bindings that recovery found."""
         self.vhosts = Vhosts(gateway)
         self.vhosts.restore()
-        self.delays = Delays(gateway.broker, self.vhosts)
-        self.delays.restore()
+        broker = gateway.broker
+        broker.schedules.release[NATIVE] = Delays(self.vhosts, broker.router).release
         self.blocking = Blocking(self, gateway)
         self._management = Management(self, gateway)
 

@@ -18,6 +18,7 @@ from gateway.core.message import Message, Properties
 from gateway.core.router import Route
 
 from . import names
+from .delays import DELAY, DELAY_BYTES, delay_of
 from .errors import AmqpFault, Reply, fault_of
 from .exchanges import Exchange
 from .frames import encode_confirm, encode_content
@@ -26,7 +27,7 @@ from .methods import encode_method, make
 from .properties import PERSISTENT, Basic, decode_list, encode_list
 from .rights import check_copies
 from .tables import Table, decode_table, encode_table
-from .translate import EXPIRATION_MS_MAX, to_properties
+from .translate import EXPIRATION_MS_MAX, PARKED, to_properties
 
 if TYPE_CHECKING:
     from .channel import Channel
@@ -36,6 +37,7 @@ TARGETS_MAX: Final = 20_000  # exchanges with a key; some 20 MB
 KNOWN_MAX: Final = 64  # property lists of a target that repeat; where each is another, none does
 OWED_MAX: Final = 65_536  # confirms that may wait for the disk: then the client outruns it, and is not read
 
+DELIVER_AT: Final = PARKED["deliver_at_ms"]
 DIRECT_REPLY: Final = "amq.rabbitmq.reply-to"
 DIRECT_REPLY_BYTES: Final = DIRECT_REPLY.encode()
 
@@ -46,7 +48,7 @@ _IMMEDIATE: Final = 2
 class Known:
     """A property list, understood."""
 
-    __slots__ = ("copies", "delay_ms", "direct_reply", "expiration_ms", "properties", "qos", "user_id")
+    __slots__ = ("copies", "direct_reply", "expiration_ms", "properties", "qos", "user_id")
 
     def __init__(self, properties: Properties, basic: Basic) -> None:
         self.properties = properties
@@ -54,7 +56,6 @@ class Known:
         self.expiration_ms = -1 if basic.expiration is None else _expiration(basic.expiration)
         self.user_id = basic.user_id
         self.copies: list[str] = []  # more routing keys: CC and BCC
-        self.delay_ms = 0
         self.direct_reply = basic.reply_to == DIRECT_REPLY_BYTES
 
 
@@ -115,10 +116,8 @@ class Target:
         vhost, exchange = self.vhost, self.exchange
         if not exchange.name and not copies:
             route = vhost.broker.router.route(self.topic)
-        elif not exchange.name:
-            return self._to_queues([self.key, *copies])
         elif copies:
-            return vhost.route(exchange, self.topic, [self.key, *copies], message)
+            return vhost.way(exchange, self.topic, [self.key, *copies], message)
         else:
             fixed = vhost.fixed_route(exchange, self.topic, [self.key])
             if fixed is None:
@@ -126,11 +125,6 @@ class Target:
             route = fixed
         self.route = route
         return route
-
-    def _to_queues(self, keys: list[str]) -> Route:
-        found = [self.vhost.find(key) for key in keys]
-        queues = [declared.queue for declared in found if declared is not None]
-        return self.vhost.broker.router.through(self.topic, ("", *keys), queues)
 
 
 def shortstrs(exchange: str, key: str) -> bytes:
@@ -141,23 +135,28 @@ def shortstrs(exchange: str, key: str) -> bytes:
 def _understand(vhost: str, address: bytes, raw: bytes) -> Known:
     basic = decode_list(raw)
     table: Table | None = None
-    if basic.headers is not None and (b"CC" in basic.headers or b"x-delay" in basic.headers):
+    if basic.headers is not None and (b"CC" in basic.headers or DELAY_BYTES in basic.headers):
         table = decode_table(basic.headers)[0]
     copies: list[str] = []
     delay_ms = 0
     if table is not None:
         copies = [*_copies(table, "CC"), *_copies(table, "BCC")]
-        if "BCC" in table:  # nobody sees it
+        delay_ms = delay_of(table)
+        if "BCC" in table and not delay_ms:  # nobody sees it; what waits needs it when it is due
+            _check_copies_of_later(table)
             del table["BCC"]
             basic.headers = encode_table(table)
             raw = encode_list(basic)
-        delay = table.get("x-delay")
-        if isinstance(delay, int) and not isinstance(delay, bool):
-            delay_ms = min(max(0, delay), EXPIRATION_MS_MAX)
     known = Known(to_properties(vhost, address, raw, basic), basic)
     known.copies = copies
-    known.delay_ms = delay_ms
+    known.properties.delay_ms = delay_ms
     return known
+
+
+def _check_copies_of_later(table: Table) -> None:
+    if DELIVER_AT in table:
+        text = f"headers 'BCC' and '{DELIVER_AT}' exclude each other; '{DELAY}' goes with both"
+        raise AmqpFault(Reply.PRECONDITION_FAILED, text)
 
 
 def _copies(table: Table, name: str) -> list[str]:
@@ -233,9 +232,7 @@ class Publisher:
             self._channel.transaction.publish(target, message, known.copies, raw)
             return
         try:
-            if known.delay_ms and target.exchange.delayed:
-                position = self._delay(message, known.delay_ms)
-            elif known.properties.idempotency_key is not None:
+            if known.properties.idempotency_key is not None:
                 position = connection.session.publish_once(message, route).position
             else:
                 position = connection.session.publish(message, route)
@@ -250,11 +247,6 @@ class Publisher:
             self._position = position
         elif position == NO_SUBSCRIBERS and target.mandatory:
             self.give_back(target, raw, body)
-
-    def _delay(self, message: Message, delay_ms: int) -> int:
-        connection = self._connection
-        connection.session.admit(message)
-        return connection.amqp.delays.hold(message, delay_ms)
 
     def _with_reply_queue(self, raw: bytes) -> bytes:
         """Return a property list with the name that answers have to be sent to."""

@@ -272,6 +272,14 @@ class Vhost:
             route = self.broker.router.through(topic, mark, queues)
         return route
 
+    def way(self, exchange: Exchange, topic: str, keys: Sequence[str], message: Message) -> Route:
+        """The same, also through the default exchange, where keys are names of queues."""
+        if exchange.name:
+            return self.route(exchange, topic, keys, message)
+        found = [self.find(key) for key in keys]
+        queues = [declared.queue for declared in found if declared is not None]
+        return self.broker.router.through(topic, ("", *keys), queues)
+
     def fixed_route(self, exchange: Exchange, topic: str, keys: Sequence[str]) -> Route | None:
         """Return the way through an exchange, None if each message has its own."""
         queues = exchange.reach(keys, None)

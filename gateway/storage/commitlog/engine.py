@@ -31,7 +31,7 @@ from .failures import Failures
 from .files import Files
 from .finder import Finder
 from .journal import Journal
-from .loading import load, message_payload, messages_after, offset_at
+from .loading import due_times, load, message_payload, messages_after, offset_at
 from .proof import Proof
 from .reader import Reader
 from .record import HEADER, HEADER_BYTES
@@ -107,7 +107,7 @@ class CommitLog:
         if not len(self._segments) or self._end > self._tail_end():
             # New, or cut off before the checkpoint: a position is never used for another record.
             self._segment_at(max(FIRST_POSITION, self._end), self._segment_bytes)
-        self._tail_is(self._segments.tail)
+        self._begun, self._room_end = self._segments.tail.reach
         self._finder = Finder(self._files, self._directory.index, self._segments, self._end)
         self._written = self._end
         self._notify = notify
@@ -204,16 +204,12 @@ class CommitLog:
     def _begin_segment(self, base: int, room: int) -> None:
         """Have the next write make a segment; the old one is left as it is."""
         self._segment_at(base, room)
-        self._tail_is(self._segments.tail)
+        self._begun, self._room_end = self._segments.tail.reach
         self._finder.begin(base)
 
     def _segment_at(self, base: int, room: int) -> None:
         self._segments.next = Segment(self._files, self._directory.log, base, room, self._batch.mark)
         self._end = base + SEGMENT_HEADER_BYTES
-
-    def _tail_is(self, segment: Segment) -> None:
-        """Remember where the segment that is written to begins, and where it must end."""
-        self._begun, self._room_end = segment.base, segment.base + segment.room
 
     def _tail_end(self) -> int:
         """Return where the next write goes."""
@@ -280,6 +276,10 @@ class CommitLog:
     def _load(self, queue_id: int, places: list[Place]) -> list[Stored]:
         tried = self._index.of(queue_id).tried or {}
         return load(places, tried, self._batch.pending, self._now_ms, self._segments, self._reader)
+
+    def due_times(self, queue_id: int, position: int, count: int) -> tuple[list[int], list[int]]:
+        places = self._entries(queue_id).after(position, count)
+        return due_times(places, self._batch.pending, self._segments, self._reader)
 
     def extent(self, queue_id: int, after: int = 0) -> Extent:
         return self._entries(queue_id).extent(after)

@@ -54,6 +54,30 @@ def load(
     return found
 
 
+def due_times(
+    places: list[Place], pending: Mapping[int, Message], segments: Segments, reader: Reader
+) -> tuple[list[int], list[int]]:
+    """Return when the messages at some places are to be delivered, and their positions.
+
+    What cannot be read is due at once, so that somebody finds out.
+    """
+    dues: list[int] = []
+    positions: list[int] = []
+    for _, position, _ in places:
+        message = pending.get(position)
+        due_ms = 0
+        if message is not None:
+            due_ms = message.properties.deliver_at_ms or 0
+        else:
+            try:
+                due_ms = record.deliver_at_ms(segments.payload(position, reader))
+            except (Damage, OSError) as error:
+                log.error("a waiting message cannot be read: %s", error)
+        dues.append(due_ms)
+        positions.append(position)
+    return dues, positions
+
+
 def message_payload(segments: Segments, position: int) -> bytes:
     """Return the payload of the message at a position. Raise NotFound."""
     try:

@@ -176,6 +176,21 @@ def message_facts(payload: bytes) -> tuple[tuple[int, ...], int, int]:
     return ids, size, stored_at
 
 
+class _Due(msgspec.Struct, gc=False):
+    """The one property that a calendar is read for: the others are skipped, not decoded."""
+
+    deliver_at_ms: int = 0
+
+
+_decode_due = msgspec.msgpack.Decoder(_Due).decode
+
+
+def deliver_at_ms(payload: bytes) -> int:
+    """Return when a message is to be delivered (ms), 0 if it does not say."""
+    raw = raw_properties(payload)
+    return _decode_due(raw).deliver_at_ms if raw else 0
+
+
 _ENCODED_PROPERTIES: Final = (*PROPERTY_NAMES, "native", "native_format")
 
 

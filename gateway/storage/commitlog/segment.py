@@ -72,6 +72,11 @@ class Segment:
         self.looked_at = -1  # `live`, when it was last found too full to be emptied
         self._fresh = False  # its name is not durable yet
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The positions at which it begins, and at which it must end."""
+        return self.base, self.base + self.room
+
     def create(self) -> None:
         """Make the file. Raise OSError."""
         descriptor = self._files.open(self.path)
