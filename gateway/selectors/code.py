@@ -21,6 +21,7 @@ HELPERS: Final[dict[str, Any]] = {
     "NUMBERS": frozenset((int, float)),
     "equal": values.equal,
     "order": values.order,
+    "number": values.number,
     "within": values.within,
     "truth": values.truth,
     "text": values.text,
@@ -132,6 +133,10 @@ class Writer:
         if type(literal) in (int, float):
             v, c = self._variable(), self._constant(literal)
             quick, slow = f"{v} {PYTHON.get(sign, sign)} {c}", self._slowly(sign, v, c)
+            if sign == "=":
+                slow = f"number({v}) == {c}"
+            elif sign not in PYTHON:  # what is no number has no order with one
+                slow = f"({v} := number({v})) is not None and {quick}"
             return f"({quick} if ({v} := {self.value(left)}).__class__ in NUMBERS else {slow})"
         if isinstance(literal, str) and sign in PYTHON and values.number(literal) is None:
             return self._compare_text(left, literal, sign)
