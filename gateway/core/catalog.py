@@ -129,10 +129,9 @@ class Catalog:
         if _addressable(queue.name):
             own = Binding(QUEUE_PREFIX + queue.name, queue=queue)
             self._remove_own(own)
-        for group in queue.groups():
-            if group.selector is not None:
-                self.select(group, None)
         if queue.durable:
+            for key, _ in list(self._engine.scan(f"{SELECTOR_KEY}{queue.name}\0")):
+                self._engine.delete(key)
             self._engine.drop_queue(queue.queue_id)
             self._engine.delete(QUEUE_KEY + queue.name)
         for call in self.deleted:
@@ -200,9 +199,10 @@ class Catalog:
         for key, value in list(self._engine.scan(SELECTOR_KEY)):
             queue, _, name = key[len(SELECTOR_KEY) :].partition("\0")
             found = self.queues.get(queue)
-            if isinstance(found, StreamQueue) and (group := found.find_group(name)) is not None:
-                whose = f"group {name!r} of queue {queue!r}"
-                group.selector = self._selectors.restored(json.loads(value), whose)
+            if isinstance(found, StreamQueue):
+                selector = self._selectors.restored(json.loads(value), f"group {name!r} of queue {queue!r}")
+                if selector is not None:
+                    found.restore_selector(name, selector)
             else:
                 self._engine.delete(key)
 

@@ -62,10 +62,11 @@ class Queues:
                 )
             return
         group = queue.find_group(group_name)
-        if group is None or (not _used(group) and (group.selector is None or moving)):
+        found = queue.selector_of(group_name)
+        if (group is None or not _used(group)) and (found is None or moving):
             return
         check_same(
-            group.selector,
+            found,
             selector,
             f"group {group_name!r} of queue {queue.name!r}",
             "use another group, or move this one (seek) while nobody uses it, which frees it",

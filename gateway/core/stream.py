@@ -39,6 +39,7 @@ class StreamQueue(Queue):
     __slots__ = (
         "_groups",
         "_heads",
+        "_selectors",
         "compaction",
         "count",
         "first_offset",
@@ -56,6 +57,7 @@ class StreamQueue(Queue):
     ) -> None:
         super().__init__(name, queue_id, policy, engine, auto_delete)
         self._groups: dict[str, Group] = {}
+        self._selectors: dict[str, Selector] = {}  # of groups that are not made yet
         self.recent: deque[Stored] = deque()
         self._heads: deque[Stored] = deque()  # the oldest, as far as retention has looked
         self.first_offset = 0
@@ -77,7 +79,21 @@ class StreamQueue(Queue):
         if group is None:
             group = self._groups[name] = Group(self, name)
             group.cursor = self.next_offset if start is None else self.clamp(start)
+            group.selector = self._selectors.pop(name, None)
         return group
+
+    def selector_of(self, name: str) -> Selector | None:
+        """Return the selector of a group, also of one that is not made yet."""
+        group = self._groups.get(name)
+        return group.selector if group is not None else self._selectors.get(name)
+
+    def restore_selector(self, name: str, selector: Selector) -> None:
+        """A group has this selector; if it has no position yet, once it is made."""
+        group = self._groups.get(name)
+        if group is None:
+            self._selectors[name] = selector
+        else:
+            group.selector = selector
 
     def find_group(self, name: str) -> Group | None:
         """Return a group, or None."""

@@ -20,6 +20,8 @@ from gateway.core.clock import Clock
 from gateway.core.message import Message, Origin, Properties
 from gateway.core.policy import QueuePolicy
 from gateway.core.router import Binding
+from gateway.core.stream import StreamQueue
+from gateway.selectors import LANGUAGES
 from gateway.storage.commitlog import CommitLog, checkpoints
 from tests.cli.test_commands import run
 from tests.interop.paho_client import PahoClient
@@ -58,12 +60,15 @@ class Data:
         self.path = path
         self.engine = CommitLog(path, segment_bytes=3000, kept_ms=0)
         self.broker = Broker(self.engine, Clock(NOW_MS))
+        for language, compiler in LANGUAGES.items():
+            self.broker.selectors.add(language, compiler)
         self.broker.restore(lambda: None)
 
     def fill(self, count: int = 60) -> None:
         catalog, engine = self.broker.catalog, self.engine
         jobs, _ = catalog.declare("jobs", policy=QueuePolicy(max_length=1000))
-        catalog.bind(jobs, Binding("jobs/#", jobs))
+        selectors = self.broker.selectors
+        catalog.bind(jobs, Binding("jobs/#", jobs, selector=selectors.find("a || b", "tags")))
         stream, _ = catalog.declare("all", "stream")
         catalog.bind(stream, Binding("#", stream))
         session, _ = catalog.declare("$session/phone")
@@ -87,6 +92,8 @@ class Data:
         engine.trim(stream.queue_id, 4)
         for name, offset in (("at the head", 4), ("in the middle", 30), ("at the end", count)):
             engine.cursor(stream.queue_id, name, offset, NOW_MS)
+        assert isinstance(stream, StreamQueue)
+        catalog.select(stream.group("in the middle"), selectors.find("price > 5"))
         self.broker.publish(Message("value", b"old", 1, True, origin=ORIGIN))
         self.broker.publish(Message("value", b"new", 1, True, origin=ORIGIN))
         engine.flush()
@@ -107,11 +114,11 @@ class Data:
                 "kind": queue.kind,
                 "policy": queue.policy.to_mapping(),
                 "bindings": [
-                    (b.filter, b.qos, b.no_local, b.retain_as_published, b.ids)
+                    (b.filter, b.qos, b.no_local, b.retain_as_published, b.ids, b.selector)
                     for b in catalog.bindings.get(name, {}).values()
                 ],
                 "messages": [(_fields(e.message), e.attempts, e.stored_at_ms) for e in entries],
-                "groups": {g.name: g.cursor - first for g in queue.groups() if g.name},
+                "groups": {g.name: (g.cursor - first, g.selector) for g in queue.groups() if g.name},
             }
         found["retained"] = [(m.topic, m.body) for m in self.broker.retained.all()]
         return found

@@ -493,11 +493,22 @@ def test_a_group_has_its_selector_after_a_restart(tmp_path: Path) -> None:
     again.broker.engine.close()
 
 
-def test_a_selector_of_a_group_that_was_never_written_down_is_forgotten() -> None:
-    engine = MemoryEngine()
-    engine.put("selector/gone\0g", b'["sql", "n > 1"]')
-    World(engine)
-    assert list(engine.scan("selector/")) == []
+def test_a_group_whose_position_was_never_written_down_has_its_selector_all_the_same(tmp_path: Path) -> None:
+    world = World(CommitLog(tmp_path))
+    stream(world)
+    world.broker.engine.put("selector/gone\0g", b'["sql", "n > 1"]')
+    world.broker.engine.put("selector/s\0g", b'["sql", "n > 5"]')
+    world.broker.engine.close()
+    for _ in range(2):
+        again = World(CommitLog(tmp_path))
+        assert [key for key, _ in again.broker.engine.scan("selector/")] == ["selector/s\0g"]
+        with pytest.raises(Conflict, match="'n > 5', not no selector"):
+            Reader(again, None)
+        again.broker.engine.close()
+    again = World(CommitLog(tmp_path))
+    again.broker.queues.delete(again.broker.catalog.get("s"))
+    assert list(again.broker.engine.scan("selector/")) == []
+    again.broker.engine.close()
 
 
 def test_a_classic_queue_has_no_selector_but_its_bindings() -> None:
