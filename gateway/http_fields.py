@@ -13,6 +13,7 @@ Reading them is the HTTP door's (protocols/http/headers.py).
 | X-Priority, X-Timestamp | decimal; the timestamp in Unix milliseconds |
 | X-Text: true | the publisher vouches that the body is UTF-8 |
 | traceparent | as it is |
+| ce-<name> | an attribute of a CloudEvent (core/cloudevents.py), percent-encoded UTF-8 |
 | X-Property-<name> | an application header; text as it is, any other type as `json:...` |
 
 Header names have no case and few characters, so <name> is lower case with everything else
@@ -28,15 +29,20 @@ from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import quote
 
+from .core import cloudevents
 from .core.message import Message, Properties
 from .core.values import to_json
 
 Field = tuple[bytes, bytes]
 
 PROPERTY_PREFIX: Final = b"x-property-"
+EVENT_PREFIX: Final = b"ce-"  # of a CloudEvent's attributes
 BASE64: Final = "base64:"
 JSON: Final = "json:"
 _VALUE_SAFE: Final = "!#$&'()*+-./:;<=>?@[]^_`{|}~ "  # printable ASCII but "%" and what quote() keeps
+_EVENT_SAFE: Final = "".join(
+    chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%'
+)  # CloudEvents, 3.1.3.2
 #: What a header's name may have (RFC 9110, token), upper case and "%" excepted: those are encoded.
 _NAME_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789!#$&'*+-.^_`|~")
 _PLAIN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?\Z")  # printable ASCII, no space at an end
@@ -73,7 +79,14 @@ def write_head(message: Message) -> list[Field]:
     if message.expires_at_ms:
         found.append(("x-expires-at", str(message.expires_at_ms)))
     found.append(("x-qos", str(int(message.qos))))
-    for name, value in properties.headers:
+    headers = properties.headers
+    event = cloudevents.attributes_of(properties)
+    if event is not None:
+        headers = cloudevents.others_of(properties)
+        found += [
+            (EVENT_PREFIX.decode() + name, quote(value, safe=_EVENT_SAFE)) for name, value in event.items()
+        ]
+    for name, value in headers:
         found.append((PROPERTY_PREFIX.decode() + write_name(name), write_value(value)))
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in found]
 

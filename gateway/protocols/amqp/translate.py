@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from gateway.core import cloudevents
 from gateway.core.message import HEADER_READERS, NO_PROPERTIES, Headers, Message, Properties
 from gateway.core.topic import QUEUE_PREFIX
 
@@ -60,7 +61,8 @@ REPEATED: Final = "$repeated"  # names whose values are an array because the nam
 _PROPERTY_OF: Final = {header: name for name, header in OWN.items()}
 _ATTRIBUTE_OF: Final = {header: name for name, header in (*PARKED.items(), *OVERSIZE.items())}
 _INTEGERS: Final = frozenset(("deliver_at_ms", "timestamp_ms", "priority"))
-_TELLING: Final = (b"$", b"traceparent", *(name.encode() for name in IDEMPOTENCY))  # why to read headers
+#: Why headers have to be read.
+_TELLING: Final = (b"$", b"traceparent", b"cloudEvents", b"ce-", *(name.encode() for name in IDEMPOTENCY))
 
 
 # -- AMQP to model ------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ def to_properties(vhost: str, address: bytes, raw: bytes, basic: Basic) -> Prope
                 value = tuple(value)
             if _fits(attribute, value):
                 setattr(made, attribute, value)
+        cloudevents.adopt(made)
     return made
 
 
@@ -122,7 +125,7 @@ def read_headers(native: bytes) -> Headers:
                 found += [(shown, item) for item in value]
             else:
                 found.append((shown, value))
-    return tuple(found)
+    return cloudevents.canonical(tuple(found))
 
 
 def _read_leniently(native: bytes) -> Headers:
@@ -218,7 +221,9 @@ def from_properties(vhost: str, message: Message, now_ms: int) -> bytes:
         value = getattr(made, attribute)
         if value is not None and value is not False and value != ():
             table[name] = list(value) if attribute == "keys" else value
-    _put_headers(basic, made.headers, table)
+    event = cloudevents.attributes_of(made)
+    headers = made.headers if event is None else cloudevents.to_headers(event) + cloudevents.others_of(made)
+    _put_headers(basic, headers, table)
     if table:
         basic.headers = encode_table(table)
     return encode_list(basic)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ...api import GatewayError, Session
+from ...core import cloudevents
 from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
 from .convert import JsonMessage, to_message
@@ -22,6 +23,7 @@ from .problems import Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, TOPICS_PATH, may_repeat, read_body
 
 _decoder = msgspec.json.Decoder(JsonMessage)
+_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class _Batch:
@@ -148,6 +150,8 @@ async def publish_batch_to(topic: str, context: Context, scope: Scope, receive: 
     if scope["query_string"]:
         raise Refused("invalid-parameter", "a batch has no parameters; give each line its own fields")
     body = await read_body(receive, head.length, context.limits.body_bytes_max)
+    if cloudevents.is_batch(head.properties.content_type):
+        body = _lines_of(body)
     if body.count(b"\n") > BATCH_LINES_MAX:
         raise Refused("too-large", f"a batch has at most {BATCH_LINES_MAX} lines; send it in parts")
     lent = await context.sessions.of(scope)
@@ -158,6 +162,19 @@ async def publish_batch_to(topic: str, context: Context, scope: Scope, receive: 
     finally:
         lent.give_back()
     await _answer(batch, send)
+
+
+def _lines_of(events: bytes) -> bytes:
+    """Return a batch of CloudEvents as lines: each is a body as it is, in structured mode."""
+    try:
+        found = _events(events)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused("malformed", f"{error}; a JSON array of CloudEvents is expected") from error
+    kind = cloudevents.STRUCTURED
+    return b"\n".join(
+        msgspec.json.encode({"body": str(bytes(event), "utf-8", "replace"), "content_type": kind})
+        for event in found
+    )
 
 
 async def _publish_pieces(batch: _Batch, body: bytes) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from ...core import cloudevents
 from ...core.clock import Clock
 from ...core.message import Message, Origin, Properties
 from ...core.values import from_json, to_json
@@ -71,6 +72,8 @@ def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, c
         properties.idempotency_key = check_idempotency_key(line.idempotency_key)
     if line.headers or _has_rare(line):
         _set_rare(properties, line)
+        if cloudevents.is_structured(properties.content_type) and properties.content_encoding is None:
+            cloudevents.check_structured(body)
     expires_at_ms = 0 if line.ttl is None else clock.now_ms + check_ttl(line.ttl)
     return Message(topic, body, line.qos, line.retain, properties, origin, clock.wall_ms, expires_at_ms)
 
@@ -106,7 +109,8 @@ def _set_rare(properties: Properties, line: JsonMessage) -> None:
         properties.keys = tuple(line.keys)
     if line.headers:
         pairs = line.headers.items() if isinstance(line.headers, dict) else line.headers
-        properties.headers = tuple((name, from_json(value)) for name, value in pairs)
+        properties.headers = cloudevents.canonical(tuple((name, from_json(value)) for name, value in pairs))
+        cloudevents.adopt(properties)
 
 
 def no_schedules() -> Refused:

@@ -6,13 +6,15 @@ The headers are those that `gateway.http_fields` writes, and it has the table of
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from ...core import cloudevents
 from ...core.message import Properties
 from ...core.values import from_json
-from ...http_fields import BASE64, JSON, PROPERTY_PREFIX
+from ...http_fields import BASE64, EVENT_PREFIX, JSON, PROPERTY_PREFIX
 from .answers import Header
 from .convert import check_idempotency_key, check_priority, check_timestamp, from_base64
 from .problems import Refused
@@ -34,6 +36,7 @@ def read_head(headers: list[Header]) -> Head:
     """Read the headers of a publish. Raise Refused naming the header that does not fit."""
     head = Head()
     found: list[tuple[str, Any]] | None = None
+    event: list[tuple[str, str]] = []
     for name, value in headers:
         read = READERS.get(name)
         if read is not None:
@@ -42,9 +45,25 @@ def read_head(headers: list[Header]) -> Head:
             if found is None:
                 found = []
             found.append(_read_property(name, value))
+        elif name.startswith(EVENT_PREFIX):
+            event.append((name[len(EVENT_PREFIX) :].decode("latin-1"), _event_text(name, value)))
     if found is not None:
         head.properties.headers = tuple(found)
+    if event:
+        head.properties.headers += cloudevents.to_headers(cloudevents.check(event))
+        cloudevents.adopt(head.properties)
     return head
+
+
+def _event_text(name: bytes, value: bytes) -> str:
+    """Return the value of a CloudEvent's attribute (HTTP binding, 3.1.3.2)."""
+    try:
+        text = value.decode("ascii")
+        if len(text) > 1 and text[0] == text[-1] == '"':
+            text = re.sub(r"\\(.)", r"\1", text[1:-1])
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as error:
+        raise Refused("malformed", f"header {name.decode()}: percent-encoded UTF-8 is expected") from error
 
 
 def _read_property(name: bytes, value: bytes) -> tuple[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from ...api import NO_SUBSCRIBERS, Session
+from ...core import cloudevents
 from ...core.message import Message
 from ...core.topic import QUEUE_PREFIX, check_topic
 from .answers import Receive, Scope, Send, send_json
@@ -165,6 +166,8 @@ class Publishing:
             properties.tag = options.tag
         if properties.text:
             _check_text(body)
+        if cloudevents.is_structured(properties.content_type) and properties.content_encoding is None:
+            cloudevents.check_structured(body)
         clock = self._context.gateway.clock
         expires_at_ms = clock.now_ms + options.ttl_ms if options.ttl_ms else 0
         message = Message(

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from ...api import NotFound, Session
+from ...core import cloudevents
 from ...core.access import Action
 from ...core.message import Message
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX
@@ -237,11 +238,17 @@ async def _value(context: Context, request: Request) -> Response:
         (b"last-modified", http_date(message.timestamp_ms).encode()),
         (b"x-retained", b"true" if retained else b"false"),
         (b"cache-control", b"no-cache"),
+        (b"vary", b"Accept"),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"sandbox"),  # a published page must not act as one of ours
     ]
     if matches(request.headers.get("if-none-match", ""), tag):
         return _raw(304, b"", headers)
+    if cloudevents.STRUCTURED in request.headers.get("accept", "").lower():
+        event = cloudevents.to_structured(message)
+        if event is not None:
+            kind = (b"content-type", f"{cloudevents.STRUCTURED}; charset=utf-8".encode())
+            return _raw(200, event, [*headers, kind])
     return _raw(200, message.body, headers + write_head(message))
 
 

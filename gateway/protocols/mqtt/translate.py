@@ -13,6 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, cast
 
+from gateway.core import cloudevents
 from gateway.core.errors import InvalidValue
 from gateway.core.message import NO_PROPERTIES, HeaderValue, Message
 from gateway.core.message import Properties as ModelProperties
@@ -39,6 +40,7 @@ PARKED: Final = {
 _ATTRIBUTE_OF: Final = {name: attribute for attribute, name in PARKED.items()}
 _INTEGERS: Final = frozenset(("timestamp_ms", "priority", "deliver_at_ms"))
 _TYPE: Final = "$type:"
+ESCAPED: Final = "$header:"  # begins a header of a CloudEvent's message that is called as an attribute may be
 STRING_BYTES_MAX: Final = 65_535  # [MQTT-1.5.4]
 CACHE_MAX: Final = 4096  # property sets; fleets repeat themselves
 
@@ -84,10 +86,30 @@ def _to_properties(properties: Properties) -> ModelProperties:
         if not name.startswith(_TYPE):
             headers.append((name, _typed(value, types.get(name))))
     made.headers = tuple(headers)
+    if any(name == "specversion" for name, _ in headers):
+        _take_event(made)
     own = {name: value for name, value in properties.items() if name not in _LOCAL}
     made.native = _block(own)
     made.native_format = NATIVE
     return made
+
+
+def _take_event(made: ModelProperties) -> None:
+    """Mark the attributes of a CloudEvent, which have no prefix here, if it is one."""
+    headers = made.headers
+    try:
+        cloudevents.check(
+            [(name, cloudevents.text_of(v)) for name, v in headers if cloudevents.is_name(name)]
+        )
+    except InvalidValue:
+        return
+    made.headers = tuple(
+        (cloudevents.PREFIX + name, cloudevents.text_of(value))
+        if cloudevents.is_name(name)
+        else (name.removeprefix(ESCAPED), value)
+        for name, value in headers
+    )
+    cloudevents.adopt(made)
 
 
 #: What concerns one connection or one moment and is not passed on with the rest.
@@ -146,11 +168,24 @@ def from_properties(made: ModelProperties) -> tuple[Properties, list[str]]:
             properties["correlation_data"] = made.correlation
         else:
             lost.append("correlation")
-    pairs = _parked_pairs(made) + _header_pairs(made.headers)
+    pairs = _pairs(made)
     pairs = [pair for pair in pairs if _fits(pair[0], pair[0], lost) and _fits(pair[1], pair[0], lost)]
     if pairs:
         properties["user_property"] = pairs
     return properties, lost
+
+
+def _pairs(made: ModelProperties) -> list[tuple[str, str]]:
+    """Return the user properties; in a CloudEvent, other headers must not look like its attributes."""
+    event = cloudevents.attributes_of(made)
+    if event is None:
+        return _parked_pairs(made) + _header_pairs(made.headers)
+    parked = [pair for pair in _parked_pairs(made) if pair[0] not in event]
+    others = [
+        (ESCAPED + name if cloudevents.is_name(name) else name, value)
+        for name, value in cloudevents.others_of(made)
+    ]
+    return parked + list(event.items()) + _header_pairs(tuple(others))
 
 
 def _parked_pairs(made: ModelProperties) -> list[tuple[str, str]]:
