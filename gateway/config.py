@@ -31,6 +31,7 @@ from .settings import (
     Anonymous,
     Auth,
     Certificates,
+    DeadLetters,
     Dedup,
     Limits,
     Mqtt,
@@ -43,6 +44,7 @@ from .settings import (
     Tokens,
     User,
 )
+from .toml_text import parse_value, split_key, toml_key
 
 __all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "toml_key", "unknown_doors"]
 
@@ -73,6 +75,7 @@ class Config(msgspec.Struct, frozen=True):
     mqtt: Mqtt
     amqp: Amqp
     dedup: Dedup
+    dead_letters: DeadLetters
     network: Network
     tls: Tls
     auth: Auth
@@ -201,7 +204,7 @@ class _Reader:
     def override(self, text: str) -> None:
         """Apply one --set section.key=value."""
         name, separator, value = text.partition("=")
-        keys = _split_key(name)
+        keys = split_key(name)
         if not separator or len(keys) < 2:
             self.faults.append(f"--set {text!r}: expected section.key=value, as in listeners.http=")
             return
@@ -389,32 +392,6 @@ def _exposed(name: str, address: Address | str, dev: bool, logins: bool) -> str:
     return ""
 
 
-def parse_value(text: str) -> Any:
-    """Return what `text` means as a TOML value, or the text itself."""
-    if "\n" not in text:  # what follows a line break would be another key
-        try:
-            return tomllib.loads(f"value = {text}")["value"]
-        except (ValueError, RecursionError):
-            pass
-    return text
-
-
-def _split_key(name: str) -> list[str]:
-    """Split as TOML does, so that `users."a.b".admin` works; [] if it is no key."""
-    if '"' not in name and "'" not in name:
-        keys = name.strip().split(".")
-        return keys if all(keys) else []
-    try:
-        table: Any = tomllib.loads(f"{name} = 0") if "\n" not in name else {}
-    except (ValueError, RecursionError):
-        return []
-    keys = []
-    while isinstance(table, dict) and table:
-        keys.append(next(iter(table)))
-        table = table[keys[-1]]
-    return keys
-
-
 def _fits(value: Any, wanted: Any) -> bool:
     if wanted == list[str]:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
@@ -442,9 +419,3 @@ def _did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
 def _one_line(text: str) -> str:
     """Escape line breaks and the like: what is quoted comes from outside."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def toml_key(name: str) -> str:
-    """Return a name as a key of TOML, quoted if need be."""
-    plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
-    return name if plain else msgspec.json.encode(name).decode()

@@ -91,6 +91,8 @@ class Server:
             {name: round(seconds * 1000) for name, seconds in config.dedup.message_ids.items()},
         )
         self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
+        kept = config.dead_letters
+        self.broker.letters.limit(kept.length_max, kept.bytes_max, kept.days)
         self.broker.catalog.memory_messages_max = config.limits.queue_memory_messages_max
         self.limits = ConnectionLimits(
             config.limits.connections_max,

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .core.policy import LETTERS_BYTES_MAX, LETTERS_DAYS, LETTERS_MAX
+
 #: Every door this project knows of, and where it opens; "" keeps it closed.
 DOORS = {
     "mqtt": "127.0.0.1:1883",
@@ -139,6 +141,14 @@ class Dedup(msgspec.Struct, frozen=True):
     message_ids: dict[str, float] = {}
 
 
+class DeadLetters(msgspec.Struct, frozen=True):
+    """`[dead_letters]`"""
+
+    length_max: int = LETTERS_MAX
+    bytes_max: int = LETTERS_BYTES_MAX
+    days: float = LETTERS_DAYS
+
+
 class Network(msgspec.Struct, frozen=True):
     """`[network]`"""
 
@@ -237,6 +247,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "mqtt": Mqtt,
     "amqp": Amqp,
     "dedup": Dedup,
+    "dead_letters": DeadLetters,
     "network": Network,
     "tls": Tls,
     "auth": Auth,
@@ -270,6 +281,9 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("amqp", "frame_bytes_max"): (4096, 1 << 31),
     ("amqp", "channels_max"): (1, 65_535),
     ("amqp", "heartbeat_seconds"): (0, 65_535),
+    ("dead_letters", "length_max"): (0, 1 << 40),
+    ("dead_letters", "bytes_max"): (0, 1 << 60),
+    ("dead_letters", "days"): (0, 36_500),
 }
 
 #: (section, key) -> the only values there are; "" leaves the key unsaid

@@ -44,6 +44,7 @@ SHELL = (
     "proxy_protocol",
     "config",
     "settings",
+    "toml_text",
     "doors",
     "tls",
     "tls_transport",

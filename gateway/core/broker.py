@@ -23,6 +23,7 @@ from .errors import QueueFull
 from .halves import PREFIX as TRANSACTION_PREFIX
 from .halves import Halves
 from .lease import Leases
+from .letters import DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .plan import Plan
@@ -66,6 +67,7 @@ class Broker:
         "engine",
         "halves",
         "leases",
+        "letters",
         "metrics",
         "on_bug",
         "queues",
@@ -102,7 +104,8 @@ class Broker:
         self.session_subscriptions_max = SESSION_SUBSCRIPTIONS_MAX
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
-        self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.publish)
+        self.letters = DeadLetters(self)
+        self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.letters)
         self.queues = Queues(self.catalog, engine, clock, self.metrics, self.ready, self.settlement)
         self.sweeper = Sweeper(
             self.catalog, self.retained, engine, clock, self.settlement, self.metrics, self.queues

@@ -25,7 +25,7 @@ from .retained import RETAINED_QUEUE_ID
 from .router import Binding, Router
 from .selector import Selector, Selectors
 from .stream import StreamQueue
-from .topic import QUEUE_PREFIX, SESSION_PREFIX, VHOST_PREFIX, check_filter, check_topic
+from .topic import DEAD_PREFIX, QUEUE_PREFIX, SESSION_PREFIX, VHOST_PREFIX, check_filter, check_topic
 
 QUEUE_KEY = "queue/"
 BINDING_KEY = "binding/"
@@ -126,9 +126,8 @@ class Catalog:
             self.unbind(queue, topic_filter)
         self.bindings.pop(queue.name, None)
         del self.queues[queue.name]
-        if _addressable(queue.name):
-            own = Binding(QUEUE_PREFIX + queue.name, queue=queue)
-            self._remove_own(own)
+        if own := _address(queue.name):
+            self._remove_own(Binding(own, queue=queue))
         if queue.durable:
             for key, _ in list(self._engine.scan(f"{SELECTOR_KEY}{queue.name}\0")):
                 self._engine.delete(key)
@@ -244,8 +243,8 @@ class Catalog:
         queue = make(name, queue_id, policy, self._engine, auto_delete)
         queue.memory_messages_max = self.memory_messages_max
         self.queues[name] = queue
-        if _addressable(name):
-            self._router.add(Binding(QUEUE_PREFIX + name, queue=queue))  # publishing to $queue/<name>
+        if own := _address(name):
+            self._router.add(Binding(own, queue=queue))
         return queue
 
     def _remove_own(self, own: Binding) -> None:
@@ -313,6 +312,13 @@ def _check_name(name: str) -> None:
         raise InvalidTopic("a queue name must not contain U+0000")
     if _addressable(name):
         check_topic(QUEUE_PREFIX + name)
+
+
+def _address(name: str) -> str:
+    """Return the topic that leads to a queue without anybody having bound it; "" if there is none."""
+    if name.startswith(DEAD_PREFIX):
+        return name
+    return QUEUE_PREFIX + name if _addressable(name) else ""
 
 
 def _addressable(name: str) -> bool:

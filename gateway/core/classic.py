@@ -7,6 +7,7 @@ hundred bytes however much waits in it. The head is loaded when consumers ask fo
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -143,13 +144,8 @@ class ClassicQueue(Queue):
         if not waiting or delivery.offset < waiting[0].offset:
             waiting.appendleft(delivery)
             return
-        # Rare (several consumers, out of order): find the place from the head.
-        index = 0
-        for other in waiting:
-            if other.offset > delivery.offset:
-                break
-            index += 1
-        waiting.insert(index, delivery)
+        # Rare (several consumers, out of order)
+        waiting.insert(bisect_left(waiting, delivery.offset, key=_by_offset), delivery)
 
     def withdraw(self, size: int) -> bool:
         """Let go of a message of that size that nobody has in hands, and that is settled elsewhere."""
@@ -335,3 +331,7 @@ class ClassicQueue(Queue):
                 (e.offset + difference, e.message, e.attempts) for e in entries if e.message is not None
             ]
             at = entries[-1].offset + 1
+
+
+def _by_offset(delivery: Delivery) -> int:
+    return delivery.offset

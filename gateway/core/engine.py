@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from .message import Message, Origin
+from .message import Message, Origin, Outcome
 
 
 class Stored(NamedTuple):
@@ -113,11 +113,14 @@ class StorageEngine(Protocol):
         settled: Sequence[tuple[int, Sequence[int]]],
         now_ms: int,
         at_once: bool = False,
+        outcome: int = Outcome.ACK,
+        cursors: Sequence[tuple[int, str, int]] = (),
     ) -> list[int]:
-        """Add messages for queues, and acknowledge positions of queues: all of it, or nothing, ever.
+        """Add messages for queues, and settle positions of queues: all of it, or nothing, ever.
 
-        Return the messages' positions. What is acknowledged is waiting until the batch is written,
-        and goes on waiting if it cannot be. Somebody waits for it, so it is synced.
+        Return the messages' positions. What is settled is waiting until the batch is written,
+        and goes on waiting if it cannot be; `outcome` is as for `settle`. `cursors` are of streams'
+        groups, as (queue id, group, offset). Somebody waits for it, so it is synced.
 
         With `at_once` the batch is written before this returns: nobody sees what a full disk takes
         back. Raise NotStored if it could not be: then nothing of this has happened, and `flush` tells

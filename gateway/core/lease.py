@@ -13,7 +13,7 @@ from .errors import NotFound
 from .message import Outcome
 from .scheduler import Scheduler, Timer
 
-Settle = Callable[[Delivery, Outcome, int], bool]
+Settle = Callable[[Delivery, Outcome, "int | None", str], bool]
 
 
 class Leases:
@@ -49,13 +49,13 @@ class Leases:
         self._scheduler.cancel(self._held[token][1])
         self.hold(token, delivery, lease_ms)
 
-    def settle(self, token: str, outcome: Outcome, delay_ms: int = 0) -> None:
-        """Settle and forget the token."""
+    def settle(self, token: str, outcome: Outcome, delay_ms: int | None = None, reason: str = "") -> None:
+        """Settle, as `Settlement.settle` does, and forget the token."""
         delivery = self.find(token)
         self._scheduler.cancel(self._held.pop(token)[1])
-        if not self._settle(delivery, outcome, delay_ms):
+        if not self._settle(delivery, outcome, delay_ms, reason):
             raise NotFound("no such delivery: its queue was deleted or purged")
 
     def _expire(self, token: str) -> None:
         delivery, _ = self._held.pop(token)
-        self._settle(delivery, Outcome.REQUEUE, 0)
+        self._settle(delivery, Outcome.REQUEUE, 0, "")

@@ -38,7 +38,7 @@ class Outcome(IntEnum):
 
     ACK = 1
     RETRY = 2  # later, not my fault: does not consume an attempt
-    REQUEUE = 3  # at once, to whoever has room; consumes an attempt
+    REQUEUE = 3  # it failed: once more, to whoever has room; consumes an attempt
     REJECT = 4  # never again: to the dead letters
 
 

@@ -6,6 +6,7 @@ by looking at all of it. Bodies beyond `memory_messages_max` stay in the engine 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -112,12 +113,7 @@ class PriorityQueue(ClassicQueue):
         self.behind += 1
         self._in_memory += 1
         self.bytes_waiting += delivery.size
-        index = 0
-        for other in level:
-            if other.offset > delivery.offset:
-                break
-            index += 1
-        level.insert(index, delivery)
+        level.insert(bisect_left(level, delivery.offset, key=_by_offset), delivery)
 
     def make_room(self, size: int) -> list[Lost]:
         lost: list[Lost] = []

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine
 from .errors import Conflict
-from .message import Message, Origin, Outcome
+from .message import Message, Origin
 from .metrics import DropCause
 from .policy import DROP_HEAD, QueuePolicy
 
 if TYPE_CHECKING:
-    from .router import Binding
+    from .router import Binding, Route
 
 MEMORY_MESSAGES_MAX = 1000  # a window's worth: what the next turns will hand out
 
@@ -31,13 +31,12 @@ Lost = tuple[Delivery, DropCause]
 
 
 class Letters(Protocol):
-    """Sends dead letters in a protocol's own way: to an exchange, with the headers that AMQP has for it."""
+    """Makes dead letters in a protocol's own way: for an exchange, with the headers that AMQP has for it."""
 
-    def send(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int | None:
-        """Publish the dead letter of a message; return as `Broker.publish`, None if it has none.
-
-        Raise a GatewayError if nobody took it.
-        """
+    def letter(
+        self, queue: Queue, delivery: Delivery, cause: DropCause
+    ) -> tuple[Message, Route | None] | None:
+        """Return the dead letter of a message, and the way it takes; None if it has none."""
 
 
 class Queue:
@@ -85,7 +84,7 @@ class Queue:
         self.next_offset = 0
         self.bytes_waiting = 0
         self.memory_messages_max = MEMORY_MESSAGES_MAX
-        self.letters: Letters | None = None  # who sends its dead letters, if not the policy's address
+        self.letters: Letters | None = None  # who makes its dead letters, if not the policy's address
         self.used_ms = 0  # when somebody used it last, as the sweeper saw it; 0: just now
         self.lost: Sequence[Lost] = ()  # what take() found expired, or could not read
 
@@ -136,18 +135,6 @@ class Queue:
     def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
         """Hand out up to `count` messages; expired ones go to `lost` instead."""
         raise NotImplementedError
-
-    def give_back(self, delivery: Delivery, outcome: Outcome) -> Lost | None:
-        """Take back what was not acknowledged, or return it as lost."""
-        attempts = delivery.attempt - 1 if outcome is Outcome.RETRY else delivery.attempt
-        limit = self.policy.delivery_limit
-        again = delivery.again(attempts)
-        if outcome is Outcome.REJECT:
-            return (again, DropCause.REJECTED)
-        if limit and attempts >= limit:
-            return (again, DropCause.DELIVERY_LIMIT)
-        self.put_back(again)
-        return None
 
     def put_back(self, delivery: Delivery) -> None:
         """Return a delivery to its place in the order."""

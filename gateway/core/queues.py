@@ -85,7 +85,7 @@ class Queues:
         held = group.detach(consumer)
         if give_back:
             for delivery in reversed(held):
-                self._settlement.settle(delivery, Outcome.REQUEUE)
+                self._settlement.settle(delivery, Outcome.REQUEUE, 0)
         queue = group.queue
         if queue.auto_delete and not queue.active:
             self.delete(queue)

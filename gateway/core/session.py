@@ -383,9 +383,9 @@ class Session(Caller):
             self.count_use(self._used())
         self.broker.queues.detach(consumer, give_back)
 
-    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
-        """Settle a delivery; False if that was done already or its queue is gone."""
-        return self.broker.settlement.settle(delivery, outcome, delay_ms)
+    def settle(self, delivery: Delivery, outcome: Outcome, delay: int | None = None, why: str = "") -> bool:
+        """Settle a delivery as `Settlement.settle` says; False if it was already, or its queue is gone."""
+        return self.broker.settlement.settle(delivery, outcome, delay, why)
 
     def congest(self, congested: bool) -> None:
         """The client does not read (True), or reads again: hold back, or hand over what was held."""

@@ -6,16 +6,13 @@ books and, if the queue has one, its way to the dead-letter address.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from .classic import ClassicQueue
 from .clock import Clock
-from .deadletter import dead_letter, would_cycle
 from .delivery import Delivery, Group
 from .engine import StorageEngine
-from .errors import GatewayError
+from .letters import SETTLED_BY_DROP, DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
+from .parking import Parking
 from .policy import REJECT_DEAD_LETTER
 from .queue import Lost, Queue
 from .ready import Ready
@@ -24,21 +21,23 @@ from .scheduler import Scheduler
 from .stream import StreamQueue
 
 SUPERSEDED = 8  # journal outcome of a message that a later one of its key, or topic, has replaced
-SETTLED_BY_DROP = 16  # journal outcome of a dropped message: 16 + DropCause
+
+__all__ = ["SETTLED_BY_DROP", "SUPERSEDED", "Settlement"]
 
 _ACK = Outcome.ACK  # a global is looked up faster than a member
 
 
 class Settlement:
-    """`publish` takes dead letters."""
+    """`letters` takes what is given up on."""
 
     __slots__ = (
         "_clock",
         "_compacted",
         "_engine",
         "_metrics",
-        "_publish",
+        "_parking",
         "_replacements",
+        "letters",
         "ready",
         "scheduler",
     )
@@ -50,19 +49,26 @@ class Settlement:
         ready: Ready,
         scheduler: Scheduler,
         clock: Clock,
-        publish: Callable[[Message], int],
+        letters: DeadLetters,
     ) -> None:
         self._clock = clock
         self._engine = engine
         self._metrics = metrics
         self.ready = ready
         self.scheduler = scheduler
-        self._publish = publish
+        self.letters = letters
+        self._parking = Parking(scheduler, self._come_back)
         self._replacements = Replacements(engine, clock)
         self._compacted: set[StreamQueue] = set()  # that have got something in this turn
 
-    def settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int = 0) -> bool:
-        """Settle a delivery; False if somebody already did, or its queue is gone."""
+    def settle(
+        self, delivery: Delivery, outcome: Outcome, delay_ms: int | None = None, reason: str = ""
+    ) -> bool:
+        """Settle a delivery; False if somebody already did, or its queue is gone.
+
+        What is given back comes again after `delay_ms`: 0 is at once, None as its queue's policy
+        says. `reason` is what the consumer says of it, for the dead letter.
+        """
         group = delivery.group
         if not _take(delivery):
             return False
@@ -74,12 +80,8 @@ class Settlement:
                     self._engine.settle(queue.queue_id, (delivery.position,), _ACK, self._clock.now_ms)
             else:
                 self.ready.moved.append(group)
-        elif outcome == Outcome.RETRY:
-            self._park(delivery, delay_ms or queue.policy.retry_delay_ms)
-        elif outcome == Outcome.REQUEUE and delay_ms:
-            self._park(delivery, delay_ms)
         else:
-            self._give_back(delivery, outcome)
+            self._not_done(delivery, outcome, delay_ms, reason)
         self.ready.look(group)
         return True
 
@@ -129,25 +131,16 @@ class Settlement:
         group = delivery.group
         if not _take(delivery):
             return False
-        if group.queue.kind == "stream":
-            self.ready.moved.append(group)
-        self.give_up(group.queue, (delivery, cause))
+        self._given_up(delivery, cause)
         self.ready.look(group)
         return True
 
-    def give_up(self, queue: Queue, lost: Lost) -> None:
+    def give_up(self, queue: Queue, lost: Lost, reason: str = "") -> None:
         """Count what a queue is done with without delivering it, and dead-letter it if asked to."""
         delivery, cause = lost
         if queue.kind == "classic":
             self._metrics.drop(cause)
-        by = 0
-        if cause != DropCause.UNREADABLE:
-            try:
-                by = self._send_letter(queue, delivery, cause)
-            except GatewayError:
-                pass  # the dead-letter queue rejected it: publish has counted that
-        if queue.queue_id and delivery.position and isinstance(queue, ClassicQueue):
-            self._let_go(queue, delivery, SETTLED_BY_DROP + cause, by)
+        self.letters.bury(queue, delivery, cause, reason)
 
     def refuse(self, queue: Queue, message: Message) -> None:
         """A full queue does not take a message: count it, and dead-letter it if the policy says so."""
@@ -158,34 +151,6 @@ class Settlement:
                 self.give_up(queue, (refused, DropCause.QUEUE_FULL))
                 return
         self._metrics.drop(DropCause.QUEUE_FULL)
-
-    def _send_letter(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int:
-        """Publish a dead letter, if there is to be one; return as `Broker.publish`, or 0."""
-        if queue.letters is not None:
-            by = queue.letters.send(queue, delivery, cause)
-            if by is None:
-                return 0
-            self._metrics.dead_lettered += 1
-            return by
-        address, message = queue.policy.dead_letter, delivery.message
-        if not address or would_cycle(message, queue.name, cause):
-            return 0
-        self._metrics.dead_lettered += 1
-        attempts, position, now_ms = delivery.attempt, delivery.position, self._clock.now_ms
-        return self._publish(dead_letter(message, address, queue.name, cause, attempts, now_ms, position))
-
-    def _let_go(self, queue: ClassicQueue, delivery: Delivery, outcome: int, by: int) -> None:
-        """Settle what was given up, once its dead letter is stored; without one it waits again."""
-
-        def ended(settled: bool) -> None:
-            queue.gone(delivery)
-            if not settled:
-                self._metrics.copies += 1
-                queue.put_back(delivery)
-                self.ready.look(delivery.group)
-
-        queue.let_go(delivery)
-        self._replacements.add(queue.queue_id, delivery.position, outcome, by, ended)
 
     def supersede(self, queue_id: int, position: int, by: int) -> None:
         """A message replaces another."""
@@ -207,11 +172,13 @@ class Settlement:
                     self.ready.trim(stream)
         if self._replacements.settle():
             self.ready.wake()
+        self.letters.flushed()
 
     def rolled_back(self, first: int) -> None:
         """What comes from a position on is not: what it was to replace stays."""
         self._compacted = set()
         self._replacements.rolled_back(first)
+        self.letters.rolled_back(first)
 
     def give_up_lost(self, queue: Queue) -> None:
         """Give up what a queue found expired while it was handing out."""
@@ -227,29 +194,43 @@ class Settlement:
             if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
                 self._engine.cursor(queue.queue_id, group.name, queue.floor(group), self._clock.now_ms)
 
-    def _park(self, delivery: Delivery, delay_ms: int) -> None:
-        """Hold a delivery back; it counts as waiting until its time has come."""
-        group = delivery.group
-        group.parked[delivery.offset] = delivery
-
-        def unpark() -> None:
-            if group.parked.pop(delivery.offset, None) is delivery:
-                self._give_back(delivery, Outcome.RETRY)
-                self.ready.look(group)
-
-        self.scheduler.after(delay_ms, unpark)
-
-    def _give_back(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Give a delivery back to its queue, or give it up."""
+    def _not_done(self, delivery: Delivery, outcome: Outcome, delay_ms: int | None, reason: str) -> None:
+        """Give a delivery back, now or after a pause, or give it up."""
         queue = delivery.queue
-        self._metrics.redelivered += 1
-        if queue.queue_id and delivery.position and outcome is not Outcome.REJECT:
+        policy = queue.policy
+        if outcome == Outcome.REJECT:
+            self._given_up(delivery, DropCause.REJECTED, reason)
+            return
+        attempts = delivery.attempt
+        if outcome == Outcome.RETRY:
+            attempts -= 1
+            pause_ms = policy.retry_delay_ms if delay_ms is None else delay_ms
+        elif 0 < policy.delivery_limit <= attempts:
+            self._given_up(delivery, DropCause.DELIVERY_LIMIT, reason)
+            return
+        else:
+            pause_ms = policy.pause_ms(attempts) if delay_ms is None else delay_ms
+        if queue.queue_id and delivery.position:
             self._engine.returned(queue.queue_id, delivery.position, outcome, self._clock.now_ms)
-        lost = queue.give_back(delivery, outcome)
-        if lost is not None:
-            if queue.kind == "stream":
-                self.ready.moved.append(delivery.group)
-            self.give_up(queue, lost)
+        again = delivery.again(attempts)
+        if pause_ms:
+            self._parking.hold(again, pause_ms)
+        else:
+            self._metrics.redelivered += 1
+            queue.put_back(again)
+
+    def _given_up(self, delivery: Delivery, cause: DropCause, reason: str = "") -> None:
+        queue = delivery.queue
+        if queue.kind == "stream":
+            self.ready.moved.append(delivery.group)
+        self.give_up(queue, (delivery, cause), reason)
+
+    def _come_back(self, due: list[Delivery]) -> None:
+        """Their pause is over."""
+        self._metrics.redelivered += len(due)
+        for delivery in due:
+            delivery.queue.put_back(delivery)
+            self.ready.look(delivery.group)
 
 
 def _take(delivery: Delivery) -> bool:

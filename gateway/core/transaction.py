@@ -35,7 +35,7 @@ def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[
     plans = [_planned(broker, message, route) for message, route in publishes]
     metrics.published += len(plans)
     try:
-        _check_room(plans)
+        check_room(plans)
     except QueueFull:
         metrics.copies += len(plans)
         metrics.drop(DropCause.QUEUE_FULL, len(plans))
@@ -66,7 +66,7 @@ def move(broker: Broker, message: Message, route: Route | None, queue_id: int, p
     In the log it is one or the other. Raise QueueFull, having done nothing.
     """
     plan = broker.plan(message, route)
-    _check_room([plan])
+    check_room([plan])
     metrics = broker.metrics
     metrics.published += 1
     broker.ready.wake()
@@ -87,7 +87,7 @@ def release(
     before all of it is written.
     """
     plans = [_planned(broker, message, route) for message, route in publishes]
-    _check_room(plans)
+    check_room(plans)
     logged = [(plan.message, plan.ids) for plan in plans if plan.ids]
     broker.ready.wake()
     now_ms = broker.clock.now_ms
@@ -109,7 +109,7 @@ def move_all(
     They do not count as published: they did when they came. Raise QueueFull, having done nothing.
     """
     plans = [broker.plan(message, route) for message, route in publishes]
-    _check_room(plans)
+    check_room(plans)
     broker.ready.wake()
     messages = [(plan.message, plan.ids) for plan in plans if plan.ids]
     positions = iter(broker.engine.transact(messages, settled, broker.clock.now_ms))
@@ -117,7 +117,7 @@ def move_all(
         broker.carry_out(plan, next(positions) if plan.ids else 0)
 
 
-def _check_room(plans: Sequence[Plan]) -> None:
+def check_room(plans: Sequence[Plan]) -> None:
     """Raise QueueFull if a queue that rejects cannot take all that is for it."""
     wanted: dict[int, tuple[Queue, int, int]] = {}
     for plan in plans:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.core.engine import Extent, Recovery, StorageEngine, Stored, Trace
 from gateway.core.errors import NotFound
-from gateway.core.message import NO_PROPERTIES, Message, Origin, Properties
+from gateway.core.message import NO_PROPERTIES, Message, Origin, Outcome, Properties
 from gateway.hookspecs import hookimpl
 
 from .block import Place
@@ -74,10 +74,14 @@ class MemoryEngine:
         settled: Sequence[tuple[int, Sequence[int]]],
         now_ms: int,
         at_once: bool = False,
+        outcome: int = Outcome.ACK,
+        cursors: Sequence[tuple[int, str, int]] = (),
     ) -> list[int]:
         positions = [self.append(message, ids, now_ms) for message, ids in messages]
         for queue_id, gone in settled:
             self._index.settle(queue_id, gone)
+        for queue_id, group, offset in cursors:
+            self._index.cursors[(queue_id, group)] = offset
         return positions
 
     def delivered(

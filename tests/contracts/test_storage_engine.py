@@ -11,6 +11,7 @@ import pytest
 from gateway.core.engine import StorageEngine
 from gateway.core.errors import NotFound
 from gateway.core.message import Message, Origin, Outcome, Properties
+from gateway.core.metrics import DropCause
 from gateway.storage.commitlog import CommitLog
 from gateway.storage.memory import MemoryEngine
 
@@ -259,3 +260,16 @@ def test_when_messages_are_due(engine: StorageEngine) -> None:
         wait_durable(engine, positions[-1])  # from the batch, then from the file
     engine.settle(2, [positions[0]], Outcome.ACK, NOW_MS)
     assert engine.due_times(2, 0, 1) == ([0], [positions[1]])
+
+
+def test_what_happens_together_is_there_together(engine: StorageEngine) -> None:
+    first, second = (engine.append(message(body), (2,), NOW_MS) for body in (b"1", b"2"))
+    engine.flush()
+    outcome = 16 + DropCause.REJECTED
+    (letter,) = engine.transact([(message(b"letter"), (3,))], [(2, (first,))], NOW_MS, outcome=outcome)
+    assert engine.transact([], [(2, (second,))], NOW_MS) == []
+    engine.transact([(message(b"other"), (3,))], (), NOW_MS, cursors=[(4, "group", 7)])
+    assert engine.read(letter).body == b"letter"
+    assert wait_durable(engine, engine.position())
+    assert [entry.position for entry in engine.after(2, 0, 9)] == []
+    assert [entry.message.body for entry in engine.after(3, 0, 9) if entry.message] == [b"letter", b"other"]

@@ -317,6 +317,9 @@ def test_a_dead_letter_carries_its_story() -> None:
         "dead-letter-attempts": 1,
         "dead-letter-time-ms": START_MS,
         "dead-letter-position": held[0].position,
+        "dead-letter-consumer": "consumer",
+        "dead-letter-protocol": "test",
+        "dead-letter-principal": "p",
     }
     assert world.metrics.dead_lettered == 1
     world.check()

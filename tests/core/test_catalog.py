@@ -248,7 +248,7 @@ class Keeps(Consumer):
 
 def test_a_classic_queue_comes_back_with_what_is_not_settled(log: Place) -> None:
     broker = log.reopen()
-    queue, _ = broker.catalog.declare("q")
+    queue, _ = broker.catalog.declare("q", policy=QueuePolicy(dead_letter=""))
     for body in (b"acked", b"held", b"rejected", b"waiting"):
         broker.publish(Message("$queue/q", body))
     held = Keeps(broker, queue.groups()[0], 3).held

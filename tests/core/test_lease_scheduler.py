@@ -119,14 +119,14 @@ class Leased:
 
     def __init__(self, answer: bool = True) -> None:
         self.timers = Timers()
-        self.settled: list[tuple[Delivery, Outcome, int]] = []
+        self.settled: list[tuple[Delivery, Outcome, int | None, str]] = []
         self.leases = Leases(self.timers.scheduler, self._settle)
         self.answer = answer
         queue = ClassicQueue("q", 0, QueuePolicy(), MemoryEngine().read)
         self.delivery = Delivery(Group(queue), 0, 0, Message("t", b""), 0)
 
-    def _settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int) -> bool:
-        self.settled.append((delivery, outcome, delay_ms))
+    def _settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int | None, reason: str) -> bool:
+        self.settled.append((delivery, outcome, delay_ms, reason))
         return self.answer
 
 
@@ -137,12 +137,12 @@ def test_a_token_settles_its_delivery_once(outcome: Outcome, delay_ms: int) -> N
     leased = Leased()
     leased.leases.hold("token", leased.delivery, 100)
     assert leased.leases.find("token") is leased.delivery
-    leased.leases.settle("token", outcome, delay_ms)
+    leased.leases.settle("token", outcome, delay_ms, "why")
     assert len(leased.leases) == 0
     with pytest.raises(NotFound, match="settled already"):
         leased.leases.settle("token", outcome)
     assert leased.timers.advance(1000) == 0
-    assert leased.settled == [(leased.delivery, outcome, delay_ms)]
+    assert leased.settled == [(leased.delivery, outcome, delay_ms, "why")]
 
 
 def test_a_lease_that_is_over_gives_the_delivery_back() -> None:
@@ -151,7 +151,7 @@ def test_a_lease_that_is_over_gives_the_delivery_back() -> None:
     leased.timers.advance(99)
     assert len(leased.leases) == 1
     leased.timers.advance(1)
-    assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0)]
+    assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0, "")]
     assert len(leased.leases) == 0
 
 
@@ -163,7 +163,7 @@ def test_an_extended_lease_starts_again_from_now() -> None:
     leased.timers.advance(49)
     assert leased.leases.find("token") is leased.delivery
     leased.timers.advance(1)
-    assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0)]
+    assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0, "")]
 
 
 CALLS: dict[str, Callable[[Leases], object]] = {

@@ -5,10 +5,20 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.errors import Conflict
-from gateway.core.policy import DROP_HEAD, POLICIES, REJECT, QueuePolicy
+from gateway.core.policy import (
+    BACKOFF_MS,
+    BACKOFF_STEP_MS_MAX,
+    BACKOFF_STEPS_MAX,
+    DROP_HEAD,
+    OWN_DEAD_LETTERS,
+    POLICIES,
+    REJECT,
+    WORK,
+    QueuePolicy,
+)
 
 #: A value for every policy, none of them the default.
-VALUES: dict[str, int | str | bool] = {
+VALUES: dict[str, int | str | bool | tuple[int, ...]] = {
     "ttl_ms": 1,
     "max_length": 2,
     "max_bytes": 3,
@@ -22,6 +32,7 @@ VALUES: dict[str, int | str | bool] = {
     "single_active": True,
     "expires_ms": 7,
     "max_priority": 8,
+    "backoff_ms": (9, 10),
 }
 INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int) and not isinstance(value, bool)]
 
@@ -31,7 +42,7 @@ def test_the_table_of_values_names_every_policy() -> None:
 
 
 def test_without_values_nothing_is_limited_and_the_oldest_makes_room() -> None:
-    expected = {name: "" if name == "dead_letter" else 0 for name in POLICIES}
+    expected = dict.fromkeys(POLICIES, 0) | {"dead_letter": OWN_DEAD_LETTERS, "backoff_ms": ()}
     expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000, "durability": "sync", "compact": False}
     expected["single_active"] = False
     assert QueuePolicy().to_mapping() == expected
@@ -74,6 +85,13 @@ def test_0_is_no_limit(name: str) -> None:
         ({"durability": []}, "policy.durability: one of sync, async, none is expected, not []"),
         ({"compact": 1}, "policy.compact: true or false is expected, not 1"),
         ({"dead_letter": 3}, "policy.dead_letter: a topic is expected, not 3"),
+        ({"backoff_ms": 10}, f"policy.backoff_ms: a list of at most {BACKOFF_STEPS_MAX} whole numbers"),
+        ({"backoff_ms": [1] * (BACKOFF_STEPS_MAX + 1)}, "policy.backoff_ms: a list of at most"),
+        ({"backoff_ms": [1, -1]}, f"policy.backoff_ms: 0 to {BACKOFF_STEP_MS_MAX} ms is expected, not -1"),
+        ({"backoff_ms": [True]}, "policy.backoff_ms: 0 to "),
+        ({"backoff_ms": [1.5]}, "policy.backoff_ms: 0 to "),
+        ({"backoff_ms": ["1"]}, "policy.backoff_ms: 0 to "),
+        ({"backoff_ms": [BACKOFF_STEP_MS_MAX + 1]}, "policy.backoff_ms: 0 to "),
         ({"max_lenght": 3}, "policy.max_lenght: no such policy; known: ttl_ms, max_length, "),
         ({"": 0}, "policy.: no such policy; known: "),
     ],
@@ -95,3 +113,15 @@ def test_a_difference_is_named_with_both_values(name: str) -> None:
 
 def test_the_first_of_several_differences_is_named() -> None:
     assert QueuePolicy().difference(QueuePolicy.from_mapping(VALUES)) == "ttl_ms is 0, not 1"
+
+
+def test_the_last_pause_repeats_and_none_is_at_once() -> None:
+    policy = QueuePolicy.from_mapping({"backoff_ms": [10, 20]})
+    assert [policy.pause_ms(attempts) for attempts in (1, 2, 3, 99)] == [10, 20, 20, 20]
+    assert QueuePolicy().pause_ms(1) == 0
+
+
+def test_what_is_declared_without_a_word_fails_as_often_as_rocketmq_has_pauses() -> None:
+    assert WORK.backoff_ms == BACKOFF_MS
+    assert [WORK.pause_ms(attempts) for attempts in (1, 16)] == [10_000, 7_200_000]
+    assert WORK.delivery_limit == 17

@@ -35,7 +35,7 @@ class Reader(Consumer):
         self.stream.broker.dispatch()
         return [(delivery.offset, delivery.attempt) for delivery in self.held[before:]]
 
-    def settle(self, offset: int, outcome: Outcome, delay_ms: int = 0) -> bool:
+    def settle(self, offset: int, outcome: Outcome, delay_ms: int | None = None) -> bool:
         """Settle the last delivery of an offset."""
         delivery = [held for held in self.held if held.offset == offset][-1]
         return self.stream.broker.settlement.settle(delivery, outcome, delay_ms)

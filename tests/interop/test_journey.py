@@ -69,7 +69,7 @@ def test_from_http_to_mqtt_a_pull_consumer_a_stream_and_the_dead_letters(
     assert sent.status_code == 200
     wait_for(lambda: got == [b"sale"], what="the delivery")
     first = http.post("/v1/queues/jobs/receive").json()["deliveries"][0]
-    http.post(f"/v1/deliveries/{first['id']}/nack", json={"outcome": "requeue"})
+    http.post(f"/v1/deliveries/{first['id']}/nack", json={"outcome": "requeue", "delay": 0})
     second = http.post("/v1/queues/jobs/receive").json()["deliveries"][0]
     http.post(f"/v1/deliveries/{second['id']}/nack", json={"outcome": "reject"})
     third = http.post("/v1/queues/history/receive?group=audit").json()["deliveries"]

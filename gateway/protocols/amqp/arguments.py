@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from gateway.core.policy import DROP_HEAD, REJECT, REJECT_DEAD_LETTER, QueuePolicy
+from gateway.core.errors import Conflict
+from gateway.core.policy import DROP_HEAD, REJECT, REJECT_DEAD_LETTER, QueuePolicy, check_backoff
 from gateway.core.selector import USUAL_LANGUAGE, Selector, Selectors
 
 from .errors import AmqpFault, Reply
@@ -34,6 +35,10 @@ _UNITS_MS: Final = {
     "m": 60_000,
     "s": 1000,
 }
+
+
+#: What a queue has whose arguments say nothing: dead letters only where an exchange for them is named.
+PLAIN: Final = QueuePolicy(dead_letter="")
 
 
 class Terms(NamedTuple):
@@ -84,6 +89,14 @@ def _expires(value: Any) -> str:
     return wrong or (f"{value} is over {EXPIRES_MS_MAX}" if value > EXPIRES_MS_MAX else "")
 
 
+def _backoff(value: Any) -> str:
+    try:
+        check_backoff(value)
+    except Conflict as error:
+        return error.detail
+    return ""
+
+
 CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "x-message-ttl": _at_least(0),
     "x-expires": _expires,
@@ -97,6 +110,7 @@ CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "x-dead-letter-routing-key": _text,
     "x-single-active-consumer": _flag,
     "x-max-age": _age,
+    "x-backoff": _backoff,
     "x-stream-max-segment-size-bytes": _at_least(1),
     "x-queue-mode": _text,
     "x-queue-version": _at_least(1),
@@ -125,7 +139,7 @@ def check(queue: str, vhost: str, arguments: Table, durable: bool, exclusive: bo
 
 def terms(arguments: Table, base: QueuePolicy | None = None) -> Terms:
     """Return kind and policy of checked arguments; `base` holds where they say nothing."""
-    values: dict[str, Any] = (base or QueuePolicy()).to_mapping()
+    values: dict[str, Any] = (base or PLAIN).to_mapping()
     kind = QUEUE_TYPES[arguments.get("x-queue-type", "classic")]
     for name, (policy, convert) in _POLICIES.items():
         if name in arguments:
@@ -154,6 +168,7 @@ _POLICIES: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "x-delivery-limit": ("delivery_limit", _limit),
     "x-single-active-consumer": ("single_active", bool),
     "x-max-priority": ("max_priority", int),
+    "x-backoff": ("backoff_ms", tuple),
 }
 
 

@@ -70,7 +70,7 @@ def _more_to_say(declared: Declared) -> Callable[[Delivery, bytes], bytes] | Non
     """Return what adds a header to each delivery of a kind of queue, or None."""
     if declared.queue.kind == "stream":
         return lambda delivery, raw: with_header(raw, OFFSET, delivery.offset)
-    if (declared.arguments or {}).get("x-queue-type") == "quorum":
+    if declared.arguments is None or declared.arguments.get("x-queue-type") == "quorum":
         return lambda delivery, raw: (
             with_header(raw, "x-delivery-count", delivery.attempt - 1) if delivery.attempt > 1 else raw
         )
@@ -235,17 +235,17 @@ class Receiving:
             self.share_window()
             self.look()
 
-    def settle(self, deliveries: list[Delivery], outcome: Outcome) -> None:
+    def settle(self, deliveries: list[Delivery], outcome: Outcome, delay_ms: int | None = None) -> None:
         """Settle deliveries that were taken; those that go back do so in their order."""
         for delivery in reversed(deliveries):
-            self._session.settle(delivery, outcome)
+            self._session.settle(delivery, outcome, delay_ms)
         self.settled()
 
     def requeue_all(self) -> None:
-        """Give everything unacknowledged back."""
+        """Give everything unacknowledged back, to be delivered again at once."""
         deliveries = list(self.unacked.values())
         self.unacked.clear()
-        self.settle(deliveries, Outcome.REQUEUE)
+        self.settle(deliveries, Outcome.REQUEUE, 0)
 
     def close(self) -> None:
         """The channel is gone."""

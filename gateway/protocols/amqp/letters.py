@@ -14,6 +14,7 @@ from gateway.core.delivery import Delivery
 from gateway.core.message import Message
 from gateway.core.metrics import DropCause
 from gateway.core.queue import Queue
+from gateway.core.router import Route
 
 from . import names
 from .methods import shortstr
@@ -43,8 +44,10 @@ class ExchangeLetters:
         self.exchange = exchange
         self._key = key
 
-    def send(self, queue: Queue, delivery: Delivery, cause: DropCause) -> int | None:
-        """Publish a dead letter; None if there is none: no such exchange, or it would go round."""
+    def letter(
+        self, queue: Queue, delivery: Delivery, cause: DropCause
+    ) -> tuple[Message, Route | None] | None:
+        """Return a dead letter and its way; None if there is none: no such exchange, or it goes round."""
         reason = REASONS.get(cause)
         vhost = self._vhost
         exchange = vhost.exchanges.get(self.exchange)
@@ -68,8 +71,8 @@ class ExchangeLetters:
         basic.headers = encode_table(table)
         letter = self._letter(message, basic, keys[0])
         if not self.exchange:
-            return broker.publish(letter)
-        return broker.publish(letter, vhost.route(exchange, letter.topic, keys, letter))
+            return letter, None
+        return letter, vhost.route(exchange, letter.topic, keys, letter)
 
     def _write_story(
         self, table: Table, basic: Basic, reason: str, source: str, keys: list[str], now_ms: int

@@ -30,6 +30,7 @@ QUEUE_KEYS: Final = {
     "dead-letter-routing-key": "x-dead-letter-routing-key",
     "delivery-limit": "x-delivery-limit",
     "max-age": "x-max-age",
+    "backoff": "x-backoff",
 }
 EXCHANGE_KEYS: Final = ("alternate-exchange",)
 #: Of RabbitMQ's cluster, storage and mirrors: taken, shown, and without effect here.

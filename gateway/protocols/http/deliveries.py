@@ -94,8 +94,9 @@ def _settle_routes(routes: APIRouter, context: Context) -> None:
     async def nack(request: Request, id: str, wanted: Nack | None = None) -> Response:
         """Have the message delivered again, or give up on it."""
         await session_of(context, request)
-        how = wanted or Nack(outcome="requeue", delay=0)
-        context.gateway.broker.leases.settle(id, OUTCOMES[how.outcome], int(how.delay * 1000))
+        how = wanted or Nack.model_validate({})
+        delay_ms = None if how.delay is None else int(how.delay * 1000)
+        context.gateway.broker.leases.settle(id, OUTCOMES[how.outcome], delay_ms, how.reason)
         return Response(status_code=204)
 
     @routes.post(
@@ -229,5 +230,5 @@ class Poll:
         """Nobody has seen these: they are as they were."""
         self._context.gateway.begin_turn()
         for delivery in reversed(self._held):
-            session.settle(delivery, Outcome.RETRY, 1)
+            session.settle(delivery, Outcome.RETRY, 0)
         self._held = []

@@ -6,6 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...core.deadletter import REASON_MAX
+from ...core.policy import (
+    ATTEMPTS,
+    BACKOFF_MS,
+    BACKOFF_STEP_MS_MAX,
+    BACKOFF_STEPS_MAX,
+    OWN_DEAD_LETTERS,
+)
 from .limits import BINDINGS_MAX, DELAY_SECONDS_MAX, LEASE_SECONDS_DEFAULT, LEASE_SECONDS_MAX
 
 COUNT_MAX = (1 << 63) - 1
@@ -205,10 +213,19 @@ class Policy(Strict):
     max_length: int = Field(0, ge=0, le=COUNT_MAX)
     max_bytes: int = Field(0, ge=0, le=COUNT_MAX)
     overflow: Literal["drop-head", "reject", "reject-dead-letter"] = "drop-head"
-    delivery_limit: int = Field(0, ge=0, le=COUNT_MAX, description="Attempts before it is given up on")
-    dead_letter: str = Field("", description="Topic, or $queue/<name>, for what is given up on")
+    delivery_limit: int = Field(ATTEMPTS, ge=0, le=COUNT_MAX, description="Attempts before it is given up on")
+    dead_letter: str = Field(
+        OWN_DEAD_LETTERS,
+        description="Topic, or $queue/<name>, for what is given up on; $dead: the queue's own dead letters "
+        "(what is rejected, or fails too often); empty: nowhere",
+    )
     max_age_ms: int = Field(0, ge=0, le=COUNT_MAX, description="A stream's retention")
     retry_delay_ms: int = Field(1000, ge=0, le=int(DELAY_SECONDS_MAX * 1000))
+    backoff_ms: list[Annotated[int, Field(ge=0, le=BACKOFF_STEP_MS_MAX)]] = Field(
+        list(BACKOFF_MS),
+        max_length=BACKOFF_STEPS_MAX,
+        description="Pauses after the first, second ... failed attempt; the last one repeats; none: at once",
+    )
     durability: Literal["sync", "async", "none"] = Field(
         "sync", description="Publishers are told when the disk, or the operating system, has it, or at once"
     )
@@ -310,9 +327,16 @@ class Nack(Strict):
     """How a delivery is given back."""
 
     outcome: Literal["retry", "requeue", "reject"] = Field(
-        "requeue", description="retry: later, costs no attempt; requeue: at once; reject: to the dead letters"
+        "requeue",
+        description="retry: later, costs no attempt; requeue: failed, costs one; reject: to the dead letters",
     )
-    delay: float = Field(0, ge=0, le=DELAY_SECONDS_MAX, description="Seconds until it is delivered again")
+    delay: float | None = Field(
+        None,
+        ge=0,
+        le=DELAY_SECONDS_MAX,
+        description="Seconds until it is delivered again. Default: by policy",
+    )
+    reason: str = Field("", max_length=REASON_MAX, description="Why, for its dead letter")
 
 
 class Extension(Strict):

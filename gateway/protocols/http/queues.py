@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...api import Conflict, NotAuthorized, NotFound, Session
 from ...core.access import Action, group_resource, queue_resource
 from ...core.delivery import Group
-from ...core.policy import QueuePolicy
+from ...core.policy import OWN_DEAD_LETTERS, WORK, QueuePolicy
 from ...core.queue import Queue
 from ...core.replay import start_offset
 from ...core.router import Binding
@@ -234,13 +234,15 @@ def _declare(
         session.check(Action.SUBSCRIBE, topic_filter)  # to bind is to read
     queue = catalog.queues.get(name)
     policy = None if wanted.policy is None else QueuePolicy.from_mapping(wanted.policy.model_dump())
-    if policy is not None and policy.dead_letter and not policy.dead_letter.startswith(DEAD_PREFIX):
+    if policy is not None and not _own_dead_letters(policy.dead_letter):
         session.check(Action.PUBLISH, policy.dead_letter)  # the queue does so in its maker's name
     created = queue is None
     if queue is None:
         session.check_queues()
         durable, kind = wanted.durable is not False, wanted.kind or "classic"
-        queue, _ = catalog.declare(name, kind, policy, durable, bool(wanted.auto_delete), session.origin)
+        queue, _ = catalog.declare(
+            name, kind, policy or WORK, durable, bool(wanted.auto_delete), session.origin
+        )
         session.changed("queue.declare", queue_resource(name), kind)
     else:
         _check_same(queue, wanted, None if update else policy)
@@ -279,6 +281,11 @@ def _check_bindings(context: Context, name: str, wanted: dict[str, Selector | No
         if topic_filter in known:
             whose = f"the binding of queue {name!r} to {topic_filter!r}"
             check_same(known[topic_filter].selector, selector, whose, "use ?update=true to change it")
+
+
+def _own_dead_letters(address: str) -> bool:
+    """Tell whether dead letters go where only the gateway publishes, or nowhere."""
+    return not address or address == OWN_DEAD_LETTERS or address.startswith(DEAD_PREFIX)
 
 
 def _check_same(queue: Queue, wanted: QueueWanted, policy: QueuePolicy | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from ...api import NO_SUBSCRIBERS, Consumer, Delivery, GatewayError, NotFound, Session
+from ...core.deadletter import REASON_MAX
 from ...core.message import Outcome
 from ...core.policy import QueuePolicy
 from ...core.receiver import Item
@@ -56,6 +57,7 @@ class Request(JsonMessage, forbid_unknown_fields=True):
     window: int = WS_WINDOW_DEFAULT
     delivery: int | None = None
     outcome: Literal["retry", "requeue", "reject"] = "requeue"
+    reason: str = ""
 
 
 _decoder = msgspec.json.Decoder(Request)
@@ -298,21 +300,23 @@ class Socket:
         self._answer(request, "cancelled", queue=name)
 
     def _ack(self, request: Request) -> None:
-        self._settle(request, Outcome.ACK, 0)
+        self._settle(request, Outcome.ACK)
 
     def _nack(self, request: Request) -> None:
-        delay = request.delay or 0
-        if not 0 <= delay <= DELAY_SECONDS_MAX:
+        delay = request.delay
+        if delay is not None and not 0 <= delay <= DELAY_SECONDS_MAX:
             raise Refused(
                 "invalid-parameter", f"delay is {delay}; 0 to {DELAY_SECONDS_MAX:.0f} s is expected"
             )
-        self._settle(request, OUTCOMES[request.outcome], int(delay * 1000))
+        if len(request.reason) > REASON_MAX:
+            raise Refused("invalid-parameter", f"reason: at most {REASON_MAX} characters are possible")
+        self._settle(request, OUTCOMES[request.outcome], None if delay is None else int(delay * 1000))
 
-    def _settle(self, request: Request, outcome: Outcome, delay_ms: int) -> None:
+    def _settle(self, request: Request, outcome: Outcome, delay_ms: int | None = None) -> None:
         if request.delivery is None:
             raise Refused("malformed", "delivery is missing: the number that the delivery came with")
         delivery = self._held.pop(request.delivery, None)
-        if delivery is None or not self._session.settle(delivery, outcome, delay_ms):
+        if delivery is None or not self._session.settle(delivery, outcome, delay_ms, request.reason):
             raise NotFound(f"delivery {request.delivery}: not here, settled already, or its queue is gone")
         self._answer(request, "settled", delivery=request.delivery)
 

@@ -280,14 +280,13 @@ class MqttConnection:
                 self.session.pace(self.pause)
 
     def _on_puback(self, packet: Ack) -> None:
-        refused = packet.reason >= 0x80
-        self._receiving().acknowledged(packet.packet_id, Outcome.REJECT if refused else Outcome.ACK)
+        self._receiving().answered(packet)
 
     def _on_pubrec(self, packet: Ack) -> None:
         outbound = self._receiving()
         packet_id = packet.packet_id
         if packet.reason >= 0x80:
-            outbound.acknowledged(packet_id, Outcome.REJECT)
+            outbound.answered(packet)
             return
         if packet_id in outbound.inflight:
             outbound.release(packet_id)

@@ -17,11 +17,12 @@ from gateway.core.session import Session
 
 from .encoder import encode_ack, encode_first_delivery, encode_publish
 from .link import Link
-from .packets import PUBREL, V5
+from .packets import PUBREL, V5, Ack
 from .subscribing import Subscriptions
 from .translate import publish_block
 
 PACKET_ID_MAX = 65_535  # [MQTT-2.2.1-3]: 1 to 65535
+REFUSED_MIN = 0x80  # reason codes from here on say that something failed [MQTT 5, 2.4]
 TOPICS_ENCODED_MAX = 10_000  # topic text -> bytes, shared by all connections
 
 #: wire formats: a QoS 0 PUBLISH as any subscriber of that version may get it
@@ -186,13 +187,14 @@ class Outbound:
         qos = message.qos
         ids: tuple[int, ...] = ()
         retain = False
+        attempt = 1 if own else delivery.attempt  # a session's own is repeated as it was [MQTT-4.4.0-1]
         if binding is not None:
             if binding.qos < qos:
                 qos = binding.qos
             ids = binding.ids
             retain = binding.retained or (message.retain and binding.retain_as_published)
         if qos == 0:
-            frame = self._publish(message, 0, retain, False, 0, ids)
+            frame = self._publish(message, 0, retain, False, 0, ids, attempt)
             self._settle_unacknowledged(delivery, frame)
             return b"" if self._packet_bytes_max and len(frame) > self._packet_bytes_max else frame
         again = own and delivery.attempt > 1 and delivery.tag != 0 and delivery.tag not in self.inflight
@@ -200,7 +202,7 @@ class Outbound:
             self.inflight[delivery.tag] = delivery
             return encode_ack(self._version, PUBREL, delivery.tag)  # [MQTT-4.4.0-1]
         packet_id = delivery.tag if again else self._take_id()
-        frame = self._publish(message, qos, retain, again, packet_id, ids)
+        frame = self._publish(message, qos, retain, again, packet_id, ids, attempt)
         if self._packet_bytes_max and len(frame) > self._packet_bytes_max:
             self._session.broker.settlement.discard(delivery, DropCause.PACKET_TOO_LARGE)
             return b""
@@ -215,7 +217,14 @@ class Outbound:
             self._session.settle(delivery, Outcome.ACK)
 
     def _publish(
-        self, message: Message, qos: int, retain: bool, dup: bool, packet_id: int, ids: tuple[int, ...]
+        self,
+        message: Message,
+        qos: int,
+        retain: bool,
+        dup: bool,
+        packet_id: int,
+        ids: tuple[int, ...],
+        attempt: int = 1,
     ) -> bytes:
         topic = topic_bytes(message.topic)
         if self._version != V5:
@@ -223,7 +232,7 @@ class Outbound:
         alias = 0
         if self._alias_max:
             topic, alias = self._alias(message.topic, topic)
-        block = publish_block(message, ids, alias, self._clock.now_ms)
+        block = publish_block(message, ids, alias, self._clock.now_ms, attempt)
         frame = encode_publish(V5, topic, message.body, qos, retain, dup, packet_id, block)
         if alias and topic and self._packet_bytes_max and len(frame) > self._packet_bytes_max:
             assert self._aliases is not None
@@ -269,12 +278,20 @@ class Outbound:
 
     # -- acknowledgements ---------------------------------------------------------------------
 
-    def acknowledged(self, packet_id: int, outcome: Outcome) -> bool:
+    def answered(self, packet: Ack) -> bool:
+        """PUBACK, or a PUBREC that refuses: a client that does not accept a message [MQTT-4.3.2-5] gets
+        it never again; what it says of it is in the dead letter."""
+        if packet.reason < REFUSED_MIN:
+            return self.acknowledged(packet.packet_id, Outcome.ACK)
+        why = str(packet.properties.get("reason_string", "")) or f"reason code 0x{packet.reason:02x}"
+        return self.acknowledged(packet.packet_id, Outcome.REJECT, why)
+
+    def acknowledged(self, packet_id: int, outcome: Outcome, why: str = "") -> bool:
         """PUBACK or PUBCOMP: the identifier is free again. False if it was not in use."""
         delivery = self.inflight.pop(packet_id, None)
         if delivery is None:
             return False
-        self._session.settle(delivery, outcome)
+        self._session.settle(delivery, outcome, None, why)
         if self._held:
             self._send_held()
         return True

@@ -41,6 +41,7 @@ _ATTRIBUTE_OF: Final = {name: attribute for attribute, name in PARKED.items()}
 _INTEGERS: Final = frozenset(("timestamp_ms", "priority", "deliver_at_ms"))
 _TYPE: Final = "$type:"
 ESCAPED: Final = "$header:"  # begins a header of a CloudEvent's message that is called as an attribute may be
+ATTEMPT: Final = "$attempt"  # user property of what a queue delivers again: 2 for the second time
 STRING_BYTES_MAX: Final = 65_535  # [MQTT-1.5.4]
 CACHE_MAX: Final = 4096  # property sets; fleets repeat themselves
 
@@ -245,10 +246,13 @@ def _block(properties: Properties) -> bytes:
     return encoded[start + 1 :]
 
 
-def publish_block(message: Message, ids: tuple[int, ...], alias: int, now_ms: int) -> bytes:
-    """Return the property block of a PUBLISH to a MQTT 5 subscriber, length included."""
+def publish_block(message: Message, ids: tuple[int, ...], alias: int, now_ms: int, attempt: int = 1) -> bytes:
+    """Return the property block of a PUBLISH to a MQTT 5 subscriber, length included.
+
+    An `attempt` after the first is told in a user property.
+    """
     made = message.properties
-    if made is NO_PROPERTIES and not ids and not alias and not message.expires_at_ms:
+    if made is NO_PROPERTIES and not ids and not alias and not message.expires_at_ms and attempt < 2:
         return b"\x00"
     body = made.native
     if made.native_format != NATIVE or body is None:
@@ -263,6 +267,8 @@ def publish_block(message: Message, ids: tuple[int, ...], alias: int, now_ms: in
         local["topic_alias"] = alias
     if ids:
         local["subscription_identifier"] = list(ids)
+    if attempt > 1:
+        local["user_property"] = [(ATTEMPT, str(attempt))]
     if local:
         body += _block(local)
     return write_varint(len(body)) + body

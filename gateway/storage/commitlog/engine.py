@@ -1,9 +1,8 @@
 """The commit log: one log for messages, journal and keys; one write per turn; one sync for everybody.
 
-`append`, `settle` and the others add to the turn's batch; `flush` writes it with one call and
-has it synced in a thread; `when_durable` callbacks run in order once the sync is done. A write
-that fails loses the batch's messages, tells whoever waits, and carries journal and keys over
-to the next batch, so that service resumes by itself when there is room again.
+`append`, `settle` and the others add to the turn's batch; `flush` writes it with one call and has it
+synced in a thread. A write that fails loses the batch's messages, tells whoever waits, and carries
+journal and keys over to the next batch, so that service resumes when there is room again.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from gateway.storage.index import QueueIndex
 
 from . import record
 from .backup import Backups, LogBackup
-from .batch import Batch, Messages, Settled, group
+from .batch import Batch, Cursors, Messages, Settled, group
 from .checkpoints import Checkpoints
 from .directory import DataDirectory
 from .failures import Failures
@@ -122,13 +121,15 @@ class CommitLog:
     def close(self) -> None:
         if not self._directory.locked:
             return
-        self._flush_anyway()
+        with suppress(NotStored):  # whoever waits for it is told
+            self.flush()
         self._backups.close()
         self._syncer.stop()
         self.completed()
         if not self._syncer.lost(self._written - 1):
             self._proof.alone(self._syncer.proven, self._add)
-            self._flush_anyway()
+            with suppress(NotStored):
+                self.flush()
             try:
                 self._checkpoints.take_now(self._written)
             except OSError as error:
@@ -139,10 +140,6 @@ class CommitLog:
         for segment in self._segments:
             segment.close()
         self._directory.leave()
-
-    def _flush_anyway(self) -> None:
-        with suppress(NotStored):  # whoever waits for it is told
-            self.flush()
 
     # -- messages -------------------------------------------------------------------------------
 
@@ -168,23 +165,28 @@ class CommitLog:
         for queue_id in queue_ids:
             (index.queues.get(queue_id) or index.make(queue_id)).append(position, size)
 
-    def transact(self, messages: Messages, settled: Settled, now_ms: int, at_once: bool = False) -> list[int]:
+    def transact(
+        self,
+        messages: Messages,
+        settled: Settled,
+        now_ms: int,
+        at_once: bool = False,
+        outcome: int = 1,
+        cursors: Cursors = (),
+    ) -> list[int]:
         self._journal.pack(self._add)  # what came first is no part of it
-        payloads, size = group(messages, settled, now_ms)
+        payloads, size = group(messages, settled, now_ms, outcome, cursors)
         positions = self._batch.add_all(payloads, self._place(size))
-        count = len(messages)
         for (message, ids), position in zip(messages, positions, strict=False):
             self._appended(message, ids, position)
-        for payload, position in zip(payloads[count + 1 :], positions[count:], strict=True):
+        for payload, position in zip(payloads[len(messages) + 1 :], positions[len(messages) :], strict=True):
             self._finder.current.journal(payload, position)
-        self._waiters.must_sync = positions[-1]
-        self._batch.settled += settled
-        self._now_ms = now_ms
-        lost = self._error is not None or self._failures.leaves(self._segments)  # so the flush will say
-        if at_once and (lost or not self._write_out()):
+        self._batch.settle(settled, cursors)
+        self._waiters.must_sync, self._now_ms = positions[-1], now_ms
+        if at_once and (self._error or self._failures.leaves(self._segments) or not self._write_out()):
             self._index.forget_from(positions[0])
             raise NotStored("the log cannot be written: nothing of the transaction has happened")
-        return positions[:count]
+        return positions[: len(messages)]
 
     def _place(self, size: int) -> int:
         """Return where a record of that size goes; begin a new segment if it does not fit."""
@@ -373,9 +375,7 @@ class CommitLog:
             self._error = NotStored(f"the log cannot be written: {error.strerror or error}")
             return False
         self._written = self._end
-        for queue_id, positions in self._batch.settled:
-            self._index.settle(queue_id, positions)
-        self._batch.written()
+        self._batch.written(self._index)
         self._syncer.wrote(segments.last, self._written, bool(self._waiters))
         return True
 

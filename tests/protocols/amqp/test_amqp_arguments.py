@@ -44,6 +44,8 @@ TERMS: list[tuple[Table, str, dict[str, Any]]] = [
     ({"x-max-priority": 255}, "classic", {"max_priority": 255}),
     ({**STREAM, "x-max-age": "7D"}, "stream", {"max_age_ms": 7 * DAY_MS}),
     ({**STREAM, "x-max-length-bytes": 1000}, "stream", {"max_bytes": 1000}),
+    ({"x-backoff": [100, 2000]}, "classic", {"backoff_ms": (100, 2000)}),
+    ({"x-backoff": []}, "classic", {}),
     ({"x-max-age": "7D"}, "classic", {}),  # a stream's alone
     # known, checked, without a meaning here
     ({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "k"}, "classic", {}),
@@ -60,7 +62,7 @@ def test_arguments_become_policies(arguments: Table, kind: str, changes: dict[st
     check("q", "/", arguments, True, False)
     found = terms(arguments)
     assert found.kind == kind
-    assert found.policy.to_mapping() == {**QueuePolicy().to_mapping(), **changes}
+    assert found.policy.to_mapping() == {**QueuePolicy().to_mapping(), "dead_letter": "", **changes}
 
 
 def test_every_argument_is_in_the_table() -> None:
@@ -104,6 +106,7 @@ REFUSED: list[tuple[str, Table, bool, bool]] = [
         ("x-single-active-consumer", {"x-single-active-consumer": value}, True, False)
         for value in (1, "true", None)
     ),
+    *(("x-backoff", {"x-backoff": value}, True, False) for value in (10, "10", [-1], [True], [1] * 65, None)),
     *(
         ("x-max-age", {**STREAM, "x-max-age": value}, True, False)
         for value in ("", "7", "D", "7d", "-7D", "1.5h", "7 D", "7DD", "٧D", "²D", 7, None, b"7D", ["7D"])

@@ -72,7 +72,7 @@ async def test_a_lease_can_be_extended(running: Running) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "attempt"),
-    [({}, 2), ({"outcome": "requeue"}, 2), ({"outcome": "retry", "delay": 0.01}, 1), ({"delay": 0.01}, 1)],
+    [({}, 2), ({"outcome": "requeue"}, 2), ({"outcome": "retry", "delay": 0.01}, 1), ({"delay": 0.01}, 2)],
 )
 async def test_given_back(running: Running, wanted: dict[str, Any], attempt: int) -> None:
     await fill(running, "1")

@@ -176,3 +176,44 @@ def test_it_is_never_split_over_segments(tmp_path: Path) -> None:
     log = _opened(tmp_path, segment_bytes=600)
     assert (len(bodies(log, ONE)), len(bodies(log, OTHER))) == (40, 40)
     log.close()
+
+
+def test_a_cursor_goes_with_it_and_an_outcome_is_told(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    first, second = _begun(log)
+    log.cursor(5, "group", 1, NOW_MS)
+    log.flush()
+    letter = [(Message("dead", b"letter", 1), (ONE,))]
+    files.room = 60
+    log.transact(letter, [(INPUT, (first,))], NOW_MS, outcome=19, cursors=[(5, "group", 2)])
+    with pytest.raises(NotStored):
+        log.flush()
+    files.room = None
+    assert bodies(log, INPUT) == [b"first", b"second"]
+    log.transact(letter, [(INPUT, (second,))], NOW_MS, outcome=19, cursors=[(5, "group", 3)])
+    log.flush()
+    (event,) = log.history(second).events
+    assert (event.kind, event.outcome) == ("settled", 19)
+    shutil.copytree(tmp_path / "log", tmp_path / "killed" / "log")
+    log.close()
+    log = CommitLog(tmp_path / "killed", segment_bytes=4096)
+    assert log.open(lambda: None).cursors == {(5, "group"): 3}
+    assert (bodies(log, INPUT), bodies(log, ONE)) == ([b"first"], [b"letter"])
+    log.close()
+
+
+def test_a_cursor_that_could_not_be_written_is_where_it_was(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    log = _opened(tmp_path, files)
+    log.cursor(5, "group", 1, NOW_MS)
+    log.flush()
+    files.room = 60
+    log.transact([(Message("dead", b"x" * 100, 1), (ONE,))], (), NOW_MS, cursors=[(5, "group", 2)])
+    with pytest.raises(NotStored):
+        log.flush()
+    files.room = None
+    log.close()
+    log = CommitLog(tmp_path)
+    assert log.open(lambda: None).cursors == {(5, "group"): 1}
+    log.close()

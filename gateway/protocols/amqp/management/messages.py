@@ -101,7 +101,7 @@ def get_messages(vhost: Vhost, declared: Declared, session: Session, fields: dic
     left = declared.queue.length()
     found = [_shown(vhost, delivery, fields, left) for delivery in taken]
     for delivery in reversed(taken):
-        session.settle(delivery, MODES[mode])
+        session.settle(delivery, MODES[mode], 0)
     return found
 
 
