@@ -83,7 +83,9 @@ class Server:
         engine = plugins.engine_factory(self._manager, config.storage.engine)(config)
         self.broker = Broker(engine, self.clock, config.limits.topics_cached_max)
         self.broker.on_bug = _log_bug
-        for language, compiler in plugins.mapped(self._manager, "gateway_selectors", "selectors").items():
+        for language, compiler in plugins.mapped(
+            self._manager, "gateway_selectors", "selector language"
+        ).items():
             self.broker.selectors.add(language, compiler)
         self.broker.router.rules = list(config.storage.durability.items())
         self.broker.dedup.configure(

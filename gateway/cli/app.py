@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
-from .options import DEFAULT_URL, Json, Url, User
+from .options import DEFAULT_URL, Json, Selected, Url, User
 
 app = typer.Typer(
     name="gateway",
@@ -133,6 +133,7 @@ def subscribe(
     ],
     count: Annotated[int, typer.Option("--count", "-n", help="Stop after so many messages; 0: never.")] = 0,
     retained: Annotated[bool, typer.Option(help="Begin with retained messages.")] = True,
+    selector: Selected = None,
     url: Url = DEFAULT_URL,
     user: User = None,
     json: Json = False,
@@ -140,7 +141,7 @@ def subscribe(
     """Print messages as they are published."""
     from .messages import subscribe as run
 
-    raise typer.Exit(run(url, user, filters, count, retained, json))
+    raise typer.Exit(run(url, user, filters, count, retained, selector, json))
 
 
 @app.command()
@@ -184,6 +185,7 @@ def queues_create(
     name: str,
     kind: Annotated[str, typer.Option(help="classic or stream.")] = "classic",
     bind: Annotated[list[str] | None, typer.Option("--bind", help="A topic filter; may be repeated.")] = None,
+    selector: Selected = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", metavar="KEY=VALUE", help="Such as max_length=1000.")
     ] = None,
@@ -195,7 +197,7 @@ def queues_create(
     """Create a queue."""
     from .listing import create as run
 
-    raise typer.Exit(run(url, user, name, kind, bind or [], policy or [], durable, json))
+    raise typer.Exit(run(url, user, name, kind, bind or [], selector, policy or [], durable, json))
 
 
 @queues_app.command("delete")

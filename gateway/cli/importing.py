@@ -73,7 +73,7 @@ def import_(data: Path, source: Path) -> int:
 def _add_languages(selectors: Selectors) -> None:
     """Know the selectors that bindings may have, as the gateway does."""
     manager = plugin_manager(["auth", "mqtt", "amqp", "http"])
-    for language, compiler in mapped(manager, "gateway_selectors", "selectors").items():
+    for language, compiler in mapped(manager, "gateway_selectors", "selector language").items():
         selectors.add(language, compiler)
 
 

@@ -48,6 +48,7 @@ def create(
     name: str,
     kind: str,
     bindings: list[str],
+    selector: str | None,
     policy: list[str],
     durable: bool,
     as_json: bool,
@@ -61,7 +62,8 @@ def create(
         truth = {"true": True, "false": False}.get(value)
         number = int(value) if value.isascii() and value.isdigit() else value
         limits[key] = number if truth is None else truth
-    wanted = {"kind": kind, "durable": durable, "bindings": bindings, "policy": limits}
+    bound = bindings if selector is None else [{"filter": one, "selector": selector} for one in bindings]
+    wanted = {"kind": kind, "durable": durable, "bindings": bound, "policy": limits}
     return _act(url, user, "PUT", f"/v1/queues/{segment(name)}", as_json, f"queue {name} is there", wanted)
 
 

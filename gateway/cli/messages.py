@@ -48,11 +48,19 @@ def publish(
 
 
 def subscribe(
-    url: str, user: str | None, filters: list[str], count: int, retained: bool, as_json: bool
+    url: str,
+    user: str | None,
+    filters: list[str],
+    count: int,
+    retained: bool,
+    selector: str | None,
+    as_json: bool,
 ) -> int:
     """Print messages until `count` have come, or for ever."""
     parameters: list[tuple[str, str | int | float | bool | None]] = [("filter", f) for f in filters]
     parameters.append(("retained", str(retained).lower()))
+    if selector is not None:
+        parameters.append(("selector", selector))
     seen = 0
     try:
         for message in Client(url, user).events("/v1/subscribe", parameters):

@@ -14,3 +14,9 @@ User = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+Selected = Annotated[
+    str | None,
+    typer.Option(
+        "--selector", metavar="SQL", help="Only messages like this: \"price > 10 AND region = 'eu'\"."
+    ),
+]

@@ -98,6 +98,14 @@ def test_queues_and_topics(gateway: GatewayProcess) -> None:
     good("queues", "create", "last", "--kind", "stream", *policy, *url)
     shown = json.loads(good("queues", "show", "last", "--json", *url))["policy"]
     assert (shown["compact"], shown["durability"]) == (True, "async")
+    good("queues", "create", "some", "--bind", "work/#", "--selector", "n > 5", *url)
+    for n in ("1", "6"):
+        good("publish", "work/1", n, "--header", f"n={n}", *url)
+    shown = json.loads(good("queues", "show", "some", "--json", *url))
+    assert (shown["depth"], shown["bindings"][0]["selector"]) == (1, "n > 5")
+    assert "n > 5" in good("queues", "show", "some", *url)
+    refused = run("subscribe", "a/#", "--selector", "n >", *url)
+    assert (refused.returncode, "column 4" in refused.stderr) == (1, True)
     good("queues", "create", "s", "--kind", "stream", *url)
     for body in ("0", "1"):
         httpx.post(f"{gateway.url}/v1/queues/s/messages", content=body).raise_for_status()

@@ -287,3 +287,16 @@ async def test_a_disabled_protocols_door_is_closed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown door"):
         Server(config(tmp_path, "listeners.nosuch=127.0.0.1:1"))
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_language_of_selectors_comes_by_plugin_and_only_once(tmp_path: Path) -> None:
+    def everything(text: str) -> None:
+        return None
+
+    server = Server(config(tmp_path), [plugin(gateway_selectors=lambda: {"mine": everything})])
+    assert server.broker.selectors.languages == ["sql", "tags", "mine"]
+    assert server.broker.selectors.find("x", "mine") is None
+    with pytest.raises(PluginError, match="selector language 'sql' is offered by selectors and"):
+        Server(config(tmp_path), [plugin(gateway_selectors=lambda: {"sql": everything})])
+    without = Server(config(tmp_path, 'plugins.disabled=["selectors"]'))
+    assert without.broker.selectors.languages == []
