@@ -305,7 +305,10 @@ class Router:
 
     def _resolve(self, route: Route, topic: str, found: list[Binding], queues: Sequence[Queue]) -> None:
         bindings = [*found, *(Binding(topic, queue) for queue in queues)]
-        _resolve(route, _by_subscriber(bindings))
+        selective = _selective(bindings)
+        route.selective = tuple(tuple(parts) for parts in selective.values())
+        plain = [b for b in bindings if _subscriber(b) not in selective] if selective else bindings
+        _resolve(route, _merged(plain))
         mode = self._rule(topic) or _strictest(bindings)
         route.sync, route.told = mode == SYNC, mode != NONE
         route.version = self.version
@@ -326,21 +329,32 @@ class Router:
             self.routes.pop(topic).expire()
 
 
-def _by_subscriber(bindings: list[Binding]) -> list[list[Binding]]:
-    """Return each subscriber's bindings."""
+def _subscriber(binding: Binding) -> int:
+    return id(binding.receiver) if binding.receiver is not None else id(binding.queue)
+
+
+def _merged(bindings: list[Binding]) -> list[Binding]:
+    """Return one binding per subscriber, overlapping ones merged."""
+    merged: dict[int, Binding] = {}
+    for binding in bindings:
+        if binding.relay is not None:
+            continue
+        key = _subscriber(binding)
+        earlier = merged.get(key)
+        merged[key] = binding if earlier is None else earlier.merged(binding)
+    return list(merged.values())
+
+
+def _selective(bindings: list[Binding]) -> dict[int, list[Binding]]:
+    """Return all bindings of each subscriber that has one with a selector."""
     found: dict[int, list[Binding]] = {}
     for binding in bindings:
-        if binding.relay is None:
-            key = id(binding.receiver) if binding.receiver is not None else id(binding.queue)
-            found.setdefault(key, []).append(binding)
-    return list(found.values())
-
-
-def merged(bindings: Sequence[Binding]) -> Binding:
-    """Return one binding for all of a subscriber's."""
-    found = bindings[0]
-    for binding in bindings[1:]:
-        found = found.merged(binding)
+        if binding.selector is not None:
+            found[_subscriber(binding)] = []
+    if found:
+        for binding in bindings:
+            if _subscriber(binding) in found and binding.relay is None:
+                found[_subscriber(binding)].append(binding)
     return found
 
 
@@ -376,11 +390,7 @@ def _collect(node: _Node, levels: list[str], depth: int, wild: bool, found: list
         _collect(child, levels, depth + 1, True, found)
 
 
-def _resolve(route: Route, subscribers: list[list[Binding]]) -> None:
-    route.selective = tuple(
-        tuple(parts) for parts in subscribers if any(binding.selector is not None for binding in parts)
-    )
-    bindings = [merged(parts) for parts in subscribers if all(b.selector is None for b in parts)]
+def _resolve(route: Route, bindings: list[Binding]) -> None:
     receivers_lossy: list[Binding] = []
     queues_lossy: list[Binding] = []
     receivers_safe: list[Binding] = []
