@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -282,3 +284,39 @@ def test_a_pattern_of_many_wildcards_takes_no_longer_than_the_text() -> None:
     message = Message("t", b"", properties=Properties(headers=(("a", "a" * 50_000),)))
     assert not compile_sql(f"a LIKE '{'%a' * 50}%b'")(message)  # a regular expression would take years
     assert compile_sql(f"a LIKE '{'%a_' * 50}%'")(message)
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(1 << 70), 1 << 70),
+    st.just(10**5000),
+    st.floats(),
+    st.decimals(),
+    st.datetimes(timezones=st.just(UTC)),
+    st.binary(max_size=4),
+    st.text(max_size=4),
+    st.sampled_from(["1", "1e400", "-0", "9" * 50, "true", "FALSE", "nan", "inf", "1_0", "٣", " 1"]),
+)
+EVERYTHING = [compile_sql(condition) for condition in (*cases(TRUE), *cases(FALSE), *cases(UNKNOWN))]
+
+
+@given(values=st.lists(scalars | st.lists(scalars, max_size=2), min_size=len(HEADERS), max_size=len(HEADERS)))
+def test_no_value_makes_a_selector_fail(values: list[Any]) -> None:
+    headers = tuple(zip(HEADERS, values, strict=True))
+    made = Properties(correlation=b"\xff", priority=0, tag="", headers=headers)
+    message = Message("t", b"", properties=made)
+    for selector in EVERYTHING:
+        assert selector(message) in (True, False)
+
+
+def test_the_parser_is_imported_with_the_first_selector_in_sql() -> None:
+    program = (
+        "import sys, gateway.server, gateway.plugins as p; m = p.plugin_manager();"
+        "found = p.mapped(m, 'gateway_selectors', 'x');"
+        "found['tags']('a'); assert 'lark' not in sys.modules;"
+        "found['sql']('a = 1'); assert 'lark' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
