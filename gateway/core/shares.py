@@ -59,14 +59,12 @@ def _found_or_made(
     queue = catalog.queues.get(name)
     if queue is None:
         queue, _ = catalog.declare(name, durable=keep, auto_delete=not keep)
+    bound = catalog.bindings.get(name, {}).get(topic_filter)
+    if bound is None:  # or of an older queue: a crash came between the two
         catalog.bind(queue, Binding(topic_filter, queue, selector=selector))
-        return queue
-    check_same(
-        selector_of(catalog, name),
-        selector,
-        f"the shared subscription {name!r}",
-        "subscribe to it under another name",
-    )
+    else:
+        whose = f"the shared subscription {name!r}"
+        check_same(bound.selector, selector, whose, "subscribe to it under another name")
     if keep and not queue.durable:
         queue.auto_delete = False
         catalog.make_durable(queue)

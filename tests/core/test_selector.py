@@ -455,6 +455,17 @@ def test_members_of_a_shared_subscription_want_the_same() -> None:
         world.session().consume("$share/i/a/#", held.extend, 10, selector=world.selector("n > 6"))
 
 
+def test_a_shared_subscription_that_a_crash_left_unbound_is_bound_by_its_next_member() -> None:
+    world = World()
+    world.broker.catalog.declare("$share/g/a/#")
+    held: list[Delivery] = []
+    world.session().consume("$share/g/a/#", held.extend, 10, selector=world.selector("n > 5"))
+    for number in (1, 9):
+        world.publish(number)
+    world.check()
+    assert [int(delivery.message.body) for delivery in held] == [9]
+
+
 def test_what_a_group_gave_back_comes_again() -> None:
     world = World()
     stream(world)
