@@ -264,9 +264,12 @@ class Dedup:
         for at, message in self._engine.messages_after(covered):
             if message.topic.startswith(DEAD_PREFIX):
                 continue  # a copy of what came before
+            sent_ms = min(now_ms, self._clock.own(message.timestamp_ms))
             for window, high, low in self.identities(message):
-                window.prints.add(high, low, at, now_ms)
-                window.new.extend((high, low, at))
+                prints = window.prints
+                if now_ms - sent_ms < prints.window_ms:  # else it was delayed, or replayed
+                    prints.add(high, low, at, max(sent_ms, prints.newest_ms))
+                    window.new.extend((high, low, at))
         self._watch()
 
     def _take(self, position: int, body: bytes) -> int:

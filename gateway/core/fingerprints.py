@@ -73,6 +73,11 @@ class Fingerprints:
         """Pairs of a time and the first position that came then."""
         return list(self._marks)
 
+    @property
+    def newest_ms(self) -> int:
+        """When the last of them came, to the thousandth of the window; 0: there is none."""
+        return self._marks[-1][0] if self._marks else 0
+
     def find(self, high: int, low: int, now_ms: int) -> int:
         """Return the position that a fingerprint came with in the last window; 0: it did not."""
         if not self._tables:

@@ -34,9 +34,15 @@ class Rules:
 
 
 class FullDisk(Files):
-    """Refuses to write while `full`."""
+    """Refuses to write while `full`, and to sync while `broken`."""
 
     full = False
+    broken = False
+
+    def sync(self, descriptor: int) -> None:
+        if self.broken:
+            raise OSError(5, "Input/output error")
+        super().sync(descriptor)
 
     def write(self, descriptor: int, data: bytes, offset: int) -> int:
         if self.full:
@@ -105,11 +111,13 @@ def keyed(
     key: str | None = "k", topic: str = "$queue/q", message_id: str | None = "id", qos: int = 1
 ) -> Message:
     properties = Properties(message_id=message_id, idempotency_key=key)
-    return Message(topic, b"x", qos, properties=properties, origin=Origin("test", "user"))
+    return Message(
+        topic, b"x", qos, properties=properties, origin=Origin("test", "user"), timestamp_ms=NOW_MS
+    )
 
 
 def once(session: Session, message: Message) -> Published:
-    message.origin = session.origin
+    message.origin, message.timestamp_ms = session.origin, session.broker.clock.now_ms
     return session.publish_once(message)
 
 
@@ -206,6 +214,53 @@ def test_a_restart_keeps_the_rest_of_the_window(world: World, tmp_path: Path) ->
     again = world.crashed(tmp_path / "2")
     assert not once(again.session(), keyed("old")).duplicate
     assert once(again.session(), keyed("new")).duplicate
+    again.engine.close()
+
+
+def test_time_goes_on_while_the_gateway_is_down(world: World, tmp_path: Path) -> None:
+    once(world.session(), keyed("old"))
+    world.turn(WINDOW_MS // 2)
+    once(world.session(), keyed("new"))
+    world.turn()
+    world.clock.now_ms += WINDOW_MS // 2  # and then it starts again
+    again = world.crashed(tmp_path / "2")
+    assert not once(again.session(), keyed("old")).duplicate
+    assert once(again.session(), keyed("new")).duplicate
+    again.engine.close()
+
+
+def test_a_copy_that_comes_later_is_no_first_one(world: World, tmp_path: Path) -> None:
+    """What was delayed, or replayed, is stored again long after it was published."""
+    old = keyed()
+    once(world.session(), keyed("other"))
+    world.turn(WINDOW_MS)
+    world.turn(STEP_MS)
+    once(world.session(), keyed("another"))
+    world.broker.publish(old)
+    world.turn()
+    again = world.crashed(tmp_path / "2")
+    assert not once(again.session(), keyed()).duplicate
+    assert once(again.session(), keyed("another")).duplicate
+    again.engine.close()
+
+
+def test_what_could_not_be_synced_was_never_seen(world: World, tmp_path: Path) -> None:
+    client = world.session()
+    once(client, keyed("kept"))
+    world.turn(COVER_INTERVAL_MS)
+    world.turn()
+    world.files.broken = True
+    once(client, keyed("lost"))
+    world.turn()
+    world.files.broken = False
+    assert not once(client, keyed("lost")).duplicate
+    assert once(client, keyed("lost")).duplicate
+    assert once(client, keyed("kept")).duplicate
+    for _ in range(3):
+        world.turn(COVER_INTERVAL_MS)
+    again = world.crashed(tmp_path / "2")
+    assert once(again.session(), keyed("kept")).duplicate
+    assert once(again.session(), keyed("lost")).duplicate
     again.engine.close()
 
 
