@@ -43,6 +43,7 @@ from .settings import (
     Tls,
     Tokens,
     User,
+    Webhooks,
 )
 from .toml_text import parse_value, split_key, toml_key
 
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, frozen=True):
     anonymous: Anonymous
     tokens: Tokens
     certificates: Certificates
+    webhooks: Webhooks
     users: dict[str, User]
     quotas: dict[str, Quota]
     listeners: dict[str, Address | str]  # the only string is "": closed

@@ -38,6 +38,14 @@ hookimpl = HookimplMarker("gateway")
 
 
 @hookspec
+def gateway_configured(config: Config) -> None:
+    """The configuration is read: take what is yours of it. Raise InvalidValue for what makes no sense.
+
+    `gateway check` calls this, too: open nothing.
+    """
+
+
+@hookspec
 def gateway_storage_engines() -> Mapping[str, Callable[[Config], StorageEngine]]:
     """Return storage engines by name. `storage.engine` in the configuration picks one.
 

@@ -22,6 +22,7 @@ BUILTIN: dict[str, str] = {
     "commitlog": "gateway.storage.commitlog",
     "selectors": "gateway.selectors",
     "auth": "gateway.auth.builtin",
+    "webhooks": "gateway.webhooks.builtin",
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
     "http": "gateway.protocols.http",

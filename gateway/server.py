@@ -71,6 +71,7 @@ class Server:
     def __init__(self, config: Config, extra_plugins: Iterable[object] = ()) -> None:
         self.config = config
         self._manager = plugins.plugin_manager(config.plugins.disabled, extra_plugins)
+        plugins.call_hook(self._manager, "gateway_configured", config=config)
         self.protocols: Mapping[str, Protocol] = plugins.named(
             plugins.collect(self._manager, "gateway_protocols", config=config), "protocol"
         )

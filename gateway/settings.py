@@ -234,6 +234,14 @@ class User(msgspec.Struct, frozen=True):
     subscribe: list[str] = []
 
 
+class Webhooks(msgspec.Struct, frozen=True):
+    """`[webhooks]`; `gateway.webhooks.destinations` finds what is wrong with a URL."""
+
+    allow: list[str] = []
+    allow_private: bool = False
+    ca: str = ""
+
+
 class Plugins(msgspec.Struct, frozen=True):
     """`[plugins]`; `[plugins.NAME]` are the plugins' own."""
 
@@ -254,6 +262,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "anonymous": Anonymous,
     "tokens": Tokens,
     "certificates": Certificates,
+    "webhooks": Webhooks,
     "plugins": Plugins,
 }
 

@@ -50,7 +50,13 @@ SHELL = (
     "tls_transport",
     "peer_certificate",
 )
-BEHIND_HOOKS = ("gateway.protocols", "gateway.auth", "gateway.selectors", "gateway.storage")
+BEHIND_HOOKS = (
+    "gateway.protocols",
+    "gateway.auth",
+    "gateway.selectors",
+    "gateway.storage",
+    "gateway.webhooks",
+)
 
 #: What a built-in package behind hooks may use besides its own modules.
 SHARED = (
@@ -69,6 +75,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
     ("gateway.selectors", ("gateway.selectors", *SHARED)),
     ("gateway.auth", ("gateway.auth", *SHARED)),
+    ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),

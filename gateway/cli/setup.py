@@ -79,7 +79,7 @@ def _password(admin: str, from_stdin: bool) -> tuple[str, bool]:
 def check(config_file: Path | None, sets: list[str], as_json: bool) -> int:
     """Validate; print one line per fault."""
     from ..doors import check_doors
-    from ..plugins import PluginError, collect, named, plugin_manager
+    from ..plugins import PluginError, call_hook, collect, named, plugin_manager
 
     path = config_file or Path("gateway.toml")
     try:
@@ -87,6 +87,7 @@ def check(config_file: Path | None, sets: list[str], as_json: bool) -> int:
         manager = plugin_manager(config.plugins.disabled)
         protocols = named(collect(manager, "gateway_protocols", config=config), "protocol")
         remarks = check_doors(config, protocols).remarks()
+        call_hook(manager, "gateway_configured", config=config)
         for hook in ("gateway_authorizers", "gateway_authenticators"):  # files of rules and keys
             collect(manager, hook, config=config)
     except PluginError as error:

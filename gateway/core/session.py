@@ -178,7 +178,7 @@ class Session(Caller):
             binding.receiver = self.receiver
             binding.origin = self.origin
             self.subscriptions[topic_filter] = binding
-        self.count_use(self._used())
+        self.recount()
         self.broker.router.version += 1
 
     def _bind_waiting_subscriptions(self, queue: Queue) -> None:
@@ -228,7 +228,7 @@ class Session(Caller):
         if replaced is None:
             self.check_use()
         self.subscriptions[topic_filter] = binding
-        self.count_use(self._used())
+        self.recount()
         if self.queue is not None:
             self.broker.catalog.bind(self.queue, binding)
         else:
@@ -237,31 +237,12 @@ class Session(Caller):
             self.broker.router.add(binding)
         return binding, replaced is not None
 
-    def feed(self, queue: Queue, filters: Sequence[str]) -> None:
-        """Have a queue that others keep get what filters match, all of it, as this session's own queue.
-
-        `review` takes a filter away again. Raise InvalidTopic, NotAuthorized or QuotaExceeded, having
-        bound nothing.
-        """
-        for topic_filter in filters:
-            check_filter(topic_filter)
-            self.check(Action.SUBSCRIBE, topic_filter)
-            self.check_use()
-        self.queue = queue
-        catalog = self.broker.catalog
-        for topic_filter in filters:
-            known = catalog.bindings.get(queue.name, {}).get(topic_filter)
-            self.subscriptions[topic_filter] = known or Binding(topic_filter, queue)
-            if known is None:
-                catalog.bind(queue, self.subscriptions[topic_filter])
-        self.count_use(self._used())
-
     def unsubscribe(self, topic_filter: str) -> bool:
         """Remove a subscription; False if there was none."""
         binding = self.subscriptions.pop(topic_filter, None)
         if binding is None:
             return False
-        self.count_use(self._used())
+        self.recount()
         if self.queue is not None:
             self.broker.catalog.unbind(self.queue, topic_filter)
         else:
@@ -328,9 +309,9 @@ class Session(Caller):
         self.broker.queues.attach(group_of(self.queue, ""), consumer)
         return consumer
 
-    def _used(self) -> int:
-        """Return how many subscriptions and consumers a quota counts."""
-        return len(self.subscriptions) + len(self.consumers) - (self._own is not None)
+    def recount(self) -> None:
+        """Note how many subscriptions and consumers a quota counts."""
+        self.count_use(len(self.subscriptions) + len(self.consumers) - (self._own is not None))
 
     def _consume(
         self,
@@ -347,7 +328,7 @@ class Session(Caller):
         self.check_use()
         consumer = self._made_consumer(deliver, window, priority, resource)
         self.consumers.append(consumer)
-        self.count_use(self._used())
+        self.recount()
         if found.selector != selector:
             self.broker.catalog.select(found, selector)
         self.broker.queues.attach(found, consumer)
@@ -380,7 +361,7 @@ class Session(Caller):
             self.consumers.remove(consumer)
             if consumer is self._own:
                 self._own = None
-            self.count_use(self._used())
+            self.recount()
         self.broker.queues.detach(consumer, give_back)
 
     def settle(self, delivery: Delivery, outcome: Outcome, delay: int | None = None, why: str = "") -> bool:

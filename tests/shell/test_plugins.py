@@ -64,6 +64,7 @@ async def run(server: Server) -> None:
 
 def test_these_are_the_hooks_in_the_order_of_their_calls() -> None:
     assert HOOKS == [
+        "gateway_configured",
         "gateway_storage_engines",
         "gateway_selectors",
         "gateway_authenticators",
@@ -96,7 +97,7 @@ async def test_a_plugin_takes_only_the_arguments_it_needs(hook: str, tmp_path: P
     assert called == [hook]
 
 
-@pytest.mark.parametrize("hook", HOOKS[:7])
+@pytest.mark.parametrize("hook", HOOKS[:8])
 def test_a_registration_that_raises_stops_the_start_and_names_plugin_and_hook(
     hook: str, tmp_path: Path
 ) -> None:

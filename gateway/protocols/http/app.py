@@ -35,6 +35,7 @@ TAGS = (
     ("/v1/deliveries", "receive"),
     ("/v1/queues", "queues"),
     ("/v1/messages", "messages"),
+    ("/v1/webhooks", "webhooks"),
     ("/v1/admin/", "administration"),
     ("", "operations"),
 )
