@@ -42,6 +42,7 @@ from .settings import (
     Storage,
     Tls,
     Tokens,
+    Transactions,
     User,
     Webhooks,
 )
@@ -83,6 +84,7 @@ class Config(msgspec.Struct, frozen=True):
     plugins: Plugins
     anonymous: Anonymous
     tokens: Tokens
+    transactions: Transactions
     certificates: Certificates
     webhooks: Webhooks
     users: dict[str, User]

@@ -67,7 +67,7 @@ Handler = Callable[[Any], Awaitable[Any]]
 
 
 class Route(NamedTuple):
-    """One endpoint. `area` and `action` are what its caller has to be allowed."""
+    """One endpoint. `area` and `action` are what its caller has to be allowed; "": the handler asks."""
 
     method: str
     path: str
@@ -106,7 +106,8 @@ class Api:
             allowed.append(route.method)
             if route.method != request.method:
                 continue
-            request.session.check(route.action, route.resource)
+            if route.area:
+                request.session.check(route.action, route.resource)
             parts = {name: unquote(value) for name, value in match.groupdict().items()}
             found = await route.handler(self._call(request, parts))
             if isinstance(found, HttpAnswer):
@@ -122,7 +123,7 @@ class Api:
         for _, route in self._routes:
             operation: dict[str, Any] = {
                 "summary": route.summary,
-                "description": f"For whoever may {route.action.value} the admin area `{route.area}`.",
+                "description": _who(route),
                 "parameters": [
                     {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                     for name in re.findall(r"\{(\w+)\}", route.path)
@@ -134,6 +135,12 @@ class Api:
                 operation["requestBody"] = {"content": content}
             paths.setdefault(route.path, {})[route.method.lower()] = operation
         return paths
+
+
+def _who(route: Route) -> str:
+    if not route.area:
+        return "For everybody, about what is their own."
+    return f"For whoever may {route.action.value} the admin area `{route.area}`."
 
 
 def _compiled(path: str) -> re.Pattern[str]:

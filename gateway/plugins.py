@@ -23,6 +23,7 @@ BUILTIN: dict[str, str] = {
     "selectors": "gateway.selectors",
     "auth": "gateway.auth.builtin",
     "webhooks": "gateway.webhooks.builtin",
+    "transactions": "gateway.transactions",
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
     "http": "gateway.protocols.http",

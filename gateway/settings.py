@@ -195,6 +195,19 @@ class Quota(msgspec.Struct, frozen=True):
     subscriptions: int = 0
 
 
+class Transactions(msgspec.Struct, frozen=True):
+    """`[transactions]`; `gateway.transactions.webhook` finds what is wrong with the last three."""
+
+    check_first_seconds: float = 6.0
+    check_interval_seconds: float = 30.0
+    checks_max: int = 15
+    remember_seconds: float = 86_400.0
+    messages_max: int = 1000
+    check_urls: list[str] = []
+    check_secret_file: str = ""
+    check_timeout_seconds: float = 5.0
+
+
 class Tokens(msgspec.Struct, frozen=True):
     """`[tokens]`; `gateway.auth.tokens.check` finds what is wrong with one."""
 
@@ -261,6 +274,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "auth": Auth,
     "anonymous": Anonymous,
     "tokens": Tokens,
+    "transactions": Transactions,
     "certificates": Certificates,
     "webhooks": Webhooks,
     "plugins": Plugins,
@@ -269,6 +283,12 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 #: (section, key) -> least and greatest value
 RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("tokens", "leeway_seconds"): (0, 600),
+    ("transactions", "check_first_seconds"): (0.1, 86_400),
+    ("transactions", "check_interval_seconds"): (0.1, 86_400),
+    ("transactions", "checks_max"): (0, 1000),
+    ("transactions", "remember_seconds"): (1, 30 * 86_400),
+    ("transactions", "messages_max"): (1, 100_000),
+    ("transactions", "check_timeout_seconds"): (0.1, 60),
     ("storage", "segment_bytes"): (4096, 1 << 32),
     ("storage", "trace_seconds"): (0, 10 * 365 * 86400),
     ("storage", "trace_bytes_max"): (0, 1 << 60),

@@ -56,6 +56,7 @@ BEHIND_HOOKS = (
     "gateway.selectors",
     "gateway.storage",
     "gateway.webhooks",
+    "gateway.transactions",
 )
 
 #: What a built-in package behind hooks may use besides its own modules.
@@ -76,6 +77,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.selectors", ("gateway.selectors", *SHARED)),
     ("gateway.auth", ("gateway.auth", *SHARED)),
     ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
+    ("gateway.transactions", ("gateway.transactions", *SHARED)),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),

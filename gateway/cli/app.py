@@ -10,6 +10,7 @@ import typer
 
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
+from .transactions_app import transactions_app
 from .webhooks_app import webhooks_app
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(acl_app, name="acl")
 app.add_typer(quotas_app, name="quotas")
 app.add_typer(webhooks_app, name="webhooks")
+app.add_typer(transactions_app, name="transactions")
 app.command("explain")(explain)
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",

@@ -34,6 +34,7 @@ from .ready import Ready
 from .receiver import Receiver
 from .replies import Replies
 from .retained import RETAINED_QUEUE_ID, Retained
+from .router import NO_SUBSCRIBERS as NO_SUBSCRIBERS
 from .router import TOPICS_CACHED_MAX, Binding, Relay, Route, Router
 from .scheduler import Scheduler
 from .schedules import Schedules
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 DELIVERIES_PER_PUMP_MAX = 4096  # a socket read's worth of small messages; more would starve other clients
 SESSION_SUBSCRIPTIONS_MAX = 20_000  # about 1 KB each: one client takes 20 MB, not all there is
 RETAINED_PER_LOAD = 1000  # messages that a start reads together
-NO_SUBSCRIBERS = -1  # what publish returns when nobody is there to get it
 
 
 #: Takes what is published to one of the gateway's own addresses; returns as `Broker.publish`. Whether

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import GatewayError
-from .half import ID_HEADER, Half
+from .half import ID_HEADER, Half, topic_of
 from .message import Message, Properties
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class CheckBack:
             except GatewayError:
                 continue  # the log has lost it: the transaction can only be rolled back
             properties = message.properties
-            about = {"topic": message.topic, "message_id": properties.message_id, "key": properties.key}
+            about = {"topic": topic_of(message), "message_id": properties.message_id, "key": properties.key}
             found.append({name: value for name, value in about.items() if value is not None})
         return {"id": half.id, "check": half.checks, "count": half.messages, "messages": found}
 

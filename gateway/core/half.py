@@ -3,8 +3,9 @@
 Its messages are *half messages*: stored, in no queue that anybody can consume. All that has to be known of
 it after a crash is in the reserved durable queue `HALF_QUEUE_ID`, so that the log's own order says what
 happened: a record of its beginning, the half messages, and a record of its end, which is one group
-with the messages that it sets free. A half message has its own topic, and in its body's last bytes
-whose it is; its `expires_at_ms` is the time it has to live from the commit on.
+with the messages that it sets free. A half message is kept as it was published, below `$transaction/`;
+its body's last bytes say whose it is and how much later than the commit it is to be published, and
+`expires_at_ms` is the time it has to live from then on.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import deadletter
 from .errors import InvalidValue
-from .message import HeaderValue, Message, Origin
+from .message import HeaderValue, Message, Origin, Properties
 from .metrics import DropCause
-from .topic import DEAD_PREFIX
+from .topic import DEAD_PREFIX, TRANSACTION_PREFIX, check_topic
 
 if TYPE_CHECKING:
     from .scheduler import Timer
@@ -38,9 +39,9 @@ URL_MAX: Final = 2048  # characters: what proxies take
 
 ID_HEADER: Final = "transaction-id"  # of a question, and of a dead letter
 
-BEGIN_TOPIC: Final = "$half/begin"
-END_TOPIC: Final = "$half/end"
-_TRAILER: Final = Struct("<QI")  # number of the transaction, number of the message in it
+BEGIN, PUBLISH, COMMIT, ROLLBACK = "begin", "publish", "commit", "rollback"  # third level of a topic
+END: Final = "end"  # of a record's
+_TRAILER: Final = Struct("<QIq")  # number of the transaction, of the message in it; how much later (ms)
 
 
 class State(Enum):
@@ -180,7 +181,8 @@ def begin_record(id: str, origin: Origin, options: Options, now_ms: int) -> Mess
         fields["reply_to"] = options.reply_to
     if options.check_url:
         fields["check_url"] = options.check_url
-    return Message(BEGIN_TOPIC, json.dumps(fields).encode(), 1, origin=origin, timestamp_ms=now_ms)
+    topic = f"{TRANSACTION_PREFIX}{id}/{BEGIN}"
+    return Message(topic, json.dumps(fields).encode(), 1, origin=origin, timestamp_ms=now_ms)
 
 
 def read_begin(message: Message, position: int) -> Half:
@@ -203,7 +205,8 @@ def end_record(half: Half, state: State, cause: str, now_ms: int) -> Message:
         "size": half.size,
         "checks": half.checks,
     }
-    return Message(END_TOPIC, json.dumps(fields).encode(), 1, origin=half.origin, timestamp_ms=now_ms)
+    topic = f"{TRANSACTION_PREFIX}{half.id}/{END}"
+    return Message(topic, json.dumps(fields).encode(), 1, origin=half.origin, timestamp_ms=now_ms)
 
 
 def read_end(message: Message, position: int) -> Half:
@@ -223,22 +226,44 @@ def ended(half: Half, state: State, cause: str, now_ms: int, position: int) -> N
     half.next_check_ms = 0
 
 
+def kind_of(message: Message) -> str:
+    """Return what a record is: BEGIN, PUBLISH or END."""
+    return message.topic.split("/", 3)[2]
+
+
+def topic_of(message: Message) -> str:
+    """Return the topic that a half message is for."""
+    return message.topic.split("/", 3)[3]
+
+
 def wrap(message: Message, half: Half, now_ms: int) -> Message:
-    """Return a message as it waits for the end of its transaction."""
+    """Return a message as it waits for the end of its transaction. Raise InvalidTopic."""
     left_ms = max(1, message.expires_at_ms - now_ms) if message.expires_at_ms else 0
-    trailer = _TRAILER.pack(half.number, half.messages)
-    return _copied(message, message.body + trailer, left_ms)
+    trailer = _TRAILER.pack(half.number, half.messages, message.properties.delay_ms)
+    topic = f"{TRANSACTION_PREFIX}{half.id}/{PUBLISH}/{message.topic}"
+    check_topic(topic)  # it is longer than the message's own
+    return _copied(message, message.body + trailer, left_ms, topic)
 
 
 def unwrap(message: Message, now_ms: int) -> Message:
-    """Undo `wrap`: its time to live begins now."""
+    """Undo `wrap`: its time to live begins now, and so does a delay."""
     expires_at_ms = now_ms + message.expires_at_ms if message.expires_at_ms else 0
-    return _copied(message, message.body[: -_TRAILER.size], expires_at_ms)
+    delay_ms = _TRAILER.unpack(message.body[-_TRAILER.size :])[2]
+    found = _copied(message, message.body[: -_TRAILER.size], expires_at_ms, topic_of(message))
+    if delay_ms:
+        found.properties = _delayed(found.properties, delay_ms)
+    return found
+
+
+def _delayed(properties: Properties, delay_ms: int) -> Properties:
+    copy = properties.with_headers(())
+    copy.delay_ms = delay_ms
+    return copy
 
 
 def belongs_to(message: Message) -> tuple[int, int]:
     """Return the number of a half message's transaction, and its own in that."""
-    number, index = _TRAILER.unpack(message.body[-_TRAILER.size :])
+    number, index, _ = _TRAILER.unpack(message.body[-_TRAILER.size :])
     return number, index
 
 
@@ -265,12 +290,15 @@ def letter(message: Message, half: Half, now_ms: int, position: int) -> Message:
 
 def readdressed(message: Message, topic: str) -> Message:
     """Return a message as if it had been published to another topic."""
-    return _copied(message, message.body, message.expires_at_ms, topic)
+    found = _copied(message, message.body, message.expires_at_ms, topic)
+    if message.properties.native is not None:  # that names the old one
+        found.properties = _delayed(message.properties, message.properties.delay_ms)
+    return found
 
 
-def _copied(message: Message, body: bytes, expires_at_ms: int, topic: str = "") -> Message:
+def _copied(message: Message, body: bytes, expires_at_ms: int, topic: str) -> Message:
     return Message(
-        topic or message.topic,
+        topic,
         body,
         message.qos,
         message.retain,

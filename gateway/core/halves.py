@@ -20,10 +20,13 @@ from .checkback import CheckBack
 from .errors import Conflict, GatewayError, InvalidTopic, InvalidValue, NotFound, QuotaExceeded, TooLarge
 from .half import (
     AREA,
-    BEGIN_TOPIC,
+    BEGIN,
+    COMMIT,
     DEAD_TOPIC,
-    END_TOPIC,
+    END,
     HALF_QUEUE_ID,
+    PUBLISH,
+    ROLLBACK,
     Half,
     Options,
     State,
@@ -33,6 +36,7 @@ from .half import (
     end_record,
     ended,
     half_size,
+    kind_of,
     letter,
     read_begin,
     read_end,
@@ -41,8 +45,9 @@ from .half import (
     unwrap,
     wrap,
 )
-from .message import Message, Outcome
+from .message import Message, Outcome, wants_later
 from .metrics import DropCause
+from .once import release_once
 from .router import Binding
 from .settlement import SETTLED_BY_DROP
 from .topic import check_topic
@@ -112,14 +117,14 @@ class Halves:
         check_topic(message.topic)
         levels = message.topic.split("/", 3)
         verb, rest = levels[2] if len(levels) > 2 else "", levels[3] if len(levels) > 3 else None
-        if verb == "publish" and rest:
+        if verb == PUBLISH and rest:
             return self.add(caller, levels[1], readdressed(message, rest))
-        if rest is None and verb == "begin":
+        if rest is None and verb == BEGIN:
             options = read_options(message.body)
             options.reply_to = options.reply_to or message.properties.reply_to or ""
             return self.begin(caller, levels[1], options).number
-        if rest is None and verb in ("commit", "rollback"):
-            return self.resolve(caller, levels[1], verb == "commit")
+        if rest is None and verb in (COMMIT, ROLLBACK):
+            return self.resolve(caller, levels[1], verb == COMMIT)
         raise InvalidTopic(
             f"{message.topic[:200]!r}: after $transaction/<id>/, begin, publish/<topic>, commit or rollback "
             "is expected"
@@ -148,8 +153,8 @@ class Halves:
         """
         key = self._unused(caller, id)
         half = self._open.get(key)
-        if message.properties.deliver_at_ms:
-            raise InvalidValue("a message of a transaction has no time of delivery; leave that out")
+        if wants_later(message.properties):
+            self._broker.schedules.due_ms(message.properties)  # what makes no sense is refused now
         if half is None:
             self._check_count(caller.principal.name)
         self._check_size(half, message)
@@ -279,7 +284,7 @@ class Halves:
         """Commit or roll back; return the position to wait for. Raise Conflict, QueueFull or NotStored."""
         wanted = State.COMMITTED if commit else State.ROLLED_BACK
         if half.state is State.OPEN:
-            self._end(half, wanted, cause, self._readable(half) if commit else [])
+            self._end(half, wanted, cause, self._readable(half) if commit else [], release_once)
         elif half.state is not wanted:
             how = "; nobody had said what is to become of it" if half.cause == "unresolved" else ""
             raise Conflict(f"transaction {half.id!r} was {half.state.value.replace('-', ' ')} already{how}")
@@ -294,14 +299,15 @@ class Halves:
             raise Conflict(f"transaction {half.id!r}: part of it cannot be read any more; roll it back")
         return messages
 
-    def _end(self, half: Half, state: State, cause: str, messages: list[Message]) -> None:
+    def _end(
+        self, half: Half, state: State, cause: str, messages: list[Message], publish: Callable[..., list[int]]
+    ) -> None:
         """Publish, remember, forget: one group. Raise QueueFull or NotStored, having done nothing."""
         broker = self._broker
         now_ms = broker.clock.now_ms
         record = end_record(half, state, cause, now_ms)
-        publishes = [(message, None) for message in messages]
         gone = [half.number, *half.positions]
-        position = release(broker, publishes, record, HALF_QUEUE_ID, gone)
+        position = publish(broker, messages, record, HALF_QUEUE_ID, gone)[-1]
         self._closed(half)
         ended(half, state, cause, now_ms, position)
         self._remember(half)
@@ -318,7 +324,7 @@ class Halves:
         broker = self._broker
         now_ms = broker.clock.now_ms
         letters = self._letters(half, now_ms) if half.messages else []
-        self._end(half, State.ROLLED_BACK, "unresolved", letters)
+        self._end(half, State.ROLLED_BACK, "unresolved", letters, release)
         self.unresolved += 1
         metrics = broker.metrics
         metrics.published += len(letters)
@@ -391,10 +397,10 @@ class Halves:
             for half in numbers.values():
                 half.damaged = True
             self._drop(position)
-        elif message.topic == BEGIN_TOPIC:
+        elif (kind := kind_of(message)) == BEGIN:
             half = numbers[position] = read_begin(message, position)
             self._opened(half)
-        elif message.topic == END_TOPIC:
+        elif kind == END:
             half = read_end(message, position)
             self._ended[half.key] = half
         else:

@@ -7,15 +7,18 @@ what it is known by (see `dedup`), and noted once it is in the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .broker import NO_SUBSCRIBERS, Broker
 from .dedup import Identity
 from .delivery import Delivery
 from .errors import GatewayError
 from .message import Message
 from .metrics import DropCause
-from .transaction import Publish, commit
+from .router import NO_SUBSCRIBERS
+from .transaction import Publish, commit, release
+
+if TYPE_CHECKING:
+    from .broker import Broker
 
 
 class Published(NamedTuple):
@@ -51,7 +54,10 @@ def note(broker: Broker, message: Message, identities: list[Identity], position:
 
 
 def commit_once(
-    broker: Broker, publishes: Sequence[Publish | None], acknowledged: Sequence[Delivery]
+    broker: Broker,
+    publishes: Sequence[Publish | None],
+    acknowledged: Sequence[Delivery],
+    at_once: bool = False,
 ) -> list[int]:
     """Commit a transaction without what was published before, or is None; return as `commit`, 0 for these."""
     known: set[Identity] = set()
@@ -59,14 +65,32 @@ def commit_once(
     messages = [one for one in kept if one is not None]
     if known:
         broker.dedup.begin()
-    positions = commit(broker, messages, acknowledged)
+    positions = commit(broker, messages, acknowledged, at_once)
     if known:
-        for (message, _), position in zip(messages, positions, strict=True):
-            identities = broker.dedup.identities(message)
-            if identities:
-                note(broker, message, identities, position)
+        _note_all(broker, [message for message, _ in messages], positions)
     left = iter(positions)
     return [0 if one is None else next(left) for one in kept]
+
+
+def release_once(
+    broker: Broker, messages: Sequence[Message], record: Message, queue_id: int, positions: Sequence[int]
+) -> list[int]:
+    """Do as `release`, but for what was published before."""
+    known: set[Identity] = set()
+    kept = [message for message in messages if not _duplicate(broker, message, known)]
+    if known:
+        broker.dedup.begin()
+    results = release(broker, kept, record, queue_id, positions)
+    if known:
+        _note_all(broker, kept, results[:-1])
+    return results
+
+
+def _note_all(broker: Broker, messages: Sequence[Message], positions: Sequence[int]) -> None:
+    for message, position in zip(messages, positions, strict=True):
+        identities = broker.dedup.identities(message)
+        if identities:
+            note(broker, message, identities, position)
 
 
 def _duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:

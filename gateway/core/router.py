@@ -22,6 +22,7 @@ from .topic import is_wildcard, matches
 if TYPE_CHECKING:
     from .queue import Queue
 
+NO_SUBSCRIBERS = -1  # what a publish returns when nobody is there to get it
 THROUGH_MAX = 1000  # different ways to one topic: sets of queues that headers choose, mostly
 TOPICS_CACHED_MAX = 100_000  # about 60 MB at worst; the older half goes when it is reached
 

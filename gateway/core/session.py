@@ -111,7 +111,7 @@ class Session(Caller):
         return publish_once(self.broker, changed, lambda: self.broker.schedules.publish(changed, way))
 
     def transact(
-        self, publishes: list[tuple[Message, Route | None]], acknowledged: list[Delivery]
+        self, publishes: list[Publish], acknowledged: list[Delivery], at_once: bool = False
     ) -> list[int]:
         """Publish and acknowledge all of it or nothing; return what `publish` would for each message.
 
@@ -124,7 +124,7 @@ class Session(Caller):
                 kept.append(None)
             else:
                 kept.append((changed, route if changed.topic == message.topic else None))
-        return commit_once(self.broker, kept, acknowledged)
+        return commit_once(self.broker, kept, acknowledged, at_once)
 
     def admitted(self, message: Message) -> Message | None:
         self.admit(message)

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 Publish = tuple[Message, Route | None]  # as `Broker.publish` takes it
 
 
-def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[Delivery]) -> list[int]:
+def commit(
+    broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[Delivery], at_once: bool = False
+) -> list[int]:
     """Do all of it; return what `Broker.publish` would for each message.
 
-    Raise QueueFull, having done nothing. Once the engine's position of now is stored, call
-    `Settlement.acknowledged`; should it not be, nothing has happened.
+    Raise QueueFull, having done nothing; with `at_once` (see `StorageEngine.transact`) NotStored, too. Once
+    the engine's position of now is stored, call `Settlement.acknowledged`; should it not be, nothing has
+    happened.
     """
     metrics = broker.metrics
     plans = [_planned(broker, message, route) for message, route in publishes]
@@ -46,7 +49,7 @@ def commit(broker: Broker, publishes: Sequence[Publish], acknowledged: Sequence[
     settled = _by_queue(acknowledged)
     if logged or settled:
         messages = [(plan.message, plan.ids) for plan in logged]
-        found = broker.engine.transact(messages, settled, broker.clock.now_ms)
+        found = broker.engine.transact(messages, settled, broker.clock.now_ms, at_once)
     positions = iter(found)
     return [broker.carry_out(plan, next(positions) if plan.ids else 0) for plan in plans]
 
@@ -79,14 +82,14 @@ def move(broker: Broker, message: Message, route: Route | None, queue_id: int, p
 
 
 def release(
-    broker: Broker, publishes: Sequence[Publish], record: Message, queue_id: int, positions: Sequence[int]
-) -> int:
+    broker: Broker, messages: Sequence[Message], record: Message, queue_id: int, positions: Sequence[int]
+) -> list[int]:
     """Publish messages in place of what a reserved queue has at positions, and put a record of it there.
 
-    Return the record's position. Raise QueueFull or NotStored, having done nothing: nobody gets a message
-    before all of it is written.
+    Return what `Broker.publish` would for each, and the record's position. Raise QueueFull or NotStored,
+    having done nothing: nobody gets a message before all of it is written.
     """
-    plans = [_planned(broker, message, route) for message, route in publishes]
+    plans = [_planned(broker, message, None) for message in messages]
     check_room(plans)
     logged = [(plan.message, plan.ids) for plan in plans if plan.ids]
     broker.ready.wake()
@@ -96,9 +99,8 @@ def release(
     )
     broker.metrics.published += len(plans)
     at = iter(found)
-    for plan in plans:
-        broker.carry_out(plan, next(at) if plan.ids else 0)
-    return found[-1]
+    results = [broker.carry_out(plan, next(at) if plan.ids else 0) for plan in plans]
+    return [*results, found[-1]]
 
 
 def move_all(

@@ -299,10 +299,34 @@ def test_a_reply_to_has_to_be_open_to_its_producer(world: World, reply_to: str) 
     assert found.options.reply_to == ""
 
 
-def test_a_time_of_delivery_is_refused(world: World) -> None:
+def test_a_time_of_delivery_that_makes_no_sense_is_refused(world: World) -> None:
     alice = world.producer()
-    with pytest.raises(InvalidValue, match="time of delivery"):
-        alice.send("$transaction/t/publish/orders/a", b"", Properties(deliver_at_ms=1))
+    for properties in (_later(delay_ms=-1), Properties(deliver_at_ms=1 << 60)):
+        with pytest.raises(InvalidValue):
+            alice.send("$transaction/t/publish/orders/a", b"", properties)
+    assert world.broker.halves.open == 0
+
+
+def _later(delay_ms: int, **about: str) -> Properties:
+    properties = Properties(**about)  # type: ignore[arg-type]
+    properties.delay_ms = delay_ms
+    return properties
+
+
+@pytest.mark.parametrize("about", [{}, {"key": "k"}])
+def test_a_delay_counts_from_the_commit(world: World, about: dict[str, str]) -> None:
+    alice = world.producer()
+    alice.send("$transaction/t/publish/orders/a", b"x", _later(30_000, **about))
+    alice.send("$transaction/t/publish/orders/a", b"now", Properties(deliver_at_ms=world.wall_ms + 3000))
+    world.later(5000)
+    alice.commit("t")
+    assert world.bodies("orders") == [b"now"]
+    world.later(29_000)
+    assert world.bodies("orders") == [b"now"]
+    world.later(1500)
+    assert world.bodies("orders") == [b"now", b"x"]
+    assert world.messages("orders")[1].properties.key == about.get("key")
+    assert world.balanced()
 
 
 def test_an_open_transaction_does_not_begin_again(world: World) -> None:

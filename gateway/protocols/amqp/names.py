@@ -18,11 +18,14 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from gateway.core.topic import QUEUE_PREFIX, VHOST_PREFIX
+from gateway.core.topic import QUEUE_PREFIX, TRANSACTION_PREFIX, VHOST_PREFIX
 
 DEFAULT_VHOST: Final = "/"
 TOPIC_EXCHANGE: Final = "amq.topic"
 TOPIC_REPLY: Final = "$topic/"  # begins a reply-to, or a key of the default exchange, that is a topic
+TRANSACTION_KEY: Final = TRANSACTION_PREFIX.replace(
+    "/", "."
+)  # begins a key of amq.topic that is for the gateway
 CACHED_MAX: Final = 65_536  # different keys, topics and names; some 15 MB
 
 _SWAPPED: Final = str.maketrans("./", "/.")
@@ -173,6 +176,8 @@ def to_topic(vhost: str, exchange: str, key: str) -> str:
             return _EMPTY
         if key.endswith("--") and _EMPTY_HIDDEN.fullmatch(key):
             key = "%25" + key[1:]
+        if key.startswith(TRANSACTION_KEY):
+            return key_to_levels(key)
         return _hide_dollar(key_to_levels(key))
     return f"{prefix}{name_to_level(exchange)}/{key_to_levels(key)}"
 

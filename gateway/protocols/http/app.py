@@ -36,6 +36,7 @@ TAGS = (
     ("/v1/queues", "queues"),
     ("/v1/messages", "messages"),
     ("/v1/webhooks", "webhooks"),
+    ("/v1/transactions", "transactions"),
     ("/v1/admin/", "administration"),
     ("", "operations"),
 )

@@ -21,7 +21,16 @@ from .limits import HEADERS_MAX
 from .origins import allowed_origin, check_site, preflight, with_origin
 from .parts import serve_part
 from .problems import BUG, Problem, Refused, problem_of
-from .publish import BATCH_SUFFIX, MESSAGES_SUFFIX, QUEUES_PATH, TOPICS_PATH, ClientGone, Publishing
+from .publish import (
+    BATCH_SUFFIX,
+    MESSAGES_SUFFIX,
+    QUEUES_PATH,
+    TOPICS_PATH,
+    TRANSACTION_TOPICS,
+    TRANSACTIONS_PATH,
+    ClientGone,
+    Publishing,
+)
 from .request import REQUEST_SUFFIX, request
 from .ws import serve_socket
 
@@ -93,6 +102,9 @@ class Front:
                 return
             if raw.startswith(QUEUES_PATH) and raw.endswith(REQUEST_SUFFIX):
                 await request(self._context, self._publishing, scope, receive, send)
+                return
+            if raw.startswith(TRANSACTIONS_PATH) and TRANSACTION_TOPICS in raw:
+                await self._publishing.to_transaction(scope, receive, send)
                 return
         path = raw.decode("ascii")
         part = self._part(path)

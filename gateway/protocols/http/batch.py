@@ -2,7 +2,7 @@
 
 A batch is parsed and published in pieces, with the loop's other work between them, and
 answered once, when everything is on disk. A line that cannot be published does not hold up
-the others: the answer names it.
+the others: the answer names it. With `?atomic=true` it does: all of them are published, or none.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import msgspec
 
 from ...api import GatewayError, Session
 from ...core import cloudevents
+from ...core.message import Message
+from ...core.router import Route
 from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
 from .convert import JsonMessage, to_message
 from .headers import read_head
-from .limits import BATCH_CHUNK_BYTES, BATCH_LINES_MAX, REJECTED_SHOWN_MAX
+from .limits import ATOMIC_LINES_MAX, BATCH_CHUNK_BYTES, BATCH_LINES_MAX, REJECTED_SHOWN_MAX
 from .problems import Problem, Refused, problem_of
 from .publish import BATCH_SUFFIX, TOPICS_PATH, may_repeat, read_body
 
@@ -147,18 +149,21 @@ async def publish_batch_to(topic: str, context: Context, scope: Scope, receive: 
     head = read_head(scope["headers"])
     if head.properties.idempotency_key is not None:
         raise Refused("malformed", "a batch has no Idempotency-Key; give each line its own idempotency_key")
-    if scope["query_string"]:
-        raise Refused("invalid-parameter", "a batch has no parameters; give each line its own fields")
+    atomic = _is_atomic(scope["query_string"])
     body = await read_body(receive, head.length, context.limits.body_bytes_max)
     if cloudevents.is_batch(head.properties.content_type):
         body = _lines_of(body)
-    if body.count(b"\n") > BATCH_LINES_MAX:
-        raise Refused("too-large", f"a batch has at most {BATCH_LINES_MAX} lines; send it in parts")
+    lines_max = ATOMIC_LINES_MAX if atomic else BATCH_LINES_MAX
+    if body.count(b"\n") > lines_max:
+        raise Refused("too-large", f"such a batch has at most {lines_max} lines; send it in parts")
     lent = await context.sessions.of(scope)
     session = lent.take()
     try:
         batch = _Batch(context, session, topic)
-        await _publish_pieces(batch, body)
+        if atomic:
+            await _publish_together(batch, body)
+        else:
+            await _publish_pieces(batch, body)
     finally:
         lent.give_back()
     await _answer(batch, send)
@@ -175,6 +180,46 @@ def _lines_of(events: bytes) -> bytes:
         msgspec.json.encode({"body": str(bytes(event), "utf-8", "replace"), "content_type": kind})
         for event in found
     )
+
+
+def _is_atomic(query: bytes) -> bool:
+    if query not in (b"", b"atomic=true", b"atomic=false"):
+        raise Refused(
+            "invalid-parameter", "a batch has one parameter, atomic=true; each line has its own fields"
+        )
+    return query == b"atomic=true"
+
+
+async def _publish_together(batch: _Batch, body: bytes) -> None:
+    """Publish all lines in one transaction. Raise the first one's GatewayError, having published none."""
+    context, session = batch.context, batch.session
+    context.gateway.begin_turn()
+    publishes: list[tuple[Message, Route | None]] = []
+    for number, text in enumerate(body.removesuffix(b"\n").split(b"\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            publishes.append((_atomic_message(batch, text), None))
+        except GatewayError as error:
+            problem = problem_of(error)
+            detail = f"nothing was published; line {number}: {problem.detail}"
+            raise Refused(problem.kind, detail, **problem.extra) from error
+    results = session.transact(publishes, [], at_once=True)
+    if not await context.stored(max(results, default=0)):
+        raise not_stored()
+    batch.accepted = len(publishes)
+
+
+def _atomic_message(batch: _Batch, text: bytes) -> Message:
+    context, session = batch.context, batch.session
+    try:
+        line = _decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise Refused("malformed", f"{error}; one JSON object a line is expected") from error
+    clock, message_id = context.gateway.clock, line.message_id or context.new_id()
+    message = to_message(line, batch.topic, message_id, session.origin, clock)
+    session.check_publish(message.topic)  # now: it is this line's fault
+    return message
 
 
 async def _publish_pieces(batch: _Batch, body: bytes) -> None:

@@ -28,6 +28,7 @@ ENCODED_MAX = 256  # messages remembered as JSON, for a fan-out: about what a tu
 ENCODED_BYTES_MAX = 4 << 20  # of all of them
 IDEMPOTENCY_KEY_MAX = 255  # characters; a UUID has 36
 
+ATOMIC_LINES_MAX = 10_000  # of a batch that is one transaction: all of it in one turn, some 0.2 s
 BATCH_LINES_MAX = 200_000  # 16 MiB of the shortest sensible lines
 BATCH_CHUNK_BYTES = 64 << 10  # parsed and published between two turns: about 2 ms
 REJECTED_SHOWN_MAX = 1000  # an answer is read by people or retried: nobody reads more

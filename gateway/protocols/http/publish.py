@@ -1,6 +1,7 @@
 """Publishing: the hot routes, as plain ASGI.
 
-`POST /v1/topics/{topic}`, `POST /v1/topics/{topic}/batch`, `POST /v1/queues/{queue}/messages`.
+`POST /v1/topics/{topic}`, `POST /v1/topics/{topic}/batch`, `POST /v1/queues/{queue}/messages`,
+`POST /v1/transactions/{id}/topics/{topic}`.
 FastAPI declares them too (topics.py), for the OpenAPI document. Topics and query strings
 repeat, so what was parsed of them is remembered.
 """
@@ -13,8 +14,9 @@ import msgspec
 
 from ...api import NO_SUBSCRIBERS, Session
 from ...core import cloudevents
+from ...core.half import check_id
 from ...core.message import Message
-from ...core.topic import QUEUE_PREFIX, check_topic
+from ...core.topic import QUEUE_PREFIX, TRANSACTION_PREFIX, check_topic
 from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
 from .convert import check_ttl, no_schedules
@@ -26,6 +28,8 @@ TOPICS_PATH = b"/v1/topics/"
 BATCH_SUFFIX = b"/batch"
 QUEUES_PATH = b"/v1/queues/"
 MESSAGES_SUFFIX = b"/messages"
+TRANSACTIONS_PATH = b"/v1/transactions/"
+TRANSACTION_TOPICS = b"/topics/"
 
 _encode = msgspec.json.Encoder().encode
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -113,6 +117,16 @@ class Publishing:
     async def to_named_queue(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Publish the body straight to a queue. Raise GatewayError."""
         await self._publish(queue_topic(self._context, name), scope, receive, send)
+
+    async def to_transaction(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the body to a transaction, as a message to the topic in the path. Raise GatewayError."""
+        raw: bytes = scope["raw_path"][len(TRANSACTIONS_PATH) :]
+        name, _, rest = raw.partition(TRANSACTION_TOPICS)
+        id = decode_segment(name.decode("ascii"), "transaction id")
+        check_id(id)
+        topic = decode_segment(rest.decode("ascii"))
+        check_topic(topic)
+        await self._publish(f"{TRANSACTION_PREFIX}{id}/publish/{topic}", scope, receive, send)
 
     def _remember_topic(self, raw: bytes, topic: str) -> str:
         check_topic(topic)

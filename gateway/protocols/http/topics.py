@@ -37,6 +37,13 @@ TOPIC_PARAMETER = {
     "description": "The rest of the path, percent-decoded: any number of levels. `$queue/<name>` is a queue.",
     "schema": {"type": "string", "minLength": 1},
 }
+_TRANSACTION = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "description": "Letters, digits, `-` and `_`: the producer's choice.",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$"},
+}
 _PROPERTY_HEADERS = {
     "Content-Encoding": "As it is",
     "X-Message-Id": "Percent-encoded UTF-8",
@@ -181,6 +188,22 @@ def _publish_routes(routes: APIRouter, context: Context) -> None:
         `X-Property-<name>` headers are application headers.
         """
         return Forward(publishing.to_topic)
+
+    @routes.post(
+        "/v1/transactions/{id}/topics/{topic:path}",
+        summary="Add a message to a transaction",
+        response_model=Published,
+        responses=problems(404, 409, 413, 429, 507),
+        openapi_extra={
+            "parameters": [_TRANSACTION, TOPIC_PARAMETER, *publish_parameters(), *header_parameters()],
+            "requestBody": BODY,
+        },
+    )
+    async def add(request: Request) -> Response:
+        """Publish the raw body in a transaction, which begins with its first message; nobody gets it before
+        the commit. Answered when it is stored; `subscribers` says nothing.
+        """
+        return Forward(publishing.to_transaction)
 
 
 def _value_routes(routes: APIRouter, context: Context) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from gateway.core.access import Action, Authority, Credentials, Principal, Rulin
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed, NotStored
-from gateway.core.message import Origin
+from gateway.core.message import Message, Origin
 from gateway.core.session import Session
 from gateway.listeners import open_listener
 from gateway.protocols.http import HttpDoor
@@ -37,6 +37,17 @@ class FailingEngine(MemoryEngine):
         self._flushed = 0
         self._failed_from = 0
         self._waiting: list[tuple[int, Callable[[bool], None]]] = []
+
+    def transact(
+        self,
+        messages: Sequence[tuple[Message, Sequence[int]]],
+        settled: Sequence[tuple[int, Sequence[int]]],
+        now_ms: int,
+        at_once: bool = False,
+    ) -> list[int]:
+        if at_once and self.full:
+            raise NotStored("no space left")
+        return super().transact(messages, settled, now_ms)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []

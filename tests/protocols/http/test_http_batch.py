@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.core.message import Message
+from gateway.core.policy import QueuePolicy
 from gateway.protocols.http import batch as batch_module
 from tests.protocols.http.http_support import Running
 
@@ -137,3 +139,66 @@ async def test_limits(running: Running, monkeypatch: pytest.MonkeyPatch) -> None
     assert (len(answer.json()["rejected"]), answer.json()["rejected_count"]) == (3, 5)
     parameters = await running.client.post("/v1/topics/t/batch?qos=1", content=b"")
     assert parameters.status_code == 422
+
+
+# -- all or nothing ---------------------------------------------------------------------------
+
+
+async def test_an_atomic_batch_goes_to_all_its_topics(running: Running) -> None:
+    running.broker.catalog.declare("q")
+    running.broker.catalog.declare("r")
+    body = ndjson({"body": "1", "topic": "$queue/q"}, {"body": "2", "topic": "$queue/r"}, {"body": "3"})
+    answer = await running.client.post("/v1/topics/a/b/batch?atomic=true", content=body)
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 3, "rejected": []})
+    assert [running.broker.catalog.get(name).length() for name in ("q", "r")] == [1, 1]
+
+
+BAD_LINES: list[tuple[bytes, int, str]] = [
+    (b"not json", 400, "malformed"),
+    (b'{"body":"x","qos":9}', 422, "invalid-parameter"),
+    (b'{"body":"x","topic":"a/#"}', 400, "invalid-topic"),
+    (b'{"body":"x","topic":"secret/x"}', 403, "not-authorized"),
+    (b'{"body":"x","topic":"$transaction/t/commit"}', 403, "not-authorized"),
+    (b'{"body":"x","topic":"$queue/full"}', 429, "queue-full"),
+]
+
+
+@pytest.mark.parametrize(("line", "status", "kind"), BAD_LINES)
+async def test_one_bad_line_refuses_an_atomic_batch(
+    running: Running, line: bytes, status: int, kind: str
+) -> None:
+    running.broker.catalog.declare("q")
+    policy = QueuePolicy(max_length=1, overflow="reject")
+    full, _ = running.broker.catalog.declare("full", policy=policy)
+    running.broker.enqueue(full, Message("$queue/full", b""), None)
+    body = ndjson({"body": "1", "topic": "$queue/q"}) + b"\n" + line + b"\n"
+    answer = await running.client.post("/v1/topics/a/b/batch?atomic=true", content=body)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"].endswith(kind)
+    assert status == 429 or "nothing was published; line 3: " in answer.json()["detail"]
+    assert running.broker.catalog.get("q").length() == 0
+
+
+async def test_an_atomic_batch_that_is_not_stored_is_nowhere(running: Running) -> None:
+    running.broker.catalog.declare("q")
+    running.gateway.engine.full = True
+    body = ndjson({"body": "1", "topic": "$queue/q"}, {"body": "2", "topic": "$queue/q"})
+    answer = await running.client.post("/v1/topics/a/batch?atomic=true", content=body)
+    assert answer.status_code == 507
+    running.gateway.engine.full = False
+    assert running.broker.catalog.get("q").length() == 0
+
+
+@pytest.mark.parametrize("query", ["atomic=yes", "atomic", "x=1", "atomic=true&atomic=true"])
+async def test_a_batch_has_no_other_parameters(running: Running, query: str) -> None:
+    answer = await running.client.post(f"/v1/topics/a/batch?{query}", content=b"")
+    assert answer.status_code == 422
+
+
+async def test_an_atomic_batch_has_fewer_lines(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "ATOMIC_LINES_MAX", 2)
+    lines = [{"body": "x"}] * 3
+    answer = await running.client.post("/v1/topics/a/batch?atomic=true", content=ndjson(*lines))
+    assert answer.status_code == 413
+    answer = await running.client.post("/v1/topics/a/batch?atomic=true", content=ndjson(*lines[:2]))
+    assert answer.json()["accepted"] == 2
