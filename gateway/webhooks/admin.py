@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from functools import partial
 from typing import Any, Final
@@ -11,6 +12,7 @@ from ..api import Action, Gateway, HttpRequest, InvalidValue
 from ..core.message import Message, Properties
 from ..core.topic import DEAD_PREFIX
 from ..http_api import CREATED, Api, Route, answer
+from .client import CONNECT_SECONDS_MAX
 from .pusher import Pusher
 from .reading import maker_of
 from .registry import Hook, Webhooks
@@ -109,8 +111,9 @@ async def _check_addresses(call: Call, url: str) -> None:
     """Raise NotAuthorized if a host has an address that nothing may be sent to; it may be unknown yet."""
     destinations = call.webhooks.shell.destinations
     try:
-        await destinations.resolve(destinations.check(url))
-    except OSError:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await destinations.resolve(destinations.check(url))
+    except OSError:  # TimeoutError is one
         return  # looked at again for each connection
 
 

@@ -130,7 +130,8 @@ class Pusher:
 
     async def ask(self, message: Message, name: str, attempt: int) -> Verdict:
         """Make one request, note it, and return what its answer means."""
-        started = time.time()
+        started, clock = time.time(), asyncio.get_running_loop().time
+        began = clock()
         keys = self._opened.active(int(started * 1000))
         try:
             if self._webhook.format == CLOUDEVENTS:
@@ -143,7 +144,7 @@ class Pusher:
         except Exception:
             log.exception("bug: a webhook's request failed", webhook=self._webhook.name)
             verdict = no_answer(BUG)
-        taken_ms = max(0, int((time.time() - started) * 1000))
+        taken_ms = int((clock() - began) * 1000)
         noted = (int(started * 1000), name, message.topic, attempt, verdict.status, taken_ms, verdict.reason)
         self._attempts.add(Attempt(*noted))
         return verdict

@@ -53,7 +53,7 @@ def parse(url: str) -> Target:
     """Take a URL apart. Raise InvalidValue saying what is wrong with it."""
     if len(url) > URL_MAX:
         raise InvalidValue(f"url: at most {URL_MAX} characters are expected")
-    shown = repr(url.partition("?")[0])  # queries have secrets
+    shown = "what was given" if "@" in url else repr(url.partition("?")[0])  # it may be secret
     if not _VISIBLE.fullmatch(url) or "\\" in url or "#" in url:
         raise InvalidValue(f"url: {shown}: printable ASCII without spaces, backslashes and # is expected")
     try:

@@ -130,3 +130,6 @@ def test_a_query_is_never_repeated() -> None:
     with pytest.raises(InvalidValue) as refused:
         parse("https://user:secret@h/")
     assert "secret" not in refused.value.detail
+    with pytest.raises(InvalidValue) as refused:
+        parse("https://user:secret@h/ x")
+    assert "secret" not in refused.value.detail
