@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from tests.access.guarded import Guarded, password_of, run, wait_for
 from tests.webhooks.conftest import SECONDS
 from tests.webhooks.sink import Sink
 
+TOKEN_KEY = "k" * 32
+
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, sink: Sink) -> Iterator[Guarded]:
     settings = f'[webhooks]\nallow = ["http://127.0.0.1:{sink.port}/ok/", "https://nowhere.invalid/"]\n'
-    made = Guarded(tmp_path_factory.mktemp("rights"), ("ann",), settings)
+    directory = tmp_path_factory.mktemp("rights")
+    (directory / "token-key").write_text(TOKEN_KEY)
+    settings += f'[tokens]\nsecret_file = "{directory / "token-key"}"\n'
+    made = Guarded(directory, ("ann",), settings)
     made.start()
     made.rule("admin", "user:*", ["view", "manage"], "admin:webhooks")
     made.rule("read", "user:*", ["subscribe"], "topic:a/#", "topic:b")
@@ -172,6 +179,19 @@ def test_a_key_gives_no_more_than_it_has(gateway: Guarded, sink: Sink, make: Any
         assert answer.status_code == status, answer.text
     gateway.user("dora", groups=["readers", "others"], password="another-password")
     assert state(gateway, "dora") == ("running", "")
+
+
+def test_rights_that_end_with_a_token_make_no_webhook(gateway: Guarded, sink: Sink) -> None:
+    rules = [{"decision": "allow", "actions": ["all"], "resources": ["topic:#", "admin:webhooks"]}]
+    for claims in ({"sub": "ann"}, {"sub": "ann", "acl": rules}, {"sub": "stranger", "acl": rules}):
+        token = jwt.encode({**claims, "exp": int(time.time()) + 600}, TOKEN_KEY, "HS256")
+        answer = httpx.put(
+            f"{gateway.url}/v1/webhooks/t",
+            json={"url": sink.url("/ok/t"), "filters": ["a/#"]},
+            headers={"authorization": f"Bearer {token}"},
+        )
+        assert answer.status_code == 403, answer.text
+    assert "end with it" in answer.json()["detail"]
 
 
 def test_what_is_wrong_is_said(gateway: Guarded, make: Any, sink: Sink) -> None:
