@@ -287,7 +287,8 @@ class Dedup:
             marks = _words(body[marks_at:words_at])
             over_ms = marks[-2] + window.prints.window_ms
             if over_ms > self._clock.now_ms:
-                _restore(window.prints, marks, _words(body[words_at:at]))
+                pairs = list(zip(marks[::2], marks[1::2], strict=True))
+                window.prints.load(pairs, _words(body[words_at:at]))
             expires_at_ms = max(expires_at_ms, over_ms)
         self._chunks.append(Chunk(position, expires_at_ms, []))
         covered: int = _COVERED.unpack_from(body)[0]
@@ -297,17 +298,6 @@ class Dedup:
         """Write what is new: the next start need not look for it."""
         if self._timer is not None:
             self._cover()
-
-
-def _restore(prints: Fingerprints, marks: array[int], words: array[int]) -> None:
-    """Add what a chunk has."""
-    times = deque(zip(marks[::2], marks[1::2], strict=True))
-    time_ms = times[0][0]
-    for index in range(0, len(words), _PER_PRINT):
-        position = words[index + 2]
-        while times and times[0][1] <= position:
-            time_ms = times.popleft()[0]
-        prints.add(words[index], words[index + 1], position, time_ms)
 
 
 def _since(window: Window, position: int) -> Iterable[tuple[int, int]]:

@@ -48,6 +48,16 @@ class Table:
                 return index
             slot = (slot + 1) & mask
 
+    def put(self, high: int, low: int, position: int) -> None:
+        """Set the position of a fingerprint."""
+        words, index = self.words, self.at(high, low)
+        if not words[index + 2]:
+            self.count += 1
+            self.bits[(high >> 3) & self.mask] |= 1 << (high & 7)
+        words[index], words[index + 1], words[index + 2] = high, low, position
+        if position > self.newest:
+            self.newest = position
+
 
 class Fingerprints:
     """Those of one window, `window_ms` long; at most `count_max`, of which the oldest go."""
@@ -100,11 +110,17 @@ class Fingerprints:
         old = (now_ms - table.begun_ms) * TABLES_PER_WINDOW >= self.window_ms
         if table.count >= table.room or (old and table.count):
             table = self._begin(now_ms)
-        words, index = table.words, table.at(high, low)
-        table.count += not words[index + 2]
-        words[index], words[index + 1], words[index + 2] = high, low, position
-        table.bits[(high >> 3) & table.mask] |= 1 << (high & 7)
-        table.newest = max(table.newest, position)
+        table.put(high, low, position)
+
+    def load(self, marks: list[tuple[int, int]], words: array[int]) -> None:
+        """Remember fingerprints of the last run, three words each; `marks` say when they came."""
+        first_ms = marks[0][0]
+        self._marks.extend(marks)
+        table = self._tables[-1] if self._tables else self._begin(first_ms)
+        for index in range(0, len(words), _WORDS):
+            if table.count >= table.room:
+                table = self._begin(first_ms)
+            table.put(words[index], words[index + 1], words[index + 2])
 
     def _begin(self, now_ms: int) -> Table:
         tables = self._tables
@@ -125,10 +141,6 @@ class Fingerprints:
                 table.words[index] = table.words[index + 1] = 0
                 table.words[index + 2] = _GONE
                 return
-
-    def mark(self, time_ms: int, position: int) -> None:
-        """What comes from a position on came at this time: of the last run, before anything is added."""
-        self._marks.append((time_ms, position))
 
     def expire(self, now_ms: int) -> int:
         """Let what is over go; return the position from which on it is not."""
