@@ -27,6 +27,7 @@ BUILTIN: dict[str, str] = {
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
     "http": "gateway.protocols.http",
+    "deadletters": "gateway.deadletters",
 }
 
 

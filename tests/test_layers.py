@@ -57,6 +57,7 @@ BEHIND_HOOKS = (
     "gateway.storage",
     "gateway.webhooks",
     "gateway.transactions",
+    "gateway.deadletters",
 )
 
 #: What a built-in package behind hooks may use besides its own modules.
@@ -75,6 +76,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     # hookspecs only for its marker: engines come in through the same hook as anybody's
     ("gateway.storage", ("gateway.storage", "gateway.core", "gateway.hookspecs")),
     ("gateway.selectors", ("gateway.selectors", *SHARED)),
+    ("gateway.deadletters", ("gateway.deadletters", *SHARED)),
     ("gateway.auth", ("gateway.auth", *SHARED)),
     ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
     ("gateway.transactions", ("gateway.transactions", *SHARED)),

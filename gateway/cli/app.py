@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
+from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
 from .transactions_app import transactions_app
 from .webhooks_app import webhooks_app
@@ -24,6 +25,7 @@ queues_app = typer.Typer(
     help="Queues: list, show, create, delete, purge, seek, browse.", no_args_is_help=True
 )
 app.add_typer(queues_app, name="queues")
+app.add_typer(dlq_app, name="dlq")
 app.add_typer(users_app, name="users")
 app.add_typer(keys_app, name="keys")
 app.add_typer(acl_app, name="acl")

@@ -399,8 +399,10 @@ class Broker:
         for queue in self.catalog.queues.values():
             if queue.durable:
                 count = queue.forget_from(position)
-                if count and queue.kind == "classic":
+                if count > 0 and queue.kind == "classic":
                     self.metrics.drop(DropCause.NOT_STORED, count)
+                elif queue.kind == "classic":
+                    self.metrics.copies -= count  # the engine has more: what was taken out is back
         self.retained.undo()
         self.settlement.rolled_back(position)
         self.halves.rolled_back(position)

@@ -157,6 +157,29 @@ class ClassicQueue(Queue):
         self.bytes_waiting -= size
         return True
 
+    def take_out(self, position: int) -> Delivery | None:
+        """Take a waiting message from where it is; None if it does not wait. Have it settled in this turn.
+
+        Its offset is -1 if nobody had it in memory: then `forget_from` counts it as waiting again.
+        """
+        for index, delivery in enumerate(self.waiting):
+            if delivery.position == position:
+                del self.waiting[index]
+                self.bytes_waiting -= delivery.size
+                self.let_go(delivery)
+                return delivery
+        leaving = self.group.leaving
+        if not self.behind or position <= self._loaded or (leaving and position in leaving):
+            return None
+        found = self.engine.after(self.queue_id, position - 1, 1)
+        if not found or found[0].position != position or found[0].message is None:
+            return None
+        taken = Delivery(self.group, -1, position, found[0].message, found[0].size, found[0].attempts)
+        self.behind -= 1
+        self.bytes_waiting -= taken.size
+        self.let_go(taken)
+        return taken
+
     def clear(self) -> int:
         count = self.length()
         self.waiting = _NOTHING
@@ -212,8 +235,11 @@ class ClassicQueue(Queue):
         if waiting is _NOTHING:
             waiting = self.waiting = deque()
         retained, group = self._retained, self.group
+        leaving = group.leaving
         for entry in found:
             position = entry.position
+            if leaving and position in leaving:
+                continue  # taken out, though not settled yet
             binding = retained.pop(position, None) if retained else None
             delivery = Delivery(
                 group,

@@ -14,11 +14,11 @@ from . import deadletter
 from .classic import ClassicQueue
 from .delivery import Delivery
 from .errors import GatewayError
-from .message import Message
+from .message import Message, Outcome
 from .metrics import DropCause
 from .policy import DAY_MS, LETTERS_BYTES_MAX, LETTERS_DAYS, LETTERS_MAX, OWN_DEAD_LETTERS, QueuePolicy
 from .queue import Queue
-from .router import Route
+from .router import Binding, Route
 from .stream import StreamQueue
 from .topic import DEAD_PREFIX
 from .transaction import check_room
@@ -137,6 +137,39 @@ class DeadLetters:
         self._fresh.append(_Burial(position, queue, delivery, plan.message))
         broker.carry_out(plan, position)
 
+    # -- sending on ---------------------------------------------------------------------------
+
+    def send_on(
+        self, queue: ClassicQueue, position: int, message: Message, to: Queue | None = None
+    ) -> int | None:
+        """Publish a message in place of a letter, to one queue or by its topic.
+
+        Return its position, 0 if it is not logged; None if the letter does not wait. Raise QueueFull,
+        having done nothing.
+        """
+        broker = self._broker
+        plan = broker.plan(message, None)
+        if to is not None:
+            ids = (to.queue_id,) if to.durable else ()
+            plan = plan._replace(queues=[Binding(message.topic, to)], receivers=[], ids=ids, due_ms=0)
+        check_room([plan])
+        delivery = queue.take_out(position)
+        if delivery is None:
+            return None
+        broker.metrics.published += 1
+        broker.metrics.delivered += 1
+        broker.ready.wake()
+        now_ms, settled = broker.clock.now_ms, [(queue.queue_id, (position,))]
+        if plan.ids:
+            (new,) = broker.engine.transact([(message, plan.ids)], settled, now_ms)
+            self._fresh.append(_Burial(new, queue, delivery, message))
+        else:
+            new = 0
+            broker.engine.settle(queue.queue_id, (position,), Outcome.ACK, now_ms)
+            queue.gone(delivery)
+        broker.carry_out(plan, new)
+        return new
+
     # -- afterwards ---------------------------------------------------------------------------
 
     def flushed(self) -> None:
@@ -174,7 +207,8 @@ class DeadLetters:
         queue, delivery = burial.queue, burial.delivery
         if isinstance(queue, ClassicQueue):
             queue.gone(delivery)
-            if delivery.position < first:  # or it is not in the log, either
+            # Not if it is not in the log, either; nor if the queue has counted it already.
+            if delivery.position < first and delivery.offset >= 0:
                 self._broker.metrics.copies += 1
                 queue.put_back(delivery.again(delivery.attempt))
         elif delivery.position < first:

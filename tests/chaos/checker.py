@@ -14,6 +14,9 @@ Kinds of queues, and what is wrong in them:
     values   the same in no order, as of retained messages
 
 First deliveries from one sender come in its order, in all others.
+
+A dead letter is there instead of its message: who drains all queues at the end gets one of both, once. A
+sync that failed may have doubled it: the disk has said that it does not know.
 """
 
 from __future__ import annotations
@@ -70,6 +73,10 @@ class Checker:
         self._order: list[str] = []
         self._stored: set[str] = set()
         self._ended = False
+        self._left: dict[
+            tuple[str, str], int
+        ] = {}  # (queue, message) -> which letter the drain got, 0: itself
+        self._draining = self._unsure = False
 
     def take(self, event: Event) -> None:
         """Take the next."""
@@ -113,10 +120,24 @@ class Checker:
             self.verdict.repeated += 1
             if queue.kind in ("replay", "compact", "values"):
                 self.verdict.duplicated.append(f"{where}: twice in one reading")
+        if self._draining and queue.kind == "classic":
+            self._check_single(queue, name, event.get("letter", 0), where)
         if name in queue.acked and not event.get("letter"):
             self.verdict.duplicated.append(f"{where}: after its acknowledgement was on disk")
         if not seen and queue.kind != "values":
             self._check_order(queue, sent, where)
+
+    def _check_single(self, queue: _Queue, name: str, letter: int, where: str) -> None:
+        """Nothing fails while all is drained: each message, or its letter, comes once."""
+        before = self._left.setdefault((queue.name, name), letter)
+        if before != letter and not self._unsure:
+            self.verdict.duplicated.append(f"{where}: there is more than one of it and its dead letter")
+
+    def _drain(self, event: Event) -> None:
+        self._draining = True
+
+    def _not_sure(self, event: Event) -> None:
+        self._unsure = True
 
     def _check_order(self, queue: _Queue, sent: Event, where: str) -> None:
         newest = queue.newest.get(sent["by"], -1)
@@ -167,6 +188,8 @@ class Checker:
         "receive": _receive,
         "acked": _acked,
         "crash": _crash,
+        "drain": _drain,
+        "unsure": _not_sure,
         "end": _end,
     }
 

@@ -30,6 +30,7 @@ class Disk(FaultyFiles):
         self.fail = 0.0
         self.crash_in = -1
         self.dead = False
+        self.syncs_failed = 0
         self._graves = graves  # where removed files are until their directory is synced
         self._removed: dict[Path, Path] = {}
         self._made: set[Path] = set()  # names that may not be on disk yet
@@ -66,7 +67,11 @@ class Disk(FaultyFiles):
         super().truncate(descriptor, size)
 
     def sync(self, descriptor: int) -> None:
-        self._operation()
+        try:
+            self._operation()
+        except OSError:
+            self.syncs_failed += 1
+            raise
         super().sync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:

@@ -37,6 +37,14 @@ class Writer:
         self.history.note("crash", how="kill")
         return self
 
+    def drain(self) -> Writer:
+        self.history.note("drain")
+        return self
+
+    def unsure(self) -> Writer:
+        self.history.note("unsure")
+        return self
+
     def end(self) -> list[Event]:
         self.history.note("end")
         return self.history.events
@@ -54,6 +62,14 @@ GOOD = {
     "loose ones may be lost": Writer().send(0, "l"),
     "senders are independent": Writer().send(1, "q").send(0, "q", by="b").receive("b0").receive("a1"),
     "a group goes back": Writer().send(0, "s/g").receive("a0", "s/g").acked("a0", "s/g").receive("a0", "s/g"),
+    "a letter in place of it": Writer().send(0, "q").drain().receive("a0", letter=7),
+    "the same letter again": Writer().send(0, "q").drain().receive("a0", letter=7).receive("a0", letter=7),
+    "another letter before the end": _two()
+    .receive("a0", letter=7)
+    .drain()
+    .receive("a0", letter=8)
+    .receive("a1"),
+    "two, as a sync failed": Writer().send(0, "q").unsure().drain().receive("a0").receive("a0", letter=7),
     "a letter twice": Writer().send(0, "q").receive("a0").acked("a0").receive("a0", letter=True),
     "the last of a key": Writer().send(0, "c/r").send(1, "c/r").receive("a1", "c/r"),
     "or a later one nobody knows of": Writer()
@@ -70,7 +86,13 @@ BAD = {
     "lost: a1 in c/r: a0 is there": Writer().send(0, "c/r").send(1, "c/r").receive("a0", "c/r"),
     "lost: a1 in v: a0 is there": Writer().send(0, "v").send(1, "v").receive("a0", "v"),
     "lost: a0 in c/r: nothing": Writer().send(0, "c/r"),
-    "duplicated: a0 in q": Writer().send(0, "q").receive("a0").acked("a0").crash().receive("a0"),
+    "duplicated: a0 in q: there is more": Writer().send(0, "q").drain().receive("a0").receive("a0", letter=7),
+    "duplicated: a0 in q: there is more than": Writer()
+    .send(0, "q")
+    .drain()
+    .receive("a0", letter=7)
+    .receive("a0", letter=8),
+    "duplicated: a0 in q: after": Writer().send(0, "q").receive("a0").acked("a0").crash().receive("a0"),
     "duplicated: a0 in l": Writer().send(0, "l").receive("a0", "l").acked("a0", "l").receive("a0", "l"),
     "duplicated: a0 in s/r": Writer().send(0, "s/r").receive("a0", "s/r").receive("a0", "s/r"),
     "duplicated: a1 in c/r": (

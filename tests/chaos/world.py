@@ -120,6 +120,8 @@ class World:
         except (Crash, StorageError):
             pass  # an error while it starts is the end of it, too
         self.disk.dead = True
+        if self.disk.syncs_failed:
+            self.history.note("unsure")
         before, self.life = self.root / str(self.life), self.life + 1
         self.disk.survive(before, self.root / str(self.life), power)
         self.disk.close_all()
@@ -150,14 +152,15 @@ class World:
     def _received(self, queue: str, who: str, delivery: Delivery) -> None:
         message = delivery.message
         story = message.properties.header(deadletter.QUEUE)
-        about = {"letter": True} if story is not None else {}
+        about = {}
         if story is not None:
             if queue != "dead":
                 return  # not sent there by us
             queue = str(story)
+            about = {"letter": delivery.position}
         self._note(queue, who, message, **about)
 
-    def _note(self, queue: str, who: str, message: Message, **about: bool) -> None:
+    def _note(self, queue: str, who: str, message: Message, **about: int) -> None:
         text = hashlib.blake2b(message.body, digest_size=6).hexdigest()
         name = message.properties.message_id
         self.history.note("receive", id=name, queue=queue, who=who, text=text, **about)
@@ -251,6 +254,7 @@ class World:
     def _drain(self) -> None:
         """Without faults: consume all there is, and read the streams from their beginning."""
         self._start(faults=False)
+        self.history.note("drain")
         for name in ("jobs", "both", "async", "none", "dead", "all"):
             self._consume(self.broker.catalog.get(name), f"{name}-last", 1000)
         for name in ("all", "last"):

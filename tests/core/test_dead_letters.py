@@ -353,7 +353,7 @@ def test_at_any_cut_of_the_log_there_is_one_of_both(tmp_path: Path) -> None:
     log = segment.read_bytes()
     mark = (tmp_path / "whole" / "log" / segment.name).name
     found = set()
-    for cut in range(before, len(log) + 1):
+    for cut in [*range(before, len(log), 9), len(log)]:
         place = tmp_path / str(cut)
         (place / "log").mkdir(parents=True)
         (place / "log" / mark).write_bytes(log[:cut])
@@ -432,4 +432,67 @@ def test_dead_letters_that_refuse_more_do_not_keep_the_message() -> None:
     world.end_turn()
     assert world.bodies("full") == [b"1"]
     assert world.broker.metrics.dropped[DropCause.QUEUE_FULL] == 1
+    world.check()
+
+
+# -- sent on ------------------------------------------------------------------------------------------
+
+
+def _buried(world: World, *bodies: bytes) -> ClassicQueue:
+    queue = world.queue()
+    world.publish(*bodies)
+    for delivery in world.take(queue, 1000):
+        world.settle(delivery, Outcome.REJECT)
+    world.end_turn()
+    world.broker.queues.detach(group_of(queue, "").consumers[0])
+    dead = world.broker.catalog.get("$dead/q")
+    assert isinstance(dead, ClassicQueue)
+    return dead
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_from_the_middle_is_sent_on_or_stays(world: World, in_memory: bool, fails: bool) -> None:
+    dead = _buried(world, *(b"%d" % number for number in range(5)))
+    positions = [entry.position for entry in world.broker.engine.after(dead.queue_id, 0, 9)]
+    if in_memory:
+        world.take(dead, 1)
+    message = Message("t", b"mended")
+    to = world.broker.catalog.get("q")
+    assert world.broker.letters.send_on(dead, positions[2], message, to)
+    assert world.broker.letters.send_on(dead, positions[2], message, to) is None, "it does not wait any more"
+    if fails:
+        world.fail()
+    world.end_turn()
+    left = [b"0", b"1", b"2", b"3", b"4"] if fails else [b"0", b"1", b"3", b"4"]
+    assert sorted(world.bodies("$dead/q") + [d.message.body for d in dead.held()]) == left
+    assert world.bodies("q") == ([] if fails else [b"mended"])
+    world.check()
+    world.restart()
+    assert world.bodies("$dead/q") == left
+    assert world.bodies("q") == ([] if fails else [b"mended"])
+    dead = world.broker.catalog.get("$dead/q")  # type: ignore[assignment]
+    assert [d.message.body for d in world.take(dead, 9)] == left
+    world.check()
+
+
+def test_what_is_sent_on_in_a_turn_is_not_handed_out_in_it(world: World) -> None:
+    dead = _buried(world, b"0", b"1", b"2")
+    positions = [entry.position for entry in world.broker.engine.after(dead.queue_id, 0, 9)]
+    dead.unload()
+    assert world.broker.letters.send_on(dead, positions[1], Message("nobody", b"1")) == 0
+    assert world.broker.letters.send_on(dead, positions[0], Message("$queue/q", b"0"))
+    assert [d.message.body for d in world.take(dead)] == [b"2"]
+    world.end_turn()
+    assert world.bodies("q") == [b"0"]
+    world.check()
+
+
+def test_a_letter_in_somebodys_hands_is_theirs(world: World) -> None:
+    dead = _buried(world, b"0")
+    (held,) = world.take(dead)
+    assert world.broker.letters.send_on(dead, held.position, Message("$queue/q", b"0")) is None
+    assert world.broker.letters.send_on(dead, held.position + 1, Message("$queue/q", b"0")) is None
+    world.settle(held, Outcome.ACK)
+    world.end_turn()
     world.check()
