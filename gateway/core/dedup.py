@@ -21,15 +21,16 @@ from .engine import StorageEngine
 from .fingerprints import Fingerprints
 from .message import Message, Outcome
 from .scheduler import Scheduler, Timer
-from .topic import DEAD_PREFIX, DELAYED_PREFIX, matches
+from .topic import DEAD_PREFIX, DELAYED_PREFIX, SYS_PREFIX, matches
 
 WINDOW_MS: Final = 10 * 60 * 1000  # clients retry for minutes, not hours
 COUNT_MAX: Final = 4_000_000  # of one window: 160 MB, where they are many; the oldest go first
 COVER_INTERVAL_MS: Final = 2000  # a start reads this much of the log at most: a second or two at full speed
-CHUNK_MAX: Final = 16_384  # fingerprints before a chunk is written ahead of time: 5 ms of work
+CHUNK_MAX = 16_384  # fingerprints before a chunk is written ahead of time: 5 ms of work
 CHUNKS_PER_LOAD: Final = 16  # that a start reads together
 TOPICS_CACHED_MAX: Final = 10_000  # whose rule is remembered
 QUEUE_ID: Final = 0xFFFF_FFFF  # the engine's queue of chunks; ids of ordinary queues begin at the other end
+TOPIC: Final = SYS_PREFIX + "dedup"  # of the chunks: who looks at what was stored leaves these out
 KEYS: Final = ""  # the name of the window of idempotency keys; the others are called as their filters
 
 _PER_PRINT: Final = 3  # words: two of the fingerprint, and the position
@@ -243,7 +244,7 @@ class Dedup:
             name = window.name.encode()
             pieces += (_SECTION.pack(len(name), len(marks), len(words)), name, _packed(marks), _packed(words))
             expires_at_ms = max(expires_at_ms, now_ms + window.prints.window_ms)
-        position = engine.append(Message("$dedup", b"".join(pieces)), (QUEUE_ID,), now_ms)
+        position = engine.append(Message(TOPIC, b"".join(pieces)), (QUEUE_ID,), now_ms)
         self._under_way = Chunk(position, expires_at_ms, parts)
         self._chunks.append(self._under_way)
         self._covered = engine.position()

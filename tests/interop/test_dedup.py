@@ -173,3 +173,5 @@ def test_kill_9_forgets_nothing(make_gateway: Callable[..., GatewayProcess]) -> 
     assert by_batch(gateway, "nobody", "key", "second")
     assert not by_http(gateway, "once/3", "key", "1")
     assert [count() for count in waiting] == [4, 3]
+    stored = httpx.get(f"{gateway.url}/v1/messages?from=0").json()["messages"]
+    assert {one["topic"] for one in stored} == {*(f"once/{n}" for n in range(4)), "ruled", "nobody"}
