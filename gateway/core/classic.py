@@ -15,6 +15,7 @@ from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine
 from .message import Message
 from .metrics import DropCause
+from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost, Queue
 
@@ -33,7 +34,7 @@ class ClassicQueue(Queue):
 
     kind = "classic"
 
-    __slots__ = ("_group", "_loaded", "_quiet_until_ms", "_retained", "behind", "waiting")
+    __slots__ = ("_group", "_loaded", "_quiet_until_ms", "_retained", "aside", "behind", "waiting")
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class ClassicQueue(Queue):
         self._group: Group | None = None  # made when there is something for it to do
         self.waiting: deque[Delivery] = _NOTHING
         self.behind = 0
+        self.aside = 0  # in the group's order
         self._loaded = 0  # what is behind lies above this position
         self._quiet_until_ms = 0  # without consumers: when its head expires
         self._retained: dict[int, Binding] | None = None  # of what is behind, if sent as retained
@@ -63,14 +65,17 @@ class ClassicQueue(Queue):
         return [self.group]
 
     def depth(self, group: Group) -> int:
-        return len(self.waiting) + self.behind
+        return len(self.waiting) + self.behind + self.aside
 
     def length(self) -> int:
+        return len(self.waiting) + self.behind + self.aside
+
+    def fresh(self, group: Group) -> int:
         return len(self.waiting) + self.behind
 
     def full(self, size: int) -> bool:
         policy = self.policy
-        if policy.max_length and len(self.waiting) + self.behind >= policy.max_length:
+        if policy.max_length and len(self.waiting) + self.behind + self.aside >= policy.max_length:
             return True
         return policy.max_bytes > 0 and self.bytes_waiting + size > policy.max_bytes
 
@@ -108,10 +113,23 @@ class ClassicQueue(Queue):
         waiting.append(Delivery(group, offset, position, message, size, 0, binding, 0, expires_at_ms))
 
     def make_room(self, size: int) -> list[Lost]:
-        lost: list[Lost] = []
+        lost = self._drop_aside(size) if self.aside else []
         while self.full(size) and (self.waiting or self._load(LOAD_MIN)):
             lost.append(self._drop_head(DropCause.QUEUE_FULL))
         return lost + self._take_lost()
+
+    def _drop_aside(self, size: int) -> list[Lost]:
+        """Make room for a body: what waits in the order came before the rest."""
+        lost: list[Lost] = []
+        order = self.group.order
+        while order is not None and self.full(size):
+            oldest = order.oldest()
+            if oldest is None:
+                break
+            cause = DropCause.QUEUE_FULL if self._read(oldest) else DropCause.UNREADABLE
+            self.let_go(oldest)
+            lost.append((oldest, cause))
+        return lost
 
     def take(self, group: Group, count: int, now_ms: int) -> list[Delivery]:
         batch: list[Delivery] = []
@@ -146,6 +164,37 @@ class ClassicQueue(Queue):
             return
         # Rare (several consumers, out of order)
         waiting.insert(bisect_left(waiting, delivery.offset, key=_by_offset), delivery)
+
+    def set_aside(self, count: int, size: int) -> None:
+        self.aside += count
+        self.bytes_waiting += size
+
+    def _aside_size(self) -> int:
+        """Return how many bytes wait in the order."""
+        return self._group.order.size if self._group is not None and self._group.order is not None else 0
+
+    def revive(self, group: Group, delivery: Delivery, now_ms: int) -> bool:
+        if not self._read(delivery):
+            self._lose(delivery, DropCause.UNREADABLE)
+            return False
+        expires_at_ms = delivery.message.expires_at_ms
+        if 0 < expires_at_ms <= now_ms or 0 < delivery.expires_at_ms <= now_ms:
+            self._lose(delivery, DropCause.EXPIRED)
+            return False
+        return True
+
+    def _read(self, delivery: Delivery) -> bool:
+        """Read again what waited in the order without its message; False if that is not possible."""
+        if delivery.message is not UNLOADED:
+            return True
+        found = self.engine.after(self.queue_id, delivery.position - 1, 1)
+        if not found or found[0].position != delivery.position or found[0].message is None:
+            return False
+        entry, ttl_ms = found[0], self.policy.ttl_ms
+        delivery.message = found[0].message
+        delivery.attempt, delivery.tag = entry.attempts, entry.tag
+        delivery.expires_at_ms = entry.stored_at_ms + ttl_ms if ttl_ms else 0
+        return True
 
     def withdraw(self, size: int) -> bool:
         """Let go of a message of that size that nobody has in hands, and that is settled elsewhere."""
@@ -182,6 +231,8 @@ class ClassicQueue(Queue):
 
     def clear(self) -> int:
         count = self.length()
+        if self._group is not None and self._group.order is not None:
+            self._group.order.clear()
         self.waiting = _NOTHING
         self.behind = 0
         self.bytes_waiting = 0
@@ -265,7 +316,8 @@ class ClassicQueue(Queue):
         """The index has lost them: damage that went unnoticed until now."""
         extent = self.engine.extent(self.queue_id, self._loaded)
         lost, self.behind = self.behind - extent.messages, extent.messages
-        self.bytes_waiting = extent.size + sum(delivery.size for delivery in self.waiting)
+        in_memory = sum(delivery.size for delivery in self.waiting)
+        self.bytes_waiting = extent.size + in_memory + self._aside_size()
         for _ in range(lost):
             self._lose(Delivery(self.group, self.next_offset, 0, _UNREADABLE, 0), DropCause.UNREADABLE)
 
@@ -276,6 +328,9 @@ class ClassicQueue(Queue):
         held = max((delivery.position for delivery in self.held()), default=0) if group else 0
         if group is not None and group.leaving:
             held = max(held, *group.leaving)
+        order = group.order if group is not None else None
+        if order is not None:
+            held = max(held, order.newest())
         while waiting:
             last = waiting[-1]
             if last.position <= held or last.attempt:
@@ -290,7 +345,8 @@ class ClassicQueue(Queue):
         self.waiting = _NOTHING
         if not held:
             self._loaded = 0  # all there is lies behind
-            self._group = None
+            if order is None or not order.keys:
+                self._group = None
 
     def _note_retained(self, position: int, binding: Binding) -> None:
         """Remember that it goes out as a retained message [MQTT-3.3.1-8]; the index does not."""
@@ -305,20 +361,24 @@ class ClassicQueue(Queue):
 
     def forget_from(self, position: int) -> int:
         before = self.length()
+        if self._group is not None and self._group.order is not None:
+            self._group.order.forget_from(position, False)
         kept = [delivery for delivery in self.waiting if delivery.position < position]
         self.waiting = deque(kept) if kept else _NOTHING
         self._loaded = min(self._loaded, position - 1)
         extent = self.engine.extent(self.queue_id, self._loaded)
         self.behind = extent.messages
-        self.bytes_waiting = extent.size + sum(delivery.size for delivery in kept)
+        self.bytes_waiting = extent.size + sum(delivery.size for delivery in kept) + self._aside_size()
         return before - self.length()
 
     # -- looking ------------------------------------------------------------------------------
 
     def sweep(self, now_ms: int) -> list[Lost]:
+        if self.aside:
+            self._expire_aside(now_ms)
         idle = self.queue_id != 0 and not self.active
         if idle and now_ms < self._quiet_until_ms and self.waiting is _NOTHING:
-            return []
+            return self._take_lost()
         lost: list[Lost] = []
         quiet_until_ms = NEVER_MS
         while self.waiting or (self.behind and self._load(1)):
@@ -333,14 +393,30 @@ class ClassicQueue(Queue):
             self._quiet_until_ms = quiet_until_ms
         return lost + self._take_lost()
 
+    def _expire_aside(self, now_ms: int) -> None:
+        order = self.group.order
+        for delivery in order.expired(now_ms) if order is not None else ():
+            self._lose(delivery, DropCause.EXPIRED)
+
+    def browse_aside(self, start: int) -> list[Delivery]:
+        """Return what waits in the order, from an offset on, in order of offsets."""
+        order = self.group.order
+        return sorted((d for d in order.waiting() if d.offset >= start), key=_by_offset) if order else []
+
+    def _in_order(self, start: int, count: int) -> list[Delivery]:
+        """Return what waits and was in memory once, from an offset on: at most `count`, readable."""
+        waiting = [delivery for delivery in self.waiting if delivery.offset >= start]
+        both = sorted([*waiting, *self.browse_aside(start)], key=_by_offset)
+        return [delivery for delivery in both[:count] if self._read(delivery)]
+
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
         found: list[tuple[int, Message, int]] = []
-        for delivery in self.waiting:
+        for delivery in self._in_order(start, count) if self.aside else self.waiting:
             if len(found) >= count:
                 return found
             if delivery.offset >= start:
                 found.append((delivery.offset, delivery.message, delivery.attempt))
-        if self.behind:
+        if self.behind and len(found) < count:
             self._browse_behind(max(start, self.next_offset - self.behind), count, found)
         return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .message import NOWHERE, Message, Origin
 
 if TYPE_CHECKING:
+    from .order import KeyOrder
     from .queue import Queue
     from .router import Binding
     from .selector import Selector
@@ -145,6 +146,7 @@ class Group:
         "cursor",
         "leaving",
         "name",
+        "order",
         "parked",
         "queue",
         "ready",
@@ -164,6 +166,7 @@ class Group:
         self.redeliver: list[Delivery] = []  # streams only: given back, to be taken before the cursor
         self.cursor = 0  # streams only: the next offset to take
         self.selector: Selector | None = None  # streams only: what it wants, the rest it passes over
+        self.order: KeyOrder | None = None  # of messages with an ordering key, once there was one
         self.ready = False  # is in the broker's list of sources to pump
         self.serving: Consumer | None = None  # whose `deliver` was called last: who failed, if one did
         self._next = 0  # whose turn it is
@@ -208,7 +211,8 @@ class Group:
         delivered = 0
         idle = 0  # consumers in a row that took nothing
         # Equal shares in turn: one consumer with a large window must not take it all.
-        equal = max(1, self.queue.depth(self) // max(1, len(consumers)))
+        depth = self.queue.depth(self) if self.order is None else self.order.ready()
+        equal = max(1, depth // max(1, len(consumers)))
         while consumers and idle < len(consumers) and delivered < budget:
             share = min(budget - delivered, equal)
             self._next = (self._next + 1) % len(consumers)
@@ -225,22 +229,52 @@ class Group:
             room = budget
         if room <= 0:
             return 0
-        batch = self.queue.take(self, room, now_ms)
-        count = len(batch)
-        if count:
-            consumer.unsettled += count
+        order, queue = self.order, self.queue
+        batch = queue.take(self, room, now_ms) if order is None else order.take(room, now_ms)
+        if batch:
             unsettled = self.unsettled
+            watching = order is None and queue.ordered
+            keyed = False
             for delivery in batch:
                 delivery.consumer = consumer
                 delivery.attempt += 1
                 unsettled[delivery.offset] = delivery
+                if watching and delivery.message.properties.key is not None:
+                    keyed = True
+            if keyed:
+                batch = self._begin_order(batch, consumer, room, now_ms)
+                if not batch:
+                    return 0
+            consumer.unsettled += len(batch)
             self.serving = consumer
             consumer.deliver(batch)
             # After the call: the consumer has set its tags. Before the sockets: the batch
             # is written to the log first.
-            if self.queue.queue_id:
+            if queue.queue_id:
                 self._journal(batch, consumer, now_ms)
-        return count
+        return len(batch)
+
+    def _begin_order(
+        self, batch: list[Delivery], consumer: Consumer, room: int, now_ms: int
+    ) -> list[Delivery]:
+        """The group's first messages with a key have been taken: what of them goes out by their order."""
+        from .order import KeyOrder
+
+        if self.name.startswith("$"):
+            return batch  # a reader's own group: it gets everything, and nobody else does
+        for delivery in batch:
+            del self.unsettled[delivery.offset]
+            delivery.attempt -= 1
+            delivery.consumer = None
+        order = self.order = KeyOrder(self)
+        kept: list[Delivery] = []
+        order.sift(batch, kept, now_ms)
+        kept += order.take(room - len(kept), now_ms)
+        for delivery in kept:
+            delivery.consumer = consumer
+            delivery.attempt += 1
+            self.unsettled[delivery.offset] = delivery
+        return kept
 
     def _journal(self, batch: list[Delivery], consumer: Consumer, now_ms: int) -> None:
         queue = self.queue
@@ -255,7 +289,8 @@ class Group:
 
     def fetch(self, consumer: Consumer, now_ms: int) -> Delivery | None:
         """Hand one message to a consumer that is not attached, or return None."""
-        batch = self.queue.take(self, 1, now_ms)
+        order, queue = self.order, self.queue
+        batch = queue.take(self, 1, now_ms) if order is None else order.take(1, now_ms)
         if not batch:
             return None
         delivery = batch[0]
@@ -263,6 +298,8 @@ class Group:
         delivery.attempt += 1
         consumer.unsettled += 1
         self.unsettled[delivery.offset] = delivery
+        if order is None and queue.ordered and delivery.message.properties.key is not None:
+            self._begin_order(batch, consumer, 1, now_ms)
         if self.queue.queue_id:
             self._journal(batch, consumer, now_ms)
         return delivery
@@ -272,10 +309,12 @@ class Group:
         delivery = self.unsettled.pop(offset, None)
         if delivery is not None and delivery.consumer is not None:
             delivery.consumer.unsettled -= 1
+        if self.order is not None:
+            self.order.done(offset)
 
     def wants(self) -> bool:
         """Tell whether a pump could hand out anything now."""
-        if not self.queue.depth(self):
+        if not (self.queue.depth(self) if self.order is None else self.order.ready()):
             return False
         for consumer in self.consumers:
             if not consumer.congested and consumer.unsettled < consumer.window:

@@ -61,7 +61,10 @@ class DeadLetters:
     # -- burying ------------------------------------------------------------------------------
 
     def bury(self, queue: Queue, delivery: Delivery, cause: DropCause, reason: str = "") -> None:
-        """Take from a queue what it gives up on, with a letter if there is to be one."""
+        """Take from a queue what it gives up on, with a letter if there is to be one.
+
+        A message's ordering key goes on once the letter is written.
+        """
         letter = None if cause == DropCause.UNREADABLE else self._letter(queue, delivery, cause, reason)
         if letter is not None:
             self._broker.metrics.dead_lettered += 1
@@ -71,6 +74,8 @@ class DeadLetters:
             now_ms = self._broker.clock.now_ms
             self._broker.engine.settle(queue.queue_id, (delivery.position,), SETTLED_BY_DROP + cause, now_ms)
             queue.gone(delivery)
+        if delivery.group.order is not None:
+            delivery.group.order.done(delivery.offset)
 
     def _letter(
         self, queue: Queue, delivery: Delivery, cause: DropCause, reason: str
@@ -179,6 +184,10 @@ class DeadLetters:
             for burial in fresh:
                 if isinstance(burial.queue, ClassicQueue):
                     burial.queue.gone(burial.delivery)
+                group = burial.delivery.group
+                if group.order is not None:
+                    group.order.done(burial.delivery.offset)
+                    self._broker.ready.look(group)
             self._unsynced += fresh
         if self._unsynced:
             self._look_after()
@@ -210,8 +219,10 @@ class DeadLetters:
             # Not if it is not in the log, either; nor if the queue has counted it already.
             if delivery.position < first and delivery.offset >= 0:
                 self._broker.metrics.copies += 1
-                queue.put_back(delivery.again(delivery.attempt))
+                queue.take_back(delivery.again(delivery.attempt))
         elif delivery.position < first:
-            queue.put_back(delivery.again(delivery.attempt))
+            queue.take_back(delivery.again(delivery.attempt))
             self._broker.ready.moved.append(delivery.group)
+        if delivery.position >= first and delivery.group.order is not None:
+            delivery.group.order.done(delivery.offset)
         self._broker.ready.look(delivery.group)

@@ -44,20 +44,15 @@ _INTEGERS = (
     "retry_delay_ms",
     "expires_ms",
     "max_priority",
+    "lease_ms",
+    "group_expires_ms",
 )
+_FLAGS = ("compact", "single_active", "ordered")
 
 
 PRIORITY_MAX: Final = 255  # each level costs every queue that has it 600 bytes
 
-POLICIES: Final = (
-    *_INTEGERS,
-    "overflow",
-    "dead_letter",
-    "durability",
-    "compact",
-    "single_active",
-    "backoff_ms",
-)
+POLICIES: Final = (*_INTEGERS, "overflow", "dead_letter", "durability", *_FLAGS, "backoff_ms")
 
 
 class QueuePolicy:
@@ -74,7 +69,9 @@ class QueuePolicy:
     takes the key away, a day later. With `single_active` one consumer gets everything until it
     leaves, then the next. A queue that had no consumer, and that nobody used, for `expires_ms` is
     deleted, a second later at most. A classic queue with `max_priority` hands out what has more
-    priority first, up to that one.
+    priority first, up to that one. With `ordered`, messages of one ordering key are handed out one
+    at a time, in order (see `order.py`). A delivery that a connected consumer has not settled within
+    `lease_ms` is taken back. A stream's group that had no consumer for `group_expires_ms` is removed.
     """
 
     __slots__ = (
@@ -84,10 +81,13 @@ class QueuePolicy:
         "delivery_limit",
         "durability",
         "expires_ms",
+        "group_expires_ms",
+        "lease_ms",
         "max_age_ms",
         "max_bytes",
         "max_length",
         "max_priority",
+        "ordered",
         "overflow",
         "retry_delay_ms",
         "single_active",
@@ -110,6 +110,9 @@ class QueuePolicy:
         expires_ms: int = 0,
         max_priority: int = 0,
         backoff_ms: Sequence[int] = (),
+        ordered: bool = True,
+        lease_ms: int = 0,
+        group_expires_ms: int = 0,
     ) -> None:
         self.ttl_ms = ttl_ms
         self.max_length = max_length
@@ -125,6 +128,9 @@ class QueuePolicy:
         self.expires_ms = expires_ms
         self.max_priority = max_priority
         self.backoff_ms = tuple(backoff_ms)
+        self.ordered = ordered
+        self.lease_ms = lease_ms
+        self.group_expires_ms = group_expires_ms
 
     def pause_ms(self, attempts: int) -> int:
         """Return the pause after so many failed attempts (at least one)."""
@@ -148,7 +154,7 @@ class QueuePolicy:
                 if value not in DURABILITIES:
                     expected = ", ".join(DURABILITIES)
                     raise Conflict(f"policy.durability: one of {expected} is expected, not {value!r}")
-            elif name in ("compact", "single_active"):
+            elif name in _FLAGS:
                 if not isinstance(value, bool):
                     raise Conflict(f"policy.{name}: true or false is expected, not {value!r}")
             elif name == "dead_letter":

@@ -16,6 +16,7 @@ from .engine import Extent, StorageEngine
 from .errors import NotFound
 from .message import Message
 from .metrics import DropCause
+from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .router import Binding
 
 RESTORED_TOGETHER = 1000  # messages that a start reads at once
-
-_UNLOADED = Message("", b"")
 
 
 class PriorityQueue(ClassicQueue):
@@ -71,7 +70,7 @@ class PriorityQueue(ClassicQueue):
         level = self._level(message)
         kept = message
         if position and self._in_memory >= self.memory_messages_max:
-            kept = _UNLOADED
+            kept = UNLOADED
         else:
             self._in_memory += 1
         offset = self.next_offset
@@ -88,7 +87,7 @@ class PriorityQueue(ClassicQueue):
                 delivery = self._pop(level)
                 if 0 < delivery.expires_at_ms <= now_ms:
                     self._lose(delivery, DropCause.EXPIRED)
-                elif delivery.message is _UNLOADED:
+                elif delivery.message is UNLOADED:
                     self._lose(delivery, DropCause.UNREADABLE)
                 else:
                     batch.append(delivery)
@@ -99,7 +98,7 @@ class PriorityQueue(ClassicQueue):
         delivery = level.popleft()
         self.behind -= 1
         self.bytes_waiting -= delivery.size
-        if delivery.message is _UNLOADED:
+        if delivery.message is UNLOADED:
             try:
                 delivery.message = self.engine.read(delivery.position)
             except NotFound:
@@ -116,7 +115,7 @@ class PriorityQueue(ClassicQueue):
         level.insert(bisect_left(level, delivery.offset, key=_by_offset), delivery)
 
     def make_room(self, size: int) -> list[Lost]:
-        lost: list[Lost] = []
+        lost = self._drop_aside(size) if self.aside else []
         while self.behind and self.full(size):
             lowest = next(level for level in self._levels if level)
             lost.append(self._given_up(lowest, DropCause.QUEUE_FULL))
@@ -128,7 +127,7 @@ class PriorityQueue(ClassicQueue):
         return (delivery, cause)
 
     def clear(self) -> int:
-        count = super().clear()
+        count = super().clear()  # the order's, too
         for level in self._levels:
             level.clear()
         self._in_memory = 0
@@ -143,7 +142,7 @@ class PriorityQueue(ClassicQueue):
             for entry in found:
                 position = entry.position
                 self.next_offset = max(self.next_offset, entry.offset)
-                message = entry.message or _UNLOADED
+                message = entry.message or UNLOADED
                 stored_at_ms = entry.stored_at_ms
                 self._append(message, position, entry.size, entry.attempts, entry.tag, None, stored_at_ms)
         self.next_offset = max(self.next_offset, extent.next)
@@ -153,22 +152,27 @@ class PriorityQueue(ClassicQueue):
         """Nothing: it is all in memory, as it has to be."""
 
     def forget_from(self, position: int) -> int:
-        before = self.behind
+        before = self.length()
+        order = self.group.order
+        if order is not None:
+            order.forget_from(position, False)
         for number, level in enumerate(self._levels):
             kept = deque(delivery for delivery in level if delivery.position < position)
             gone = len(level) - len(kept)
             self.behind -= gone
-            self._in_memory -= sum(d.message is not _UNLOADED for d in level) - sum(
-                d.message is not _UNLOADED for d in kept
+            self._in_memory -= sum(d.message is not UNLOADED for d in level) - sum(
+                d.message is not UNLOADED for d in kept
             )
             self.bytes_waiting -= sum(d.size for d in level) - sum(d.size for d in kept)
             self._levels[number] = kept
-        return before - self.behind
+        return before - self.length()
 
     # -- looking ------------------------------------------------------------------------------
 
     def sweep(self, now_ms: int) -> list[Lost]:
         lost: list[Lost] = []
+        if self.aside:
+            self._expire_aside(now_ms)
         for level in self._levels:
             while level and 0 < level[0].expires_at_ms <= now_ms:
                 lost.append(self._given_up(level, DropCause.EXPIRED))
@@ -176,10 +180,10 @@ class PriorityQueue(ClassicQueue):
 
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
         found: list[tuple[int, Message, int]] = []
-        waiting = (delivery for level in self._levels for delivery in level if delivery.offset >= start)
-        for delivery in sorted(waiting, key=_by_offset)[:count]:
+        waiting = [delivery for level in self._levels for delivery in level if delivery.offset >= start]
+        for delivery in sorted([*waiting, *self.browse_aside(start)], key=_by_offset)[:count]:
             message = delivery.message
-            if message is _UNLOADED:
+            if message is UNLOADED:
                 message = self.engine.read(delivery.position)
             found.append((delivery.offset, message, delivery.attempt))
         return found

@@ -20,11 +20,14 @@ from .errors import Conflict
 from .message import Message, Origin
 from .metrics import DropCause
 from .policy import DROP_HEAD, QueuePolicy
+from .topic import SHARE_PREFIX, VHOST_PREFIX
 
 if TYPE_CHECKING:
     from .router import Binding, Route
 
 MEMORY_MESSAGES_MAX = 1000  # a window's worth: what the next turns will hand out
+
+ORDERED = (SHARE_PREFIX, VHOST_PREFIX)  # names that begin so are of clients' queues, though with a `$`
 
 #: A message that was given up on. Its `attempt` counts the deliveries made.
 Lost = tuple[Delivery, DropCause]
@@ -56,6 +59,7 @@ class Queue:
         "memory_messages_max",
         "name",
         "next_offset",
+        "ordered",
         "policy",
         "queue_id",
         "unusual",
@@ -65,6 +69,7 @@ class Queue:
     policy: QueuePolicy
     limited: bool
     unusual: bool  # publishing to it is more than `make_room` and `put`
+    ordered: bool  # by key: see `order.py`
 
     def __init__(
         self,
@@ -95,6 +100,8 @@ class Queue:
         self.policy = policy
         self.limited = bool(policy.max_length or policy.max_bytes)  # else publish need not ask `full`
         self.unusual = self.kind == "stream" or (self.limited and policy.overflow != DROP_HEAD)
+        # A session's own queue has one consumer and MQTT's order; the gateway's own have none to keep.
+        self.ordered = policy.ordered and (not self.name.startswith("$") or self.name.startswith(ORDERED))
 
     @property
     def durable(self) -> bool:
@@ -111,6 +118,10 @@ class Queue:
 
     def depth(self, group: Group) -> int:
         """Return how many messages wait for that group."""
+        raise NotImplementedError
+
+    def fresh(self, group: Group) -> int:
+        """Return how many of these the group has not taken out yet: all but what its order holds back."""
         raise NotImplementedError
 
     def length(self) -> int:
@@ -136,8 +147,25 @@ class Queue:
         """Hand out up to `count` messages; expired ones go to `lost` instead."""
         raise NotImplementedError
 
+    def take_back(self, delivery: Delivery) -> None:
+        """Have a delivery wait again: in its group's order, or in its place in the queue."""
+        order = delivery.group.order
+        if order is None or not order.returned(delivery):
+            self.put_back(delivery)
+
     def put_back(self, delivery: Delivery) -> None:
         """Return a delivery to its place in the order."""
+        raise NotImplementedError
+
+    def set_aside(self, count: int, size: int) -> None:
+        """So many messages more wait in a group's order, of so many bytes."""
+
+    def has_passed(self, group: Group, offset: int) -> bool:
+        """Tell whether what a group has at an offset will not come by itself again."""
+        return True
+
+    def revive(self, group: Group, delivery: Delivery, now_ms: int) -> bool:
+        """Make what waited in an order ready to go out; False if it has expired or cannot be read."""
         raise NotImplementedError
 
     def restore(self, extent: Extent) -> None:

@@ -142,6 +142,8 @@ class Queues:
         group.parked.clear()
         if group.selector is not None and not _used(group):
             self._catalog.select(group, None)
+        if group.order is not None:
+            group.order.clear()
         self._ready.moved.append(group)
         self._ready.look(group)
         self._ready.wake()

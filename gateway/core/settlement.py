@@ -74,6 +74,8 @@ class Settlement:
             return False
         queue = group.queue
         if outcome == _ACK:
+            if group.order is not None:
+                group.order.done(delivery.offset)
             if queue.kind == "classic":
                 self._metrics.delivered += 1
                 if queue.queue_id:
@@ -90,19 +92,21 @@ class Settlement:
         if not batch:
             return
         group = batch[0].group  # a client's deliveries come from one queue, mostly
-        unsettled = group.unsettled
+        unsettled, order = group.unsettled, group.order
         positions: list[int] = []
         for delivery in batch:
             if delivery.group is not group:
                 self._acknowledged(group, positions)
                 group, positions = delivery.group, []
-                unsettled = group.unsettled
+                unsettled, order = group.unsettled, group.order
             offset, consumer = delivery.offset, delivery.consumer
             if unsettled.get(offset) is not delivery or consumer is None:
                 continue
             del unsettled[offset]
             consumer.unsettled -= 1
             positions.append(delivery.position)
+            if order is not None:
+                order.done(offset)
         self._acknowledged(group, positions)
 
     def _acknowledged(self, group: Group, positions: list[int]) -> None:
@@ -120,6 +124,8 @@ class Settlement:
         for delivery in batch:
             group = delivery.group
             if _take(delivery):
+                if group.order is not None:
+                    group.order.done(delivery.offset)
                 if group.queue.kind == "classic":
                     self._metrics.delivered += 1
                 else:
@@ -147,7 +153,7 @@ class Settlement:
         if queue.policy.overflow == REJECT_DEAD_LETTER:
             groups = queue.groups()
             if groups:
-                refused = Delivery(groups[0], 0, 0, message, len(message.body))
+                refused = Delivery(groups[0], -1, 0, message, len(message.body))
                 self.give_up(queue, (refused, DropCause.QUEUE_FULL))
                 return
         self._metrics.drop(DropCause.QUEUE_FULL)
@@ -217,7 +223,7 @@ class Settlement:
             self._parking.hold(again, pause_ms)
         else:
             self._metrics.redelivered += 1
-            queue.put_back(again)
+            queue.take_back(again)
 
     def _given_up(self, delivery: Delivery, cause: DropCause, reason: str = "") -> None:
         queue = delivery.queue
@@ -229,7 +235,7 @@ class Settlement:
         """Their pause is over."""
         self._metrics.redelivered += len(due)
         for delivery in due:
-            delivery.queue.put_back(delivery)
+            delivery.queue.take_back(delivery)
             self.ready.look(delivery.group)
 
 

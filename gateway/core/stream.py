@@ -19,6 +19,7 @@ from .compaction import Compaction, Place
 from .delivery import Delivery, Group
 from .engine import Extent, StorageEngine, Stored
 from .message import Message
+from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost, Queue
 
@@ -122,9 +123,12 @@ class StreamQueue(Queue):
             floor = min(floor, offset)
         for delivery in group.redeliver:
             floor = min(floor, delivery.offset)
-        return floor
+        return floor if group.order is None else group.order.floor(floor)
 
     def depth(self, group: Group) -> int:
+        return self.fresh(group) + (group.order.count if group.order is not None else 0)
+
+    def fresh(self, group: Group) -> int:
         return len(group.redeliver) + self.next_offset - max(group.cursor, self.first_offset)
 
     def length(self) -> int:
@@ -221,7 +225,7 @@ class StreamQueue(Queue):
         batch: list[Delivery] = []
         while group.redeliver and len(batch) < count:
             delivery = group.redeliver.pop(0)
-            if delivery.offset >= self.first_offset:
+            if delivery.offset >= self.first_offset and not 0 < delivery.message.expires_at_ms <= now_ms:
                 batch.append(delivery)
         group.cursor = max(group.cursor, self.first_offset)
         if group.selector is not None:
@@ -268,6 +272,19 @@ class StreamQueue(Queue):
             start = offset - recent[0].offset
             return list(islice(recent, start, start + count))
         return self.engine.at(self.queue_id, offset, count) if self.queue_id else []
+
+    def has_passed(self, group: Group, offset: int) -> bool:
+        return offset < group.cursor
+
+    def revive(self, group: Group, delivery: Delivery, now_ms: int) -> bool:
+        if delivery.offset < self.first_offset:
+            return False  # retention has trimmed it
+        if delivery.message is UNLOADED:
+            found = self._from(delivery.offset, 1)
+            if not found or found[0].offset != delivery.offset or found[0].message is None:
+                return False
+            delivery.message = found[0].message
+        return not 0 < delivery.message.expires_at_ms <= now_ms
 
     def put_back(self, delivery: Delivery) -> None:
         group, redeliver = delivery.group, delivery.group.redeliver
@@ -322,7 +339,10 @@ class StreamQueue(Queue):
             self.compaction.clear()
         for group in self._groups.values():
             group.redeliver.clear()
+            group.parked.clear()
             group.cursor = self.next_offset
+            if group.order is not None:
+                group.order.clear()
         return count
 
     def forget_from(self, position: int) -> int:
@@ -345,6 +365,8 @@ class StreamQueue(Queue):
         """Take from a group what it has of messages that do not exist any more: offsets come again."""
         end = self.next_offset
         group.cursor = min(group.cursor, end)
+        if group.order is not None:
+            group.order.forget_from(end, True)
         for offset in [offset for offset in group.unsettled if offset >= end]:
             group.forget(offset)
         for offset in [offset for offset in group.parked if offset >= end]:

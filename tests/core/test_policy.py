@@ -33,6 +33,9 @@ VALUES: dict[str, int | str | bool | tuple[int, ...]] = {
     "expires_ms": 7,
     "max_priority": 8,
     "backoff_ms": (9, 10),
+    "ordered": False,
+    "lease_ms": 9,
+    "group_expires_ms": 10,
 }
 INTEGERS = [name for name, value in VALUES.items() if isinstance(value, int) and not isinstance(value, bool)]
 
@@ -44,7 +47,7 @@ def test_the_table_of_values_names_every_policy() -> None:
 def test_without_values_nothing_is_limited_and_the_oldest_makes_room() -> None:
     expected = dict.fromkeys(POLICIES, 0) | {"dead_letter": OWN_DEAD_LETTERS, "backoff_ms": ()}
     expected |= {"overflow": DROP_HEAD, "retry_delay_ms": 1000, "durability": "sync", "compact": False}
-    expected["single_active"] = False
+    expected |= {"single_active": False, "ordered": True}
     assert QueuePolicy().to_mapping() == expected
     assert QueuePolicy.from_mapping({}).to_mapping() == expected
 

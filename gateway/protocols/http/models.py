@@ -235,6 +235,16 @@ class Policy(Strict):
     expires_ms: int = Field(
         0, ge=0, le=COUNT_MAX, description="Deleted if it had no consumer, and nobody used it, for so long"
     )
+    ordered: bool = Field(True, description="Messages of one key go out one at a time, in order")
+    lease_ms: int = Field(
+        0,
+        ge=0,
+        le=COUNT_MAX,
+        description="What a connected consumer has not settled for so long is taken back",
+    )
+    group_expires_ms: int = Field(
+        0, ge=0, le=COUNT_MAX, description="A stream's group that had no consumer for so long is removed"
+    )
 
 
 class BindingWanted(Strict):
