@@ -11,6 +11,7 @@ import typer
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
 from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
+from .order_app import order_app
 from .transactions_app import transactions_app
 from .webhooks_app import webhooks_app
 
@@ -22,8 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 queues_app = typer.Typer(
-    help="Queues: list, show, create, delete, purge, seek, browse.", no_args_is_help=True
+    help="Queues: list, show, create, delete, purge, seek, browse; ordering keys.", no_args_is_help=True
 )
+queues_app.add_typer(order_app)
 app.add_typer(queues_app, name="queues")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(users_app, name="users")

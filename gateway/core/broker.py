@@ -22,6 +22,7 @@ from .engine import StorageEngine
 from .errors import QueueFull
 from .halves import PREFIX as TRANSACTION_PREFIX
 from .halves import Halves
+from .keys import Keys
 from .lease import Leases
 from .letters import DeadLetters
 from .message import Message, Outcome
@@ -66,6 +67,7 @@ class Broker:
         "dedup",
         "engine",
         "halves",
+        "keys",
         "leases",
         "letters",
         "metrics",
@@ -110,6 +112,7 @@ class Broker:
         self.sweeper = Sweeper(
             self.catalog, self.retained, engine, clock, self.settlement, self.metrics, self.queues
         )
+        self.keys = Keys(self.catalog, engine, clock, self.settlement)
         self.leases = Leases(self.scheduler, self.settlement.settle)
         self.halves = Halves(self)
         self.addresses[TRANSACTION_PREFIX] = self.halves.take
@@ -128,6 +131,7 @@ class Broker:
             elif queue.policy.compact and isinstance(queue, StreamQueue):
                 self.settlement.compacted(queue)
         self.settlement.flushed()  # what was replaced is: both are in the log
+        self.keys.restore()
         self.dedup.restore()
         self.halves.restore()
         self.schedules.calendar.restore()
@@ -367,6 +371,8 @@ class Broker:
                     self.settlement.give_up_lost(group.queue)
                 if group.queue.kind == "stream":
                     ready.moved.append(group)
+                if group.queue.leased:
+                    self.settlement.overdue.watch(group)
                 ready.look(group)
         if ready.moved:
             self.settlement.journal_cursors()

@@ -48,6 +48,7 @@ class Catalog:
         "_selectors",
         "bindings",
         "deleted",
+        "group_removed",
         "memory_messages_max",
         "queues",
     )
@@ -66,6 +67,7 @@ class Catalog:
         self.memory_messages_max = memory_messages_max
         self.queues: dict[str, Queue] = {}
         self.deleted: list[Callable[[Queue], None]] = []  # to be called when a queue is gone
+        self.group_removed: list[Callable[[Queue, str], None]] = []  # to be called when a group is
         self.bindings: dict[str, dict[str, Binding]] = {}  # queue name -> filter -> binding
 
     def get(self, name: str) -> Queue:
@@ -170,6 +172,17 @@ class Catalog:
             self._engine.delete(key)
         else:
             self._engine.put(key, json.dumps(selector.saved()).encode())
+
+    def remove_group(self, stream: StreamQueue, group: Group) -> None:
+        """Forget a stream's group: its position, its selector, and what is in hands of its members."""
+        group.unsettled.clear()
+        group.parked.clear()
+        self.select(group, None)
+        stream.remove_group(group.name)
+        if stream.durable and not group.name.startswith("$"):
+            self._engine.cursor(stream.queue_id, group.name, -1, 0)
+        for call in self.group_removed:
+            call(stream, group.name)
 
     def restore(self, recovery: Recovery) -> Iterator[Queue]:
         """Make what recovery found; yield each queue, filled, before its bindings count."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .selector import Selector
 
 
+LATE = -1  # `held_ms` of what was taken back from a consumer, which still counts it in its window
+
+
 class Delivery:
     """A message's stay in a queue: waiting, then in one consumer's hands, until settled.
 
@@ -27,7 +30,7 @@ class Delivery:
     deliveries, 1 for the first. `tag` is a number of the consumer's protocol (an MQTT packet
     identifier, say) that is journalled, so that a redelivery after a restart can repeat it.
     `binding` is what routed it here (None: unknown, as after a restart). `expires_at_ms` is by
-    the queue's own ttl.
+    the queue's own ttl. `held_ms` is since when it is in hands, where the queue has a `lease_ms`.
     """
 
     __slots__ = (
@@ -36,6 +39,7 @@ class Delivery:
         "consumer",
         "expires_at_ms",
         "group",
+        "held_ms",
         "message",
         "offset",
         "position",
@@ -64,6 +68,7 @@ class Delivery:
         self.binding = binding
         self.tag = tag
         self.expires_at_ms = expires_at_ms
+        self.held_ms = 0
         self.consumer: Consumer | None = None
 
     @property
@@ -154,6 +159,8 @@ class Group:
         "selector",
         "serving",
         "unsettled",
+        "used_ms",
+        "watched",
     )
 
     def __init__(self, queue: Queue, name: str = "") -> None:
@@ -169,6 +176,8 @@ class Group:
         self.order: KeyOrder | None = None  # of messages with an ordering key, once there was one
         self.ready = False  # is in the broker's list of sources to pump
         self.serving: Consumer | None = None  # whose `deliver` was called last: who failed, if one did
+        self.watched = False  # there is a timer for what its consumers hold, see `overdue.py`
+        self.used_ms = 0  # streams only: when it had a consumer last, as the sweeper saw it; 0: just now
         self._next = 0  # whose turn it is
 
     def attach(self, consumer: Consumer) -> None:
@@ -177,6 +186,7 @@ class Group:
         assert self in self.queue.groups(), "a group that had nothing to do, kept for too long"
         consumer.attached = True
         consumer.group = self
+        self.used_ms = 0
         behind = next((n for n, c in enumerate(self.consumers) if c.priority < consumer.priority), None)
         self.consumers.insert(len(self.consumers) if behind is None else behind, consumer)
         if self not in self.queue.active:
@@ -246,6 +256,9 @@ class Group:
                 if not batch:
                     return 0
             consumer.unsettled += len(batch)
+            if queue.leased:
+                for delivery in batch:
+                    delivery.held_ms = now_ms
             self.serving = consumer
             consumer.deliver(batch)
             # After the call: the consumer has set its tags. Before the sockets: the batch

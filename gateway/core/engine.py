@@ -148,7 +148,7 @@ class StorageEngine(Protocol):
         """Journal that a message came back unsettled (`Outcome.RETRY` or `REQUEUE`)."""
 
     def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
-        """Journal how far a group of a stream has settled everything."""
+        """Journal how far a group of a stream has settled everything; -1: the group is gone."""
 
     def trim(self, queue_id: int, offset: int) -> None:
         """Journal that a stream keeps nothing below an offset."""

@@ -53,6 +53,7 @@ class Queue:
         "bytes_waiting",
         "creator",
         "engine",
+        "leased",
         "letters",
         "limited",
         "lost",
@@ -70,6 +71,7 @@ class Queue:
     limited: bool
     unusual: bool  # publishing to it is more than `make_room` and `put`
     ordered: bool  # by key: see `order.py`
+    leased: bool  # what consumers hold for too long is taken back
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Queue:
         self.policy = policy
         self.limited = bool(policy.max_length or policy.max_bytes)  # else publish need not ask `full`
         self.unusual = self.kind == "stream" or (self.limited and policy.overflow != DROP_HEAD)
+        self.leased = policy.lease_ms > 0
         # A session's own queue has one consumer and MQTT's order; the gateway's own have none to keep.
         self.ordered = policy.ordered and (not self.name.startswith("$") or self.name.startswith(ORDERED))
 

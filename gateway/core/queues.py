@@ -7,7 +7,7 @@ from .classic import ClassicQueue
 from .clock import Clock
 from .delivery import Consumer, Delivery, Group
 from .engine import StorageEngine
-from .errors import Conflict
+from .errors import Conflict, NotFound
 from .message import Outcome
 from .metrics import DropCause, Metrics
 from .queue import Queue
@@ -131,6 +131,16 @@ class Queues:
                 self._engine.purge(queue.queue_id, [d.position for d in queue.held() if d.position])
         self._ready.wake()
         return count
+
+    def remove_group(self, stream: StreamQueue, name: str) -> None:
+        """Forget a group and its position. Raise NotFound, or Conflict if it has consumers."""
+        group = stream.find_group(name)
+        if group is None:
+            raise NotFound(f"queue {stream.name!r} has no group {name!r}; GET the queue to see its groups")
+        if group.consumers:
+            raise Conflict(f"group {name!r} has {len(group.consumers)} consumers; they have to leave first")
+        self._catalog.remove_group(stream, group)
+        self._ready.wake()
 
     def seek(self, queue: Queue, group_name: str, offset: int) -> Group:
         """Move a stream group's cursor, making the group if needed."""

@@ -7,11 +7,12 @@ books and, if the queue has one, its way to the dead-letter address.
 from __future__ import annotations
 
 from .clock import Clock
-from .delivery import Delivery, Group
+from .delivery import LATE, Delivery, Group
 from .engine import StorageEngine
 from .letters import SETTLED_BY_DROP, DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
+from .overdue import Overdue
 from .parking import Parking
 from .policy import REJECT_DEAD_LETTER
 from .queue import Lost, Queue
@@ -38,6 +39,7 @@ class Settlement:
         "_parking",
         "_replacements",
         "letters",
+        "overdue",
         "ready",
         "scheduler",
     )
@@ -58,6 +60,7 @@ class Settlement:
         self.scheduler = scheduler
         self.letters = letters
         self._parking = Parking(scheduler, self._come_back)
+        self.overdue = Overdue(scheduler, clock, self._take_back)
         self._replacements = Replacements(engine, clock)
         self._compacted: set[StreamQueue] = set()  # that have got something in this turn
 
@@ -71,6 +74,7 @@ class Settlement:
         """
         group = delivery.group
         if not _take(delivery):
+            self._late(delivery)
             return False
         queue = group.queue
         if outcome == _ACK:
@@ -101,6 +105,7 @@ class Settlement:
                 unsettled, order = group.unsettled, group.order
             offset, consumer = delivery.offset, delivery.consumer
             if unsettled.get(offset) is not delivery or consumer is None:
+                self._late(delivery)
                 continue
             del unsettled[offset]
             consumer.unsettled -= 1
@@ -131,13 +136,28 @@ class Settlement:
                 else:
                     self.ready.moved.append(group)
                 self.ready.look(group)
+            else:
+                self._late(delivery)
 
-    def discard(self, delivery: Delivery, cause: DropCause) -> bool:
+    def _late(self, delivery: Delivery) -> None:
+        """Its consumer lets go of what was taken back from it: it has room again."""
+        consumer = delivery.consumer
+        if delivery.held_ms == LATE and consumer is not None:
+            delivery.held_ms = 0
+            consumer.unsettled -= 1
+            self.ready.look(delivery.group)
+
+    def _take_back(self, delivery: Delivery) -> None:
+        """A consumer has held it for too long."""
+        self._not_done(delivery, Outcome.REQUEUE, 0, "not settled in time")
+        self.ready.look(delivery.group)
+
+    def discard(self, delivery: Delivery, cause: DropCause, reason: str = "") -> bool:
         """Give a delivery up for a reason of the consumer's protocol; False if it was settled."""
         group = delivery.group
         if not _take(delivery):
             return False
-        self._given_up(delivery, cause)
+        self._given_up(delivery, cause, reason)
         self.ready.look(group)
         return True
 
@@ -197,7 +217,8 @@ class Settlement:
         for group in self.ready.take_moved():
             queue = group.queue
             assert isinstance(queue, StreamQueue)
-            if queue.durable and not group.name.startswith("$"):  # a reader's own group goes with it
+            kept = queue.find_group(group.name) is group and not group.name.startswith("$")
+            if queue.durable and kept:  # a reader's own group goes with it
                 self._engine.cursor(queue.queue_id, group.name, queue.floor(group), self._clock.now_ms)
 
     def _not_done(self, delivery: Delivery, outcome: Outcome, delay_ms: int | None, reason: str) -> None:

@@ -84,6 +84,15 @@ class Sweeper:
             queue.used_ms = up_ms
         return up_ms - queue.used_ms >= queue.policy.expires_ms
 
+    def _leave_groups(self, stream: StreamQueue) -> None:
+        """Remove a stream's groups that nobody has used for as long as they may live then."""
+        up_ms = self._clock.monotonic_ms
+        for group in stream.groups():
+            if group.consumers or group.unsettled or not group.used_ms:
+                group.used_ms = up_ms
+            elif up_ms - group.used_ms >= stream.policy.group_expires_ms and not group.name.startswith("$"):
+                self._queues.remove_group(stream, group.name)
+
     def _part(self) -> None:
         now_ms = self._clock.now_ms
         part, self._left = self._left[:QUEUES_PER_PART], self._left[QUEUES_PER_PART:]
@@ -92,6 +101,8 @@ class Sweeper:
                 self._settlement.give_up(queue, lost)
             if isinstance(queue, StreamQueue) and queue.bury(now_ms):
                 self._settlement.compacted(queue)
+            if queue.policy.group_expires_ms and isinstance(queue, StreamQueue):
+                self._leave_groups(queue)
             if queue.policy.expires_ms and self._unused(queue):
                 self._queues.delete(queue, DropCause.QUEUE_DELETED)
         if self._left:

@@ -57,6 +57,13 @@ class QueueIndex:
         if entries is not None and outcome == Outcome.RETRY:
             entries.spared(positions)
 
+    def reached(self, queue_id: int, group: str, offset: int) -> None:
+        """A stream's group has come so far; -1: it is gone."""
+        if offset < 0:
+            self.cursors.pop((queue_id, group), None)
+        else:
+            self.cursors[(queue_id, group)] = offset
+
     def trim(self, queue_id: int, before: int, offset: int, keep: Collection[int]) -> None:
         """Everything of a queue below a position is gone; its oldest has this offset now (-1: as it is)."""
         entries = self.of(queue_id)

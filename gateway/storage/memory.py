@@ -103,7 +103,7 @@ class MemoryEngine:
         self._index.returned(queue_id, (position,), outcome)
 
     def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
-        self._index.cursors[(queue_id, group)] = offset
+        self._index.reached(queue_id, group, offset)
 
     def trim(self, queue_id: int, offset: int) -> None:
         first = self._index.of(queue_id).at(offset, 1)

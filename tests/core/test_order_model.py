@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, note, settings
+from hypothesis import Phase, given, settings
+from hypothesis import note as remember
 from hypothesis import strategies as st
 
 from gateway.core import order
@@ -20,7 +21,7 @@ from gateway.core.broker import Broker
 from gateway.core.classic import ClassicQueue
 from gateway.core.clock import Clock
 from gateway.core.delivery import Consumer, Delivery, Group
-from gateway.core.errors import NotStored
+from gateway.core.errors import NotFound, NotStored
 from gateway.core.message import NO_PROPERTIES, Message, Outcome, Properties
 from gateway.core.policy import QueuePolicy
 from gateway.core.stream import StreamQueue
@@ -165,6 +166,34 @@ class World:
             ends = note.purged or (limit and delivery.attempt >= limit)
             note.state = DONE if ends else WAITING
 
+    def park(self, key: str) -> None:
+        self.broker.keys.park(self.group, key)
+        self.parked.add(key)
+
+    def unpark(self, key: str) -> None:
+        if key not in self.parked:
+            with pytest.raises(NotFound):
+                self.broker.keys.unpark(self.group, key)
+            return
+        self.parked.discard(key)
+        self.broker.keys.unpark(self.group, key)
+
+    def skip(self, key: str) -> None:
+        """Give up what a key is stuck at, as an operator does."""
+        try:
+            skipped = self.broker.keys.skip(self.group, key)
+        except NotFound:
+            order = self.group.order
+            known = order.keys.get(key) if order is not None else None
+            assert known is None or not known.length(), "there was something to skip"
+            return
+        note = self.notes[int(skipped.body)]
+        mine = [n for n in self.notes if n.key == key and (n.state is HELD or self.blocks(n, note))]
+        assert note.key == key
+        assert self.kind.policy.get("max_priority") or note.number == min(n.number for n in [*mine, note])
+        note.state = DONE
+        self.held = [delivery for delivery in self.held if delivery.message is not skipped]
+
     def wait(self, milliseconds: int) -> None:
         self.clock.set(self.clock.now_ms + milliseconds, self.clock.monotonic_ms + milliseconds)
         self.broker.scheduler.run_due()
@@ -249,6 +278,8 @@ class World:
 
     def drain(self) -> None:
         """Settle everything: it all comes, and is then gone."""
+        for key in sorted(self.parked):
+            self.unpark(key)
         self.attach(5)
         for _ in range(10 * len(self.notes) + 10):
             self.flush()
@@ -288,6 +319,9 @@ STEPS = st.lists(
         st.tuples(st.just("acknowledge")),
         st.tuples(st.just("wait"), st.sampled_from([100, 600, 1100])),
         st.tuples(st.just("purge")),
+        st.tuples(st.just("park"), st.sampled_from("ab")),
+        st.tuples(st.just("unpark"), st.sampled_from("ab")),
+        st.tuples(st.just("skip"), st.sampled_from("abc")),
         st.tuples(st.just("restart")),
         st.tuples(st.just("turn"), st.booleans()),
     ),
@@ -317,7 +351,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(kind: Kind, steps: list[Any], path: Path) -> None:
-    note(repr(steps))
     world = World(kind, path)
     for name, *arguments in steps:
         if name == "turn" and not kind.log:
@@ -334,6 +367,7 @@ def _run(kind: Kind, steps: list[Any], path: Path) -> None:
 @settings(max_examples=60)
 @given(steps=STEPS)
 def test_of_a_key_one_at_a_time_in_order(kind: Kind, steps: list[Any]) -> None:
+    remember(repr(steps))
     _run(kind, steps, Path())
 
 
@@ -341,5 +375,6 @@ def test_of_a_key_one_at_a_time_in_order(kind: Kind, steps: list[Any]) -> None:
 @settings(max_examples=25, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # to shrink takes minutes
 @given(steps=STEPS)
 def test_also_over_restarts_and_a_full_disk(kind: Kind, steps: list[Any]) -> None:
+    remember(repr(steps))
     with tempfile.TemporaryDirectory() as directory:
         _run(kind, steps, Path(directory))

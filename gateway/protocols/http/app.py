@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from ...api import GatewayError
 from ...version import __version__
-from . import admin, backup, deliveries, events, messages, queues, topics
+from . import admin, backup, deliveries, events, messages, ordering, queues, topics
 from .answers import Event, Receive
 from .context import Context
 from .limits import JSON_BYTES_MAX
@@ -71,6 +71,7 @@ def build_app(context: Context, subscriptions: Subscriptions, door: Callable[[],
     topics.add_routes(app.router, context)
     events.add_routes(app.router, context, subscriptions)
     queues.add_routes(app.router, context)
+    ordering.add_routes(app.router, context)
     deliveries.add_routes(app.router, context)
     messages.add_routes(app.router, context)
     admin.add_routes(app.router, context, app, door)

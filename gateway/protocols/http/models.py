@@ -280,6 +280,32 @@ class GroupShown(BaseModel):
     selector_language: str | None = None
 
 
+class KeyShown(BaseModel):
+    """An ordering key that is busy or parked."""
+
+    key: str
+    state: Literal["delivered", "delayed", "waiting", "parked"] = Field(
+        description="Its message is in hands, backs off, is about to go out, or all is held back"
+    )
+    attempts: int = Field(description="Of the message it is at")
+    since_ms: int | None = Field(description="When that went out first")
+    behind: int = Field(description="Messages that wait behind it")
+    parked: bool
+
+
+class KeyList(BaseModel):
+    """Those with the most attempts first."""
+
+    keys: list[KeyShown]
+
+
+class Skipped(BaseModel):
+    """The message that was given up."""
+
+    topic: str
+    message_id: str | None
+
+
 class QueueShown(BaseModel):
     """A queue and how it is doing."""
 

@@ -312,6 +312,15 @@ class Socket:
             raise Refused("invalid-parameter", f"reason: at most {REASON_MAX} characters are possible")
         self._settle(request, OUTCOMES[request.outcome], None if delay is None else int(delay * 1000))
 
+    def _extend(self, request: Request) -> None:
+        if request.delivery is None:
+            raise Refused("malformed", "delivery is missing: the number that the delivery came with")
+        delivery = self._held.get(request.delivery)
+        overdue = self._context.gateway.broker.settlement.overdue
+        if delivery is None or not overdue.extend(delivery):
+            raise NotFound(f"delivery {request.delivery}: not here, settled already, or taken back")
+        self._answer(request, "extended", delivery=request.delivery)
+
     def _settle(self, request: Request, outcome: Outcome, delay_ms: int | None = None) -> None:
         if request.delivery is None:
             raise Refused("malformed", "delivery is missing: the number that the delivery came with")
@@ -369,6 +378,7 @@ OPERATIONS: dict[str, Callable[[Socket, Request], None]] = {
     "cancel": Socket._cancel,
     "ack": Socket._ack,
     "nack": Socket._nack,
+    "extend": Socket._extend,
 }
 
 

@@ -53,8 +53,8 @@ class Journal:
         self._entries.append(last)
 
     def cursor(self, queue_id: int, group: str, offset: int, now_ms: int) -> None:
-        """A group has come so far."""
-        self._index.cursors[(queue_id, group)] = offset
+        """A group has come so far, or is gone."""
+        self._index.reached(queue_id, group, offset)
         self._cursors[(queue_id, group)] = (offset, now_ms)
 
     def drop(self, queue_id: int) -> None:

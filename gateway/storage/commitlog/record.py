@@ -309,15 +309,18 @@ def decode_delivered(payload: bytes) -> Delivered:
     return Delivered(queue_id, consumer, payload[group_at:at].decode(), now_ms, positions, tags)
 
 
+NO_CURSOR: Final = (1 << 64) - 1  # instead of an offset: the group is gone
+
+
 def encode_cursor(queue_id: int, group: str, offset: int, now_ms: int) -> bytes:
-    """A group has settled everything below an offset."""
-    return _CURSOR.pack(CURSOR, queue_id, offset, now_ms) + group.encode()
+    """A group has settled everything below an offset; -1: it is gone."""
+    return _CURSOR.pack(CURSOR, queue_id, offset if offset >= 0 else NO_CURSOR, now_ms) + group.encode()
 
 
 def decode_cursor(payload: bytes) -> tuple[int, str, int, int]:
     """Return (queue, group, offset, time)."""
     _, queue_id, offset, now_ms = _CURSOR.unpack_from(payload)
-    return queue_id, payload[_CURSOR.size :].decode(), offset, now_ms
+    return queue_id, payload[_CURSOR.size :].decode(), -1 if offset == NO_CURSOR else offset, now_ms
 
 
 def encode_trim(queue_id: int, before: int, offset: int, keep: Sequence[int]) -> bytes:

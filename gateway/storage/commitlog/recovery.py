@@ -250,7 +250,7 @@ def _delivered(state: State, payload: bytes, position: int) -> None:
 
 def _cursor(state: State, payload: bytes, position: int) -> None:
     queue_id, group, offset, _ = record.decode_cursor(payload)
-    state.index.cursors[(queue_id, group)] = offset
+    state.index.reached(queue_id, group, offset)
 
 
 def _trim(state: State, payload: bytes, position: int) -> None:

@@ -280,6 +280,9 @@ def _trimmed(payload: bytes, past: Past) -> tuple[int, int, int]:
 
 def _moved_on(payload: bytes, past: Past) -> tuple[int, int, int]:
     queue_id, group, offset, _ = record.decode_cursor(payload)
+    if offset < 0:
+        low = past.pop((queue_id, group), 0)
+        return queue_id | _CURSORS, low, low
     low, past[(queue_id, group)] = past.get((queue_id, group), 0), offset
     return queue_id | _CURSORS, min(low, offset), offset
 
