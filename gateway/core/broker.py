@@ -22,7 +22,6 @@ from .engine import StorageEngine
 from .errors import QueueFull
 from .halves import PREFIX as TRANSACTION_PREFIX
 from .halves import Halves
-from .keys import Keys
 from .lease import Leases
 from .letters import DeadLetters
 from .message import Message, Outcome
@@ -67,7 +66,6 @@ class Broker:
         "dedup",
         "engine",
         "halves",
-        "keys",
         "leases",
         "letters",
         "metrics",
@@ -112,7 +110,6 @@ class Broker:
         self.sweeper = Sweeper(
             self.catalog, self.retained, engine, clock, self.settlement, self.metrics, self.queues
         )
-        self.keys = Keys(self.catalog, engine, clock, self.settlement)
         self.leases = Leases(self.scheduler, self.settlement.settle)
         self.halves = Halves(self)
         self.addresses[TRANSACTION_PREFIX] = self.halves.take
@@ -131,7 +128,7 @@ class Broker:
             elif queue.policy.compact and isinstance(queue, StreamQueue):
                 self.settlement.compacted(queue)
         self.settlement.flushed()  # what was replaced is: both are in the log
-        self.keys.restore()
+        self.queues.keys.restore()
         self.dedup.restore()
         self.halves.restore()
         self.schedules.calendar.restore()

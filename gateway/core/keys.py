@@ -11,6 +11,7 @@ from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from .catalog import Catalog
+from .classic import ClassicQueue
 from .clock import Clock
 from .delivery import Delivery, Group
 from .engine import StorageEngine
@@ -19,7 +20,6 @@ from .message import Message
 from .metrics import DropCause
 from .order import Key, KeyOrder
 from .queue import Queue
-from .queues import group_of
 from .settlement import Settlement
 from .stream import StreamQueue
 
@@ -73,7 +73,10 @@ class Keys:
 
     def group(self, queue: Queue, name: str) -> Group:
         """Return a group that there is. Raise NotFound or Conflict."""
-        group = _found(queue, name) if name or not isinstance(queue, StreamQueue) else group_of(queue, name)
+        if isinstance(queue, StreamQueue) != bool(name):
+            what = "is a stream: name its group" if not name else "is classic and has no groups"
+            raise Conflict(f"queue {queue.name!r} {what}")
+        group = _found(queue, name)
         if group is None:
             raise NotFound(f"queue {queue.name!r} has no group {name!r}; GET the queue to see its groups")
         return group
@@ -158,7 +161,8 @@ class Keys:
 def _found(queue: Queue, name: str) -> Group | None:
     if isinstance(queue, StreamQueue):
         return queue.find_group(name)
-    return group_of(queue, name)
+    assert isinstance(queue, ClassicQueue)
+    return queue.group
 
 
 def _order_of(group: Group) -> KeyOrder:

@@ -8,6 +8,7 @@ from .clock import Clock
 from .delivery import Consumer, Delivery, Group
 from .engine import StorageEngine
 from .errors import Conflict, NotFound
+from .keys import Keys
 from .message import Outcome
 from .metrics import DropCause, Metrics
 from .queue import Queue
@@ -20,7 +21,7 @@ from .stream import StreamQueue
 class Queues:
     """Part of the broker, which has its parts."""
 
-    __slots__ = ("_catalog", "_clock", "_engine", "_metrics", "_ready", "_settlement")
+    __slots__ = ("_catalog", "_clock", "_engine", "_metrics", "_ready", "_settlement", "keys")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Queues:
         self._metrics = metrics
         self._ready = ready
         self._settlement = settlement
+        self.keys = Keys(catalog, engine, clock, settlement)
 
     def resume(self, consumer: Consumer) -> None:
         """A consumer has room again (a larger window, or its peer reads): see what it wants."""

@@ -212,8 +212,8 @@ def test_keys_that_fail_are_listed_first() -> None:
     bench.settle(1, Outcome.REQUEUE, 0)
     bench.dispatch()
     bench.settle(3, Outcome.REQUEUE, 5000)
-    bench.broker.keys.park(bench.group, "p")
-    keys, group = bench.broker.keys, bench.group
+    bench.broker.queues.keys.park(bench.group, "p")
+    keys, group = bench.broker.queues.keys, bench.group
     found = {one.key: one for one in keys.listing(group, 10)}
     assert {key: (one.state, one.attempts, one.behind) for key, one in found.items()} == {
         "a": (DELIVERED, 1, 0),
@@ -231,7 +231,7 @@ def test_keys_that_fail_are_listed_first() -> None:
 
 def test_without_keys_there_is_nothing_to_list_skip_or_unpark() -> None:
     bench = Bench()
-    keys = bench.broker.keys
+    keys = bench.broker.queues.keys
     assert keys.listing(bench.group, 10) == []
     for act in (keys.skip, keys.unpark):
         with pytest.raises(NotFound):
@@ -250,11 +250,11 @@ def test_a_parked_key_waits_and_others_flow() -> None:
     bench.consumer()
     bench.publish("a", "a")
     bench.dispatch()
-    bench.broker.keys.park(bench.group, "a")
+    bench.broker.queues.keys.park(bench.group, "a")
     bench.settle(0)
     bench.publish("b", "a")
     assert bench.dispatch() == [("b", 2)]
-    bench.broker.keys.unpark(bench.group, "a")
+    bench.broker.queues.keys.unpark(bench.group, "a")
     assert bench.dispatch() == [("a", 1)]
     bench.settle(1)
     assert bench.dispatch() == [("a", 3)]
@@ -263,12 +263,12 @@ def test_a_parked_key_waits_and_others_flow() -> None:
 def test_what_is_not_ordered_cannot_be_parked_and_not_too_much_can(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(QueuePolicy(ordered=False))
     with pytest.raises(Conflict, match="not ordered"):
-        bench.broker.keys.park(bench.group, "a")
+        bench.broker.queues.keys.park(bench.group, "a")
     monkeypatch.setattr("gateway.core.keys.PARKED_MAX", 1)
     bench = Bench()
-    bench.broker.keys.park(bench.group, "a")
+    bench.broker.queues.keys.park(bench.group, "a")
     with pytest.raises(Conflict, match="as many as can be"):
-        bench.broker.keys.park(bench.group, "b")
+        bench.broker.queues.keys.park(bench.group, "b")
 
 
 def test_what_is_skipped_goes_to_the_dead_letters_and_its_consumer_settles_nothing() -> None:
@@ -276,15 +276,15 @@ def test_what_is_skipped_goes_to_the_dead_letters_and_its_consumer_settles_nothi
     bench.consumer()
     bench.publish("a", "a")
     bench.dispatch()
-    assert bench.broker.keys.skip(bench.group, "a").body == b"0"
+    assert bench.broker.queues.keys.skip(bench.group, "a").body == b"0"
     assert not bench.settle(0)
     assert bench.dispatch() == [("a", 1)]
     letters = bench.broker.catalog.get("$dead/q").browse(0, 10)
     assert [message.body for _, message, _ in letters] == [b"0"]
     bench.settle(1, Outcome.REQUEUE, 60_000)
-    assert bench.broker.keys.skip(bench.group, "a").body == b"1"
+    assert bench.broker.queues.keys.skip(bench.group, "a").body == b"1"
     assert bench.dispatch() == []
-    assert bench.broker.keys.listing(bench.group, 10) == [], "nothing comes back"
+    assert bench.broker.queues.keys.listing(bench.group, 10) == [], "nothing comes back"
     bench.wait(60_000)
     assert bench.dispatch() == []
 
@@ -297,8 +297,8 @@ def test_a_queue_or_group_that_goes_takes_its_parked_keys_with_it(tmp_path: Path
     stream, _ = broker.catalog.declare("s", "stream")
     assert isinstance(stream, StreamQueue)
     for name in ("g", "h"):
-        broker.keys.park(stream.group(name), "a")
-    broker.keys.park(broker.keys.group(queue, ""), "a")
+        broker.queues.keys.park(stream.group(name), "a")
+    broker.queues.keys.park(broker.queues.keys.group(queue, ""), "a")
     broker.queues.delete(queue)
     broker.queues.remove_group(stream, "g")
     broker.dispatch()
@@ -307,9 +307,9 @@ def test_a_queue_or_group_that_goes_takes_its_parked_keys_with_it(tmp_path: Path
     broker.restore(lambda: None)
     found = broker.catalog.get("s")
     assert [group.name for group in found.groups()] == ["h"]
-    assert [one.key for one in broker.keys.listing(found.groups()[0], 10)] == ["a"]
+    assert [one.key for one in broker.queues.keys.listing(found.groups()[0], 10)] == ["a"]
     queue, _ = broker.catalog.declare("q")
-    assert broker.keys.listing(broker.keys.group(queue, ""), 10) == []
+    assert broker.queues.keys.listing(broker.queues.keys.group(queue, ""), 10) == []
     broker.engine.close()
 
 

@@ -167,21 +167,21 @@ class World:
             note.state = DONE if ends else WAITING
 
     def park(self, key: str) -> None:
-        self.broker.keys.park(self.group, key)
+        self.broker.queues.keys.park(self.group, key)
         self.parked.add(key)
 
     def unpark(self, key: str) -> None:
         if key not in self.parked:
             with pytest.raises(NotFound):
-                self.broker.keys.unpark(self.group, key)
+                self.broker.queues.keys.unpark(self.group, key)
             return
         self.parked.discard(key)
-        self.broker.keys.unpark(self.group, key)
+        self.broker.queues.keys.unpark(self.group, key)
 
     def skip(self, key: str) -> None:
         """Give up what a key is stuck at, as an operator does."""
         try:
-            skipped = self.broker.keys.skip(self.group, key)
+            skipped = self.broker.queues.keys.skip(self.group, key)
         except NotFound:
             order = self.group.order
             known = order.keys.get(key) if order is not None else None

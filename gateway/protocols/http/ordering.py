@@ -51,7 +51,7 @@ def _show_routes(routes: APIRouter, context: Context) -> None:
         name = queue_name(request)
         session.check_see(name)
         found = _group(context, name, group)
-        states = context.gateway.broker.keys.listing(found, limit, failing)
+        states = context.gateway.broker.queues.keys.listing(found, limit, failing)
         shown = [{**state._asdict(), "since_ms": state.since_ms or None} for state in states]
         return Json(_encode({"keys": shown}))
 
@@ -66,7 +66,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     async def park(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """Its messages wait until the key is let go on, those to come as well; other keys flow."""
         session, found, name = await _managed(context, request, key, group)
-        context.gateway.broker.keys.park(found, name)
+        context.gateway.broker.queues.keys.park(found, name)
         session.changed("queue.park", queue_resource(found.queue.name), f"key {name!r}")
         await context.metadata_stored()
         return Response(status_code=204)
@@ -80,7 +80,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     async def unpark(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """What has waited comes first."""
         session, found, name = await _managed(context, request, key, group)
-        context.gateway.broker.keys.unpark(found, name)
+        context.gateway.broker.queues.keys.unpark(found, name)
         session.changed("queue.unpark", queue_resource(found.queue.name), f"key {name!r}")
         await context.metadata_stored()
         return Response(status_code=204)
@@ -94,7 +94,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     async def skip(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """As if its consumer had rejected it: to the dead letters, if the queue has some."""
         session, found, name = await _managed(context, request, key, group)
-        message = context.gateway.broker.keys.skip(found, name)
+        message = context.gateway.broker.queues.keys.skip(found, name)
         session.changed("queue.skip", queue_resource(found.queue.name), f"key {name!r}")
         return Json(_encode({"topic": message.topic, "message_id": message.properties.message_id}))
 
@@ -125,7 +125,7 @@ def _group_routes(routes: APIRouter, context: Context) -> None:
 
 def _group(context: Context, queue: str, group: str) -> Group:
     broker = context.gateway.broker
-    return broker.keys.group(broker.catalog.get(queue), group)
+    return broker.queues.keys.group(broker.catalog.get(queue), group)
 
 
 async def _managed(context: Context, request: Request, key: str, group: str) -> tuple[Session, Group, str]:
