@@ -268,6 +268,14 @@ class Schedules:
                     return Scheduled(position, due_ms, message, bucket)
         raise NotFound(f"no schedule {position}: it was published, cancelled or edited since, or never was")
 
+    def waits(self, position: int) -> bool:
+        """Tell whether there is a message at a position that waits."""
+        try:
+            self.find(position)
+        except NotFound:
+            return False
+        return True
+
     def cancel(self, position: int) -> Scheduled:
         """Have a message never be published; return it. Raise NotFound."""
         found = self.find(position)

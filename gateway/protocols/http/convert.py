@@ -16,6 +16,8 @@ import msgspec
 from ...core import cloudevents
 from ...core.clock import Clock
 from ...core.message import Message, Origin, Properties
+from ...core.replay import parse_time
+from ...core.schedules import delay_of
 from ...core.values import from_json, to_json
 from .limits import ENCODED_BYTES_MAX, ENCODED_MAX, IDEMPOTENCY_KEY_MAX, TTL_SECONDS_MAX
 from .problems import Refused
@@ -47,6 +49,7 @@ class JsonMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     keys: list[str] | None = None
     traceparent: str | None = None
     delay: float | None = None
+    deliver_at: int | str | None = None
 
 
 # -- JSON to message ----------------------------------------------------------------------
@@ -65,8 +68,6 @@ def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, c
         body, text = from_base64(line.body_base64 or "", "body_base64"), False
     if line.qos != 1 and line.qos not in (0, 2):
         raise Refused("invalid-parameter", f"qos is {line.qos}; 0, 1 or 2 is expected")
-    if line.delay is not None:
-        raise no_schedules()
     properties = Properties(message_id=message_id, key=line.key, tag=line.tag, text=text)
     if line.idempotency_key is not None:
         properties.idempotency_key = check_idempotency_key(line.idempotency_key)
@@ -74,6 +75,8 @@ def to_message(line: JsonMessage, topic: str, message_id: str, origin: Origin, c
         _set_rare(properties, line)
         if cloudevents.is_structured(properties.content_type) and properties.content_encoding is None:
             cloudevents.check_structured(body)
+    if line.delay is not None or line.deliver_at is not None:
+        _set_time(properties, line)
     expires_at_ms = 0 if line.ttl is None else clock.now_ms + check_ttl(line.ttl)
     return Message(topic, body, line.qos, line.retain, properties, origin, clock.wall_ms, expires_at_ms)
 
@@ -113,9 +116,26 @@ def _set_rare(properties: Properties, line: JsonMessage) -> None:
         cloudevents.adopt(properties)
 
 
-def no_schedules() -> Refused:
-    """Return the refusal of a delayed message."""
-    return Refused("not-available", "delay: schedules are not available yet; publish when the message is due")
+def _set_time(properties: Properties, line: JsonMessage) -> None:
+    if line.delay is not None and line.deliver_at is not None:
+        raise Refused("invalid-parameter", "delay and deliver_at exclude each other; send one of them")
+    if line.delay is not None:
+        properties.delay_ms = delay_of(line.delay, "delay")
+    else:
+        properties.deliver_at_ms = read_deliver_at(str(line.deliver_at))
+
+
+def read_deliver_at(text: str) -> int:
+    """Return Unix milliseconds of these or of an RFC 3339 time; what is long past is 0. Raise Refused."""
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        return int(text)
+    time_ms = parse_time(text)
+    if time_ms is None:
+        time_ms = parse_time(text.replace(" ", "+"))  # what becomes of a plus sign in a query string
+    if time_ms is None:
+        expected = "Unix milliseconds, or a time such as 2026-11-21T05:00:00Z, are expected"
+        raise Refused("invalid-parameter", f"deliver_at is {text[:40]!r}; {expected}")
+    return max(0, time_ms)
 
 
 def check_ttl(seconds: float) -> int:

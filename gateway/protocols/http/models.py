@@ -43,6 +43,7 @@ class Published(BaseModel):
         description="The Idempotency-Key, or the id, was seen before; nothing was published"
     )
     subscribers: bool = Field(description="Some subscriber, queue or retained value took it")
+    schedule: str | None = Field(None, description="It waits for its time: see /v1/schedules/{id}")
 
 
 class RejectedLine(BaseModel):
@@ -72,7 +73,9 @@ class BatchLine(Strict):
     topic: str | None = Field(None, description="Default: the topic of the path")
     qos: Literal[0, 1, 2] = 1
     retain: bool = False
-    ttl: float | None = Field(None, description="Seconds until the message expires")
+    ttl: float | None = Field(None, description="Seconds until the message expires, once it is due")
+    delay: float | None = Field(None, description="Publish it so many seconds later")
+    deliver_at: int | str | None = Field(None, description="Publish it then: Unix ms, or RFC 3339")
     key: str | None = Field(None, description="Ordering key")
     tag: str | None = None
     keys: list[str] | None = Field(None, description="Search keys")

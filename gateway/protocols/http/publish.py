@@ -15,11 +15,12 @@ import msgspec
 from ...api import NO_SUBSCRIBERS, Session
 from ...core import cloudevents
 from ...core.half import check_id
-from ...core.message import Message
-from ...core.topic import QUEUE_PREFIX, TRANSACTION_PREFIX, check_topic
+from ...core.message import Message, wants_later
+from ...core.schedules import parse_delay
+from ...core.topic import DELAYED_PREFIX, QUEUE_PREFIX, TRANSACTION_PREFIX, check_topic
 from .answers import Receive, Scope, Send, send_json
 from .context import Context, decode_segment, not_stored
-from .convert import check_ttl, no_schedules
+from .convert import check_ttl, read_deliver_at
 from .headers import Head, read_head
 from .limits import REMEMBERED_BYTES_MAX, REMEMBERED_MAX, TARGET_PARAMETERS_MAX
 from .problems import Refused
@@ -38,9 +39,11 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 class Options:
     """What a publish says in its query string."""
 
-    __slots__ = ("key", "qos", "retain", "tag", "ttl_ms")
+    __slots__ = ("delay_ms", "deliver_at_ms", "key", "qos", "retain", "tag", "ttl_ms")
 
     def __init__(self) -> None:
+        self.delay_ms = 0
+        self.deliver_at_ms: int | None = None
         self.qos = 1
         self.retain = False
         self.ttl_ms = 0
@@ -61,6 +64,8 @@ def read_options(query: str) -> Options:
         ) from error
     for name, value in pairs:
         _read_option(options, name, value)
+    if options.delay_ms and options.deliver_at_ms is not None:
+        raise Refused("invalid-parameter", "delay and deliver_at exclude each other; send one of them")
     return options
 
 
@@ -83,11 +88,12 @@ def _read_option(options: Options, name: str, value: str) -> None:
     elif name == "tag":
         options.tag = value
     elif name == "delay":
-        raise no_schedules()
+        options.delay_ms = parse_delay(value, "delay")
+    elif name == "deliver_at":
+        options.deliver_at_ms = read_deliver_at(value)
     else:
-        raise Refused(
-            "invalid-parameter", f"{name[:40]!r}: no such parameter; known: qos, retain, ttl, key, tag"
-        )
+        known = "qos, retain, ttl, key, tag, delay, deliver_at"
+        raise Refused("invalid-parameter", f"{name[:40]!r}: no such parameter; known: {known}")
 
 
 class Publishing:
@@ -162,9 +168,10 @@ class Publishing:
         else:
             position = session.publish(message)
             duplicate, taken = False, position != NO_SUBSCRIBERS
+        schedule = schedule_of(session, message, position)
         if position > 0 and not await context.stored(position):
             raise not_stored()
-        await send_json(send, answer(message_id, topic, duplicate, taken))
+        await send_json(send, answer(message_id, topic, duplicate, taken, schedule))
 
     def message(
         self, topic: str, body: bytes, options: Options, head: Head, session: Session
@@ -178,6 +185,8 @@ class Publishing:
             properties.key = options.key
         if options.tag is not None:
             properties.tag = options.tag
+        properties.delay_ms = options.delay_ms
+        properties.deliver_at_ms = options.deliver_at_ms
         if properties.text:
             _check_text(body)
         if cloudevents.is_structured(properties.content_type) and properties.content_encoding is None:
@@ -205,9 +214,19 @@ def _check_text(body: bytes) -> None:
         raise Refused("malformed", f"X-Text: the body is not UTF-8 ({error})") from error
 
 
-def answer(message_id: str, topic: str, duplicate: bool, taken: bool) -> bytes:
+def answer(message_id: str, topic: str, duplicate: bool, taken: bool, schedule: str | None = None) -> bytes:
     """Return the JSON body that tells a publisher what has become of a message."""
-    return _encode({"id": message_id, "topic": topic, "duplicate": duplicate, "subscribers": taken})
+    found = {"id": message_id, "topic": topic, "duplicate": duplicate, "subscribers": taken}
+    if schedule is not None:
+        return _encode({**found, "schedule": schedule})
+    return _encode(found)
+
+
+def schedule_of(session: Session, message: Message, position: int) -> str | None:
+    """Return the id of the schedule that a publish has made, None if it has made none."""
+    if not wants_later(message.properties) and not message.topic.startswith(DELAYED_PREFIX):
+        return None
+    return str(position) if session.broker.schedules.waits(position) else None
 
 
 def may_repeat(session: Session, message: Message) -> bool:

@@ -50,6 +50,8 @@ async def request_to(
     options = publishing.options(query)
     if options.retain:
         raise Refused("invalid-parameter", "retain: a request is for now; publish what is to be kept")
+    if options.delay_ms or options.deliver_at_ms is not None:
+        raise Refused("invalid-parameter", "delay, deliver_at: a request is for now; publish what is to wait")
     head = read_head(scope["headers"])
     if head.properties.idempotency_key is not None:
         raise Refused("malformed", "a request has no Idempotency-Key: its first answer is gone")

@@ -14,6 +14,7 @@ from ...api import NotFound, Session
 from ...core import cloudevents
 from ...core.access import Action
 from ...core.message import Message
+from ...core.schedules import DISTANCE_MS_MAX
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX
 from ...http_fields import http_date, write_head
 from .batch import publish_batch_to
@@ -87,6 +88,8 @@ def publish_parameters() -> list[dict[str, Any]]:
         "ttl": {"type": "number", "exclusiveMinimum": 0, "maximum": 4294967295},
         "key": {"type": "string"},
         "tag": {"type": "string"},
+        "delay": {"type": "number", "minimum": 0, "maximum": DISTANCE_MS_MAX // 1000},
+        "deliver_at": {"type": "string", "format": "date-time"},
     }
     return [
         {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in schemas.items()

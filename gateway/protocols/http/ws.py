@@ -35,7 +35,7 @@ from .limits import (
     WS_WINDOW_MAX,
 )
 from .problems import Problem, Refused, problem_of
-from .publish import may_repeat, publish_once
+from .publish import may_repeat, publish_once, schedule_of
 
 GOING_AWAY, UNSUPPORTED, POLICY_VIOLATION = 1001, 1003, 1008  # close codes (RFC 6455, 7.4.1)
 OUTCOMES = {"retry": Outcome.RETRY, "requeue": Outcome.REQUEUE, "reject": Outcome.REJECT}
@@ -244,6 +244,8 @@ class Socket:
         else:
             position = session.publish(message)
             taken = position != NO_SUBSCRIBERS
+        schedule = schedule_of(session, message, position)
+        waits = {} if schedule is None else {"schedule": schedule}
 
         def stored(success: bool) -> None:
             self._storing -= 1
@@ -258,6 +260,7 @@ class Socket:
                     topic=topic,
                     duplicate=duplicate,
                     subscribers=taken,
+                    **waits,
                 )
                 return
             self._problem(request, problem_of(not_stored()))

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections import deque
 
 from gateway.api import NO_SUBSCRIBERS, Gateway
-from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized, NotStored, QueueFull, QuotaExceeded
+from gateway.core.errors import (
+    GatewayError,
+    InvalidTopic,
+    InvalidValue,
+    NotAuthorized,
+    NotStored,
+    QueueFull,
+    QuotaExceeded,
+)
 from gateway.core.message import NO_PROPERTIES, Message
 from gateway.core.session import Session
 
@@ -27,6 +35,7 @@ from .translate import to_properties
 REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (NotAuthorized, Reason.NOT_AUTHORIZED),
     (InvalidTopic, Reason.TOPIC_NAME_INVALID),
+    (InvalidValue, Reason.PAYLOAD_FORMAT_INVALID),  # of a user property: PUBACK has nothing nearer
     (QueueFull, Reason.QUOTA_EXCEEDED),
     (NotStored, Reason.QUOTA_EXCEEDED),
     (QuotaExceeded, Reason.QUOTA_EXCEEDED),
@@ -34,7 +43,7 @@ REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
 
 #: 3.1.1 has no negative acknowledgement. A refusal that trying again will not change is
 #: acknowledged [MQTT-3.3.5-2]; after any other the connection is closed, so that the client sends again.
-FINAL_REFUSALS = (NotAuthorized, InvalidTopic, QuotaExceeded)
+FINAL_REFUSALS = (NotAuthorized, InvalidTopic, InvalidValue, QuotaExceeded)
 
 #: Acknowledgements (4 bytes each) that may wait for the disk: then the client outruns it, and is not read.
 OWED_BYTES_MAX = 256 * 1024

@@ -17,6 +17,7 @@ from gateway.core import cloudevents
 from gateway.core.errors import InvalidValue
 from gateway.core.message import NO_PROPERTIES, HeaderValue, Message
 from gateway.core.message import Properties as ModelProperties
+from gateway.core.schedules import INVALID_DELAY, parse_delay
 from gateway.core.values import from_json, to_bytes, to_decimal, to_json, to_time
 
 from .packets import PUBLISH, Properties
@@ -42,6 +43,7 @@ _INTEGERS: Final = frozenset(("timestamp_ms", "priority", "deliver_at_ms"))
 _TYPE: Final = "$type:"
 ESCAPED: Final = "$header:"  # begins a header of a CloudEvent's message that is called as an attribute may be
 ATTEMPT: Final = "$attempt"  # user property of what a queue delivers again: 2 for the second time
+DELAY: Final = "$delay"  # seconds, to publish so much later; gone when that is done
 STRING_BYTES_MAX: Final = 65_535  # [MQTT-1.5.4]
 CACHE_MAX: Final = 4096  # property sets; fleets repeat themselves
 
@@ -78,12 +80,17 @@ def _to_properties(properties: Properties) -> ModelProperties:
     types = {name[len(_TYPE) :]: value for name, value in pairs if name.startswith(_TYPE)}
     headers: list[tuple[str, HeaderValue]] = []
     for name, value in pairs:
+        if name == DELAY:
+            made.delay_ms = _delay(value)
+            continue
         attribute = _ATTRIBUTE_OF.get(name)
         if attribute is not None and getattr(made, attribute) in (None, ()):
             parsed = _parse_parked(attribute, value)
             if parsed is not None:
                 setattr(made, attribute, parsed)
                 continue
+            if attribute == "deliver_at_ms":
+                made.delay_ms = INVALID_DELAY  # better refused than published at once
         if not name.startswith(_TYPE):
             headers.append((name, _typed(value, types.get(name))))
     made.headers = tuple(headers)
@@ -125,6 +132,13 @@ def _parse_parked(attribute: str, value: str) -> object:
     if attribute == "keys":
         return tuple(value.split(" ")) if value else None
     return value
+
+
+def _delay(value: str) -> int:
+    try:
+        return parse_delay(value, DELAY)
+    except InvalidValue:
+        return INVALID_DELAY  # the publish is refused: see Session.publish
 
 
 def _typed(value: str, kind: str | None) -> HeaderValue:

@@ -112,7 +112,13 @@ def test_what_is_read_has_every_property() -> None:
         (b'{"correlation_base64":"x"}', "correlation_base64"),
         (b'{"headers":{"h":9223372036854775808}}', "headers"),
         (b'{"headers":{"h":' + b"[" * 40 + b"]" * 40 + b"}}", "headers"),
-        (b'{"delay":5}', "delay"),
+        (b'{"delay":-1}', "delay"),
+        (b'{"delay":1e300}', "delay"),
+        (b'{"delay":1,"deliver_at":1}', "exclude"),
+        (b'{"deliver_at":-1}', "deliver_at"),
+        (b'{"deliver_at":"soon"}', "deliver_at"),
+        (b'{"deliver_at":"2026-01-01T00:00:00"}', "deliver_at"),
+        (b'{"deliver_at":9223372036854775808}', "deliver_at"),
     ],
 )
 def test_what_does_not_fit_is_named(line: bytes, named: str) -> None:

@@ -80,7 +80,18 @@ async def test_options_and_properties(running: Running) -> None:
         ("t?ttl=-1", {}, 422, "invalid-parameter", "ttl"),
         ("t?nope=1", {}, 422, "invalid-parameter", "nope"),
         ("t?key=%ff", {}, 422, "invalid-parameter", "query"),
-        ("t?delay=5", {}, 501, "not-available", "delay"),
+        *(
+            (f"t?delay={delay}", {}, 422, "invalid-parameter", "delay")
+            for delay in ("-1", "nan", "inf", "1e300", "5s", "", "400000000", "%2B5", "9" * 400)
+        ),
+        *(
+            (f"t?deliver_at={at}", {}, 422, "invalid-parameter", "deliver_at")
+            for at in ("", "-1", "soon", "nan", "1e3", "2026-01-01T00:00:00", "9" * 19)
+        ),
+        ("t?deliver_at=99999999999999", {}, 422, "invalid-parameter", "ten years"),
+        ("t?delay=5&deliver_at=99", {}, 422, "invalid-parameter", "exclude"),
+        ("$delayed/x/t", {}, 400, "invalid-topic", "seconds"),
+        ("$delayed/5/secret/x", {}, 403, "not-authorized", "secret/x"),
         ("a/+", {}, 400, "invalid-topic", "wildcard"),
         ("a/%00", {}, 400, "invalid-topic", "U+0000"),
         ("a/%ff", {}, 400, "invalid-topic", "UTF-8"),
