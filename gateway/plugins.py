@@ -24,6 +24,7 @@ BUILTIN: dict[str, str] = {
     "auth": "gateway.auth.builtin",
     "webhooks": "gateway.webhooks.builtin",
     "transactions": "gateway.transactions",
+    "schedules": "gateway.schedules",
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
     "http": "gateway.protocols.http",

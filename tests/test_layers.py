@@ -58,6 +58,7 @@ BEHIND_HOOKS = (
     "gateway.webhooks",
     "gateway.transactions",
     "gateway.deadletters",
+    "gateway.schedules",
 )
 
 #: What a built-in package behind hooks may use besides its own modules.
@@ -80,6 +81,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.auth", ("gateway.auth", *SHARED)),
     ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
     ("gateway.transactions", ("gateway.transactions", *SHARED)),
+    ("gateway.schedules", ("gateway.schedules", *SHARED)),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),

@@ -13,6 +13,7 @@ from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
 from .order_app import order_app
 from .transactions_app import transactions_app
+from .schedules_app import cron_app, schedules_app
 from .webhooks_app import webhooks_app
 
 app = typer.Typer(
@@ -34,6 +35,8 @@ app.add_typer(acl_app, name="acl")
 app.add_typer(quotas_app, name="quotas")
 app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(transactions_app, name="transactions")
+app.add_typer(schedules_app, name="schedules")
+app.add_typer(cron_app, name="cron")
 app.command("explain")(explain)
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",

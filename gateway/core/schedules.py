@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .bucket import Bucket
 from .calendar import Calendar
 from .due import NEVER_MS
+from .engine import StorageEngine
 from .errors import InvalidTopic, InvalidValue, NotFound, QueueFull
 from .message import Message, Properties, wants_later
 from .metrics import DropCause
@@ -84,6 +85,11 @@ class Schedules:
         self._timer: Timer | None = None
         self._armed_ms = NEVER_MS
         broker.addresses[DELAYED_PREFIX[:-1]] = self._take
+
+    @property
+    def engine(self) -> StorageEngine:
+        """Where it all is."""
+        return self._broker.engine
 
     # -- scheduling -----------------------------------------------------------------------------
 
