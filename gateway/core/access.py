@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from .errors import GatewayError, NotAuthorized
 from .message import Origin
 from .quota import Limiter, Quotas
-from .topic import QUEUE_PREFIX, RESERVED_PREFIXES, SESSION_PREFIX, SHARE_PREFIX, check_topic
+from .topic import DELAYED_PREFIX, QUEUE_PREFIX, RESERVED_PREFIXES, SESSION_PREFIX, SHARE_PREFIX, check_topic
 
 GROUP_PREFIX = "$group/"
 ADMIN_PREFIX = "$admin/"
@@ -313,6 +313,8 @@ def check_declared(queue: str) -> None:
     """
     if queue.startswith((SESSION_PREFIX, SHARE_PREFIX)):
         raise NotAuthorized(f"queue {queue!r} belongs to the sessions that made it")
+    if queue.startswith(DELAYED_PREFIX):
+        raise NotAuthorized(f"queue {queue!r} is of the calendar; /v1/schedules has what waits for its time")
 
 
 def queue_resource(name: str) -> str:

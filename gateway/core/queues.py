@@ -16,6 +16,7 @@ from .ready import Ready
 from .selector import Selector, check_same, shown
 from .settlement import Settlement
 from .stream import StreamQueue
+from .topic import DELAYED_PREFIX
 
 
 class Queues:
@@ -122,7 +123,12 @@ class Queues:
         return delivery
 
     def purge(self, queue: Queue) -> int:
-        """Drop what waits in a queue, not what consumers hold; return how many."""
+        """Drop what waits in a queue, not what consumers hold; return how many.
+
+        Raise Conflict for a bucket of the calendar, which is not all in the queue.
+        """
+        if queue.name.startswith(DELAYED_PREFIX):
+            raise Conflict(f"queue {queue.name!r} is of the calendar; cancel what waits, by /v1/schedules")
         count = queue.clear()
         if isinstance(queue, StreamQueue):
             if queue.durable:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -126,6 +127,19 @@ def test_whose_it_is(door: Guarded) -> None:
     finally:
         door.rule("pub2", "user:bob", "publish", "topic:bob/#")
     door.delete(f"/v1/schedules/{ann}")
+
+
+def test_the_calendar_is_no_queue_of_anybodys(door: Guarded) -> None:
+    made = schedule(door, "hidden/x")
+    listed = door.get("/v1/queues?prefix=%24delayed/")["queues"]
+    assert not [q for q in door.get("/v1/queues")["queues"] if q["name"].startswith("$delayed/")]
+    (name,) = [quote(queue["name"], safe="") for queue in listed if queue["depth"]]
+    assert door.ask("POST", f"/v1/queues/{name}/receive").status_code == 403
+    assert door.ask("POST", f"/v1/queues/{name}/purge").status_code == 409
+    assert door.ask("POST", f"/v1/queues/{name}/messages", content=b"x").status_code == 403
+    assert door.metric('gateway_queue_depth{queue="(schedules)"}') == 1
+    assert door.get(f"/v1/schedules/{made}")["topic"] == "hidden/x"
+    door.delete(f"/v1/schedules/{made}")
 
 
 @pytest.mark.parametrize(

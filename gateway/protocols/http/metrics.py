@@ -17,11 +17,12 @@ from prometheus_client.registry import Collector
 from ...api import Broker, Gateway, Series
 from ...core.access import Authority
 from ...core.queue import Queue
-from ...core.topic import SESSION_PREFIX
+from ...core.topic import DELAYED_PREFIX, SESSION_PREFIX
 from .limits import METRIC_QUEUES_MAX
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SESSIONS_LABEL = "(sessions)"
+CALENDAR_LABEL = "(schedules)"  # what waits for its time
 OTHERS_LABEL = "(others)"
 
 #: Counter of the broker -> (name, help).
@@ -142,13 +143,15 @@ def _queue_metrics(queues: list[Queue]) -> Iterator[Metric]:
 def _labelled(queues: list[Queue]) -> Iterator[tuple[str, list[Queue]]]:
     """Yield (label, queues) so that there are few labels."""
     sessions = [queue for queue in queues if queue.name.startswith(SESSION_PREFIX)]
-    named = [queue for queue in queues if not queue.name.startswith(SESSION_PREFIX)]
+    calendar = [queue for queue in queues if queue.name.startswith(DELAYED_PREFIX)]
+    named = [queue for queue in queues if not queue.name.startswith((SESSION_PREFIX, DELAYED_PREFIX))]
     shown = named
     if len(named) > METRIC_QUEUES_MAX:
         shown = heapq.nlargest(METRIC_QUEUES_MAX, named, key=_length)
         chosen = {queue.name for queue in shown}
         yield (OTHERS_LABEL, [queue for queue in named if queue.name not in chosen])
     yield (SESSIONS_LABEL, sessions)
+    yield (CALENDAR_LABEL, calendar)
     for queue in shown:
         yield (queue.name, [queue])
 

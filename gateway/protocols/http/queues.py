@@ -20,7 +20,7 @@ from ...core.router import Binding
 from ...core.selector import Selector, check_same
 from ...core.shares import is_share, selector_of, shared_filter
 from ...core.stream import StreamQueue
-from ...core.topic import DEAD_PREFIX, SYS_PREFIX, check_filter
+from ...core.topic import DEAD_PREFIX, DELAYED_PREFIX, SYS_PREFIX, check_filter
 from .context import Context, decode_segment
 from .convert import to_mapping
 from .deliveries import fitting
@@ -330,7 +330,7 @@ async def _list(context: Context, session: Session, prefix: str, after: str, lim
         if len(shown) >= limit or index >= LISTING_CHECKS_MAX:
             next_after = names[index - 1]
             break
-        hidden = name.startswith(SYS_PREFIX) and not prefix.startswith("$")  # the gateway's own
+        hidden = name.startswith((SYS_PREFIX, DELAYED_PREFIX)) and not prefix.startswith("$")  # ours
         if name in queues and not hidden and session.may_see(name):
             shown.append(describe(context, queues[name]))
     return _encode({"queues": shown, "next": next_after})
