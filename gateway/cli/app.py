@@ -14,6 +14,7 @@ from .options import DEFAULT_URL, Json, Selected, Url, User
 from .order_app import order_app
 from .transactions_app import transactions_app
 from .schedules_app import cron_app, schedules_app
+from .transactions_app import transactions_app
 from .webhooks_app import webhooks_app
 
 app = typer.Typer(

@@ -97,6 +97,8 @@ class Schedules:
         """Take what is published to `$delayed/<seconds>/<topic>`, as for that topic, but later."""
         try:
             delay_ms, topic = _parse(message.topic)
+            if topic.partition("/")[0] in self._broker.addresses:
+                raise InvalidTopic(f"{topic[:200]!r} is for now; publish there when it is time")
         except InvalidTopic:
             session.refused(DropCause.INVALID)
             raise
@@ -323,7 +325,7 @@ class Schedules:
 def _parse(name: str) -> tuple[int, str]:
     """Return (delay in ms, topic) of `$delayed/<seconds>/<topic>`. Raise InvalidTopic."""
     seconds, slash, topic = name[len(DELAYED_PREFIX) :].partition("/")
-    if not slash or topic.startswith(DELAYED_PREFIX):
+    if not slash:
         raise InvalidTopic(f"{name[:200]!r}: $delayed/<seconds>/<topic> is expected")
     check_topic(topic)
     try:

@@ -361,6 +361,8 @@ def test_what_is_due_is_published_at_once(world: World) -> None:
         "$delayed/" + "9" * 30 + "/t",
         "$delayed/400000000/t",
         "$delayed/5/$delayed/5/t",
+        "$delayed/5/$transaction/x/publish/t",
+        "$delayed/5/$reply/token",
         "$delayed/5/a/+",
         "$delayed/5/a/#",
     ],
