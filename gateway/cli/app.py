@@ -12,7 +12,6 @@ from .access_app import acl_app, explain, keys_app, quotas_app, users_app
 from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
 from .order_app import order_app
-from .transactions_app import transactions_app
 from .schedules_app import cron_app, schedules_app
 from .transactions_app import transactions_app
 from .webhooks_app import webhooks_app

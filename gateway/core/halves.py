@@ -115,10 +115,6 @@ class Halves:
         Raise what the methods below raise, or InvalidTopic.
         """
         check_topic(message.topic)
-        if message.properties.delay_ms:
-            raise InvalidValue(
-                "a transaction has no delays: it is over when its producer says; use deliver-at"
-            )
         levels = message.topic.split("/", 3)
         verb, rest = levels[2] if len(levels) > 2 else "", levels[3] if len(levels) > 3 else None
         if verb == PUBLISH and rest:
