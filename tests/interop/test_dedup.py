@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 
 import httpx
@@ -17,6 +18,8 @@ from tests.process import GatewayProcess, wait_for
 
 pytestmark = pytest.mark.interop
 _numbers = count()
+#: There is no TLS, and to read the certificates for it takes longer than a request.
+get, post, put = (partial(getattr(httpx, name), verify=False) for name in ("get", "post", "put"))
 LOGIN = ("guest", "guest")  # pika's own
 #: A door: publishes to a topic with an idempotency key and a message id; tells whether it was marked a
 #: duplicate, None if the door cannot tell.
@@ -65,14 +68,14 @@ def by_amqp(gateway: GatewayProcess, topic: str, key: str | None, message_id: st
 
 def by_http(gateway: GatewayProcess, topic: str, key: str | None, message_id: str) -> bool:
     headers = {"X-Message-Id": message_id} | ({"Idempotency-Key": key} if key else {})
-    answer = httpx.post(f"{gateway.url}/v1/topics/{topic}", content=b"x", headers=headers, auth=LOGIN).json()
+    answer = post(f"{gateway.url}/v1/topics/{topic}", content=b"x", headers=headers, auth=LOGIN).json()
     assert answer["id"] == message_id
     return bool(answer["duplicate"])
 
 
 def by_batch(gateway: GatewayProcess, topic: str, key: str | None, message_id: str) -> bool:
     line = {"body": "x", "message_id": message_id} | ({"idempotency_key": key} if key else {})
-    answer = httpx.post(f"{gateway.url}/v1/topics/{topic}/batch", content=json.dumps(line), auth=LOGIN).json()
+    answer = post(f"{gateway.url}/v1/topics/{topic}/batch", content=json.dumps(line), auth=LOGIN).json()
     assert answer["accepted"] == 1
     return bool(answer.get("duplicates") == [1])
 
@@ -102,8 +105,8 @@ def bind(gateway: GatewayProcess, topic: str) -> Callable[[], int]:
     """Have a queue take what is published to a topic; return what tells how much that is."""
     name = f"q{next(_numbers)}"
     url = f"{gateway.url}/v1/queues/{name}"
-    httpx.put(url, json={"bindings": [topic]}).raise_for_status()
-    return lambda: int(httpx.get(url).json()["depth"])
+    put(url, json={"bindings": [topic]}).raise_for_status()
+    return lambda: int(get(url).json()["depth"])
 
 
 @pytest.mark.parametrize("second", DOORS)
@@ -152,10 +155,10 @@ def test_a_client_that_wants_no_problem_information_gets_no_mark(door: GatewayPr
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
 def test_a_key_that_is_none_is_refused(door: GatewayProcess, key: str) -> None:
-    answer = httpx.post(f"{door.url}/v1/topics/t", content=b"x", headers={"Idempotency-Key": key})
+    answer = post(f"{door.url}/v1/topics/t", content=b"x", headers={"Idempotency-Key": key})
     assert answer.status_code == 400
     line = json.dumps({"body": "x", "idempotency_key": key})
-    assert httpx.post(f"{door.url}/v1/topics/t/batch", content=line).status_code == 400
+    assert post(f"{door.url}/v1/topics/t/batch", content=line).status_code == 400
 
 
 def test_kill_9_forgets_nothing(make_gateway: Callable[..., GatewayProcess]) -> None:
@@ -173,5 +176,5 @@ def test_kill_9_forgets_nothing(make_gateway: Callable[..., GatewayProcess]) -> 
     assert by_batch(gateway, "nobody", "key", "second")
     assert not by_http(gateway, "once/3", "key", "1")
     assert [count() for count in waiting] == [4, 3]
-    stored = httpx.get(f"{gateway.url}/v1/messages?from=0").json()["messages"]
+    stored = get(f"{gateway.url}/v1/messages?from=0").json()["messages"]
     assert {one["topic"] for one in stored} == {*(f"once/{n}" for n in range(4)), "ruled", "nobody"}

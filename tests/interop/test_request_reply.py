@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from tests.process import GatewayProcess, wait_for
 
 pytestmark = pytest.mark.interop
 _numbers = count()
+#: There is no TLS, and to read the certificates for it takes longer than a request.
+get, post, put = (partial(getattr(httpx, name), verify=False) for name in ("get", "post", "put"))
 SECONDS = 10.0
 
 
@@ -97,7 +100,7 @@ def _ask_by_amqp(channel: Channel, topic: str, queue: str) -> Answer:
 
 
 def ask_by_http(gateway: GatewayProcess, topic: str) -> Answer:
-    answer = httpx.post(
+    answer = post(
         f"{gateway.url}/v1/topics/{topic}/request?timeout={SECONDS}",
         content=b"ask",
         headers={"X-Correlation-Data": "c-1"},
@@ -158,19 +161,19 @@ def answer_by_amqp(gateway: GatewayProcess, topic: str) -> Iterator[None]:
 def answer_by_http(gateway: GatewayProcess, topic: str) -> Iterator[None]:
     name = f"asked-{next(_numbers)}"
     url = f"{gateway.url}/v1/queues/{name}"
-    httpx.put(url, json={"bindings": [topic]}).raise_for_status()
+    put(url, json={"bindings": [topic]}).raise_for_status()
 
     def answer() -> None:
-        found = httpx.post(f"{url}/receive?wait={SECONDS}", timeout=SECONDS + 5).json()["deliveries"]
+        found = post(f"{url}/receive?wait={SECONDS}", timeout=SECONDS + 5).json()["deliveries"]
         for delivery in found:
             properties = delivery["properties"]
             correlation = properties.get("correlation", "").encode()
-            httpx.post(
+            post(
                 f"{gateway.url}/v1/topics/{quote(properties['reply_to'])}",
                 content=b"to " + delivery["body"].encode(),
                 headers={"X-Correlation-Data": "base64:" + base64.b64encode(correlation).decode()},
             ).raise_for_status()
-            httpx.post(f"{gateway.url}/v1/deliveries/{delivery['id']}/ack").raise_for_status()
+            post(f"{gateway.url}/v1/deliveries/{delivery['id']}/ack").raise_for_status()
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -201,33 +204,33 @@ def test_every_door_asks_every_door(door: GatewayProcess, asker: str, answerer: 
 def test_a_queue_is_asked_too(door: GatewayProcess) -> None:
     topic = f"service/{next(_numbers)}"
     with answer_by_http(door, topic):
-        queues = httpx.get(f"{door.url}/v1/queues").json()["queues"]
+        queues = get(f"{door.url}/v1/queues").json()["queues"]
         (name,) = (queue["name"] for queue in queues if topic in queue["bindings"])
-        answer = httpx.post(f"{door.url}/v1/queues/{name}/request", content=b"ask", timeout=SECONDS)
+        answer = post(f"{door.url}/v1/queues/{name}/request", content=b"ask", timeout=SECONDS)
     assert (answer.status_code, answer.content) == (200, b"to ask")
 
 
 def test_nobody_is_there_and_nobody_answers(door: GatewayProcess) -> None:
-    nobody = httpx.post(f"{door.url}/v1/topics/nobody/request", content=b"?", timeout=SECONDS)
+    nobody = post(f"{door.url}/v1/topics/nobody/request", content=b"?", timeout=SECONDS)
     assert (nobody.status_code, nobody.json()["type"]) == (504, "/docs#no-answer")
-    httpx.put(f"{door.url}/v1/queues/silent", json={"bindings": ["silence"]}).raise_for_status()
-    silent = httpx.post(f"{door.url}/v1/topics/silence/request?timeout=0.2", content=b"?", timeout=SECONDS)
+    put(f"{door.url}/v1/queues/silent", json={"bindings": ["silence"]}).raise_for_status()
+    silent = post(f"{door.url}/v1/topics/silence/request?timeout=0.2", content=b"?", timeout=SECONDS)
     assert (silent.status_code, silent.json()["type"]) == (504, "/docs#no-answer")
-    received = httpx.post(f"{door.url}/v1/queues/silent/receive").json()
+    received = post(f"{door.url}/v1/queues/silent/receive").json()
     assert received["deliveries"] == [], "it expires with the request"
 
 
 def test_what_comes_too_late_reaches_nobody(door: GatewayProcess) -> None:
-    httpx.put(f"{door.url}/v1/queues/late", json={"bindings": ["late"]}).raise_for_status()
+    put(f"{door.url}/v1/queues/late", json={"bindings": ["late"]}).raise_for_status()
     url = f"{door.url}/v1/topics/late/request?timeout=0.3&ttl=60"
-    assert httpx.post(url, content=b"?", timeout=SECONDS).status_code == 504
+    assert post(url, content=b"?", timeout=SECONDS).status_code == 504
     with pytest.raises(httpx.ReadTimeout):  # the client leaves
-        httpx.post(f"{door.url}/v1/topics/late/request?timeout=30", content=b"?", timeout=0.3)
-    found = httpx.post(f"{door.url}/v1/queues/late/receive?max=2").json()["deliveries"]
+        post(f"{door.url}/v1/topics/late/request?timeout=30", content=b"?", timeout=0.3)
+    found = post(f"{door.url}/v1/queues/late/receive?max=2").json()["deliveries"]
     assert len(found) == 2
 
     def answer(address: str) -> bool:
-        given = httpx.post(f"{door.url}/v1/topics/{quote(address)}", content=b"late").json()
+        given = post(f"{door.url}/v1/topics/{quote(address)}", content=b"late").json()
         return bool(given["subscribers"])
 
     wait_for(lambda: not any(answer(one["properties"]["reply_to"]) for one in found), what="no taker")
@@ -247,7 +250,7 @@ def test_what_comes_too_late_reaches_nobody(door: GatewayProcess) -> None:
     ],
 )
 def test_what_is_no_request(door: GatewayProcess, query: str, headers: dict[str, str], status: int) -> None:
-    answer = httpx.post(f"{door.url}/v1/topics/t/request?{query}", content=b"x", headers=headers)
+    answer = post(f"{door.url}/v1/topics/t/request?{query}", content=b"x", headers=headers)
     assert answer.status_code == status
 
 
@@ -296,7 +299,7 @@ def test_an_address_is_all_that_an_answer_needs(house: GatewayProcess) -> None:
     asker = user("asker", PahoClient("asker", connect={"RequestResponseInformation": 1}))
     with answerer.open(house.mqtt_port), asker.open(house.mqtt_port):
         assert answerer.subscribe("ask/#", 1) == [1]
-        asked = httpx.post(
+        asked = post(
             f"{house.url}/v1/topics/ask/1/request", content=b"?", auth=("asker", "pass"), timeout=SECONDS
         )
         assert (asked.status_code, asked.content) == (200, b"answer")
@@ -327,7 +330,7 @@ def test_an_address_is_no_way_in(house: GatewayProcess) -> None:
         nosy.publish(own, b"sent", 1)  # whoever was told the address may answer, once they know it
         assert asker.messages.get(timeout=SECONDS).payload == b"sent"
         assert nosy.messages.empty()
-    unknown = httpx.post(f"{house.url}/v1/topics/$reply/x", content=b"x", auth=("nosy", "pass"))
+    unknown = post(f"{house.url}/v1/topics/$reply/x", content=b"x", auth=("nosy", "pass"))
     assert (unknown.status_code, unknown.json()["subscribers"]) == (200, False)
-    refused = httpx.post(f"{house.url}/v1/topics/other/request", content=b"x", auth=("asker", "pass"))
+    refused = post(f"{house.url}/v1/topics/other/request", content=b"x", auth=("asker", "pass"))
     assert refused.status_code == 403
