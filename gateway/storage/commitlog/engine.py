@@ -418,9 +418,9 @@ class CommitLog:
         return self._failed_from
 
     def position(self) -> int:
-        self._journal.pack(self._add)  # they too get positions now, so that they can be waited for
-        self._waiters.must_sync = self._end - 1
-        return self._end - 1
+        self._journal.pack(self._add)  # they too get positions now; a segment's header alone does not
+        self._waiters.must_sync = (self._end if self._batch or self._error else self._written) - 1
+        return self._waiters.must_sync
 
     # -- durability -------------------------------------------------------------------------------
 

@@ -55,3 +55,28 @@ def test_who_waits_for_a_turn_is_told_what_became_of_all_of_it(tmp_path: Path, s
         "what was settled stays settled: a failed turn's journal is written by the next"
     )
     log.close()
+
+
+@pytest.mark.parametrize("truncate_fails", [False, True])
+@pytest.mark.parametrize("room", [0, 1, 30, 60, 200])
+@pytest.mark.parametrize("size", [0, 150, 380])
+def test_who_waits_for_nothing_after_a_turn_that_failed_is_told_at_once(
+    tmp_path: Path, size: int, room: int, truncate_fails: bool
+) -> None:
+    files = FaultyFiles()
+    log = CommitLog(tmp_path, segment_bytes=SEGMENT_BYTES, files=files)
+    log.open(lambda: None)
+    log.append(Message("t", b"", 1), (2,), NOW_MS)
+    log.flush()
+    files.room, files.truncate_fails = room, truncate_fails
+    log.append(Message("t", bytes(size), 1), (2,), NOW_MS)
+    try:
+        log.flush()
+    except NotStored:
+        pass  # it may have begun a segment that has nothing in it yet
+    files.room, files.truncate_fails = None, False
+    said: list[bool] = []
+    log.when_durable(log.position(), said.append)
+    log.flush()
+    assert _durable(log, said)
+    log.close()
