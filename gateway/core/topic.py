@@ -20,6 +20,7 @@ SYS_PREFIX = "$sys/"
 TRANSACTION_PREFIX = "$transaction/"
 SESSION_PREFIX = "$session/"
 REPLY_PREFIX = "$reply/"  # addresses for answers: see `replies`
+WEBHOOK_PREFIX = "$webhook/"  # begins the names of queues that webhooks have
 VHOST_PREFIX = "$vhost/"  # begins topics, and queues, of a virtual host other than "/"
 
 #: Clients may not publish here: the gateway itself speaks under these names.

@@ -14,7 +14,7 @@ import msgspec
 from ..api import Conflict, InvalidValue
 from ..core.policy import WORK, QueuePolicy
 from ..core.selector import USUAL_LANGUAGE
-from ..core.topic import check_filter
+from ..core.topic import WEBHOOK_PREFIX, check_filter
 
 PLAIN: Final = "plain"  # the body as it is, properties in headers
 CLOUDEVENTS: Final = "cloudevents"  # an event as JSON (structured mode)
@@ -92,10 +92,7 @@ class Webhook(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def queue_name(self) -> str:
         """The queue it consumes."""
-        return self.queue or QUEUE_PREFIX + self.name
-
-
-QUEUE_PREFIX: Final = "$webhook/"  # of the queues that webhooks have
+        return self.queue or WEBHOOK_PREFIX + self.name
 
 
 def check_name(name: str) -> str:
