@@ -69,6 +69,7 @@ SHARED = (
     "gateway.sealing",
     "gateway.http_api",
     "gateway.http_fields",
+    "gateway.outgoing",
     "gateway.version",
 )
 #: Module prefix -> our modules that it may import (it and what is below it). First match wins.
@@ -79,6 +80,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.selectors", ("gateway.selectors", *SHARED)),
     ("gateway.deadletters", ("gateway.deadletters", *SHARED)),
     ("gateway.auth", ("gateway.auth", *SHARED)),
+    ("gateway.outgoing", ("gateway.outgoing", "gateway.core", "gateway.api")),
     ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
     ("gateway.transactions", ("gateway.transactions", *SHARED)),
     ("gateway.schedules", ("gateway.schedules", *SHARED)),

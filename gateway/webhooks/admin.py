@@ -12,7 +12,7 @@ from ..api import Action, Gateway, HttpRequest, InvalidValue
 from ..core.message import Message, Properties
 from ..core.topic import DEAD_PREFIX
 from ..http_api import CREATED, Api, Route, answer
-from .client import CONNECT_SECONDS_MAX
+from ..outgoing.client import CONNECT_SECONDS_MAX
 from .pusher import Pusher
 from .reading import maker_of
 from .registry import Hook, Webhooks

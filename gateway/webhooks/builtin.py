@@ -8,9 +8,9 @@ from typing import Any
 
 from ..api import Gateway, HttpPart, InvalidTopic, InvalidValue
 from ..hookspecs import hookimpl
+from ..outgoing.client import Client
+from ..outgoing.destinations import Destinations
 from .admin import api
-from .client import Client
-from .destinations import Destinations
 from .pusher import Shell
 from .registry import Webhooks
 from .secrets import Vault
@@ -28,7 +28,9 @@ class Plugin:
         """Read which destinations are allowed. Raise InvalidValue."""
         settings = config.webhooks
         try:
-            self._destinations = Destinations(settings.allow, settings.allow_private, config.dev)
+            self._destinations = Destinations(
+                "webhooks.allow", settings.allow, settings.allow_private, config.dev
+            )
         except (InvalidValue, InvalidTopic) as error:
             raise InvalidValue(f"webhooks.allow: {error.detail}") from error
 

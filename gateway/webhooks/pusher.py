@@ -16,16 +16,16 @@ import structlog
 from ..api import Consumer, Delivery, Gateway, Session
 from ..core.message import Message, Outcome
 from ..core.scheduler import Timer
+from ..outgoing.client import Client
+from ..outgoing.destinations import Destinations
+from ..outgoing.exchange import PushFailed
+from ..outgoing.target import Target
 from .attempts import Attempt, Attempts
 from .breaker import Breaker, State
-from .client import Client
-from .destinations import Destinations
 from .event import as_event
-from .exchange import PushFailed
 from .reading import Reading
 from .request import head, message_id, prefix
 from .secrets import Opened
-from .target import Target
 from .verdict import Verdict, judge, no_answer
 from .webhook import CLOUDEVENTS, Webhook
 

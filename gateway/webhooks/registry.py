@@ -10,13 +10,13 @@ import msgspec
 import structlog
 
 from ..api import Conflict, GatewayError, InvalidValue, NotFound, Series
+from ..outgoing.signing import make_secret
 from . import store
 from .attempts import Attempts
 from .breaker import State
 from .pusher import Pusher, Shell
 from .reading import Reading, check_rights
 from .secrets import Vault
-from .signing import make_secret
 from .webhook import Sealed, Webhook, check_authorization
 
 log = structlog.get_logger("gateway")

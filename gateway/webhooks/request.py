@@ -13,9 +13,9 @@ from typing import Final
 from ..core.delivery import Delivery
 from ..core.message import Message
 from ..http_fields import write_head, write_text
+from ..outgoing.signing import signatures
+from ..outgoing.target import Target
 from ..version import __version__
-from .signing import signatures
-from .target import Target
 
 _AGENT: Final = f"gateway/{__version__}"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..api import InvalidValue
+from ..outgoing.signing import key_of
 from ..sealing import KEY_BYTES, Sealer, load_key
-from .signing import key_of
 from .webhook import Sealed, Webhook
 
 

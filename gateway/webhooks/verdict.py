@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
 from ..core.message import Outcome
-from .exchange import Answer
+from ..outgoing.exchange import Answer
 
 #: How long an endpoint can ask to be left alone; what it says beyond that is a mistake.
 RETRY_AFTER_MS_MAX: Final = 3_600_000

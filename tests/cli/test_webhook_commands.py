@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gateway.cli.app import app
-from gateway.webhooks.signing import key_of
+from gateway.outgoing.signing import key_of
 from tests.process import GatewayProcess, wait_for
 from tests.webhooks.sink import Sink, status
 

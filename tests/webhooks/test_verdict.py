@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.message import Outcome
-from gateway.webhooks.exchange import Answer
+from gateway.outgoing.exchange import Answer
 from gateway.webhooks.verdict import RETRY_AFTER_MS_MAX, judge, no_answer, retry_after_ms
 
 NOW_MS = 1_700_000_000_000

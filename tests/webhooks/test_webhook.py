@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gateway.api import GatewayError
+from gateway.outgoing.signing import key_of, make_secret
 from gateway.webhooks.secrets import Vault
-from gateway.webhooks.signing import key_of, make_secret
 from gateway.webhooks.webhook import (
     AUTHORIZATION_MAX,
     CONCURRENCY_MAX,

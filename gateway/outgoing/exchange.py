@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 import httptools
 
 ANSWER_BYTES_MAX: Final = 64 << 10  # head and body; nobody reads more than the beginning
-EXCERPT_BYTES: Final = 1024  # for people: what an endpoint says is wrong stands at the beginning
+EXCERPT_BYTES: Final = 4096  # what an endpoint says is wrong stands at the beginning; a state is short
 
 
 class Answer(NamedTuple):
@@ -21,7 +21,8 @@ class Answer(NamedTuple):
 
     status: int
     retry_after: str = ""
-    excerpt: bytes = b""
+    excerpt: bytes = b""  # the beginning of the body
+    complete: bool = True  # that is all of it
 
 
 class PushFailed(Exception):
@@ -49,6 +50,8 @@ class Exchange(asyncio.Protocol):
         self._status = 0
         self._final = False  # the head of the answer is complete
         self._stays = False
+        self._sized = False  # the head says where the body ends
+        self._cut = False  # there was more of it than is kept
         self._retry_after = ""
         self._excerpt = b""
 
@@ -75,7 +78,7 @@ class Exchange(asyncio.Protocol):
         except TimeoutError:
             if not self._final:
                 raise
-            return self._made()  # only the status counts: a body that does not end changes nothing
+            return self._made(False)  # the status counts: a body that does not end changes nothing of it
         finally:
             self._answer = None
             self._used = True
@@ -115,7 +118,7 @@ class Exchange(asyncio.Protocol):
         if self._answer is not None and not self._answer.done():
             stale = self._used and not self._received
             if self._final:
-                self._answer.set_result(self._made())
+                self._answer.set_result(self._made(error is None and not self._sized))
             else:
                 reason = f": {error}" if error is not None else " without an answer"
                 self._answer.set_exception(PushFailed(f"the connection was closed{reason}", stale))
@@ -129,8 +132,11 @@ class Exchange(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep the one that matters."""
-        if name.lower() == b"retry-after":
+        name = name.lower()
+        if name == b"retry-after":
             self._retry_after = value.decode("latin-1").strip()
+        elif name in (b"content-length", b"transfer-encoding"):
+            self._sized = True
 
     def on_headers_complete(self) -> None:
         """There is a status; 1xx is not the last (RFC 9110, 15.2)."""
@@ -140,22 +146,23 @@ class Exchange(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         """Keep the beginning."""
-        if len(self._excerpt) < EXCERPT_BYTES:
-            self._excerpt += data[: EXCERPT_BYTES - len(self._excerpt)]
+        room = EXCERPT_BYTES - len(self._excerpt)
+        self._excerpt += data[:room]
+        self._cut = self._cut or len(data) > room
 
     def on_message_complete(self) -> None:
         """The answer is here."""
         if self._final and self._answer is not None and not self._answer.done():
             self.usable = self._stays
-            self._answer.set_result(self._made())
+            self._answer.set_result(self._made(True))
 
-    def _made(self) -> Answer:
-        return Answer(self._status, self._retry_after, self._excerpt)
+    def _made(self, ended: bool) -> Answer:
+        return Answer(self._status, self._retry_after, self._excerpt, ended and not self._cut)
 
     def _end(self, reason: str) -> None:
         """Have enough of an answer."""
         if self._final and self._answer is not None and not self._answer.done():
-            self._answer.set_result(self._made())
+            self._answer.set_result(self._made(False))
             self.usable = False
         else:
             self._fail(reason)

@@ -1,4 +1,4 @@
-"""Where webhooks may lead: nowhere, but below the URLs that the configuration allows.
+"""Where requests may lead: nowhere, but below the URLs that the configuration allows.
 
 Against requests that somebody has us make inside our own network (server-side request forgery): a name is
 resolved by us, every address it has is looked at, and the connection is made to an address that was
@@ -31,10 +31,13 @@ _PRIVATE: Final = (
 
 
 class Destinations:
-    """What `[webhooks]` allows. In development mode: anything on this machine, besides."""
+    """What the setting `name` allows. In development mode: anything on this machine, besides."""
 
-    def __init__(self, allow: Sequence[str], allow_private: bool = False, dev: bool = False) -> None:
+    def __init__(
+        self, name: str, allow: Sequence[str], allow_private: bool = False, dev: bool = False
+    ) -> None:
         """Raise InvalidValue for a prefix that is none."""
+        self._name = name
         self._prefixes = [_prefix(url) for url in allow]
         self._allow_private = allow_private
         self._dev = dev
@@ -45,8 +48,8 @@ class Destinations:
         if self._allowed(target) or (self._dev and _says_loopback(target)):
             return target
         raise NotAuthorized(
-            f"webhooks.allow in the configuration has nothing that {target.scheme}://{target.authority}/... "
-            "is below; an operator can add it"
+            f"{self._name} in the configuration has nothing that {target.scheme}://{target.authority}/... is "
+            "below; an operator can add it"
         )
 
     def _allowed(self, target: Target) -> bool:
@@ -76,8 +79,8 @@ class Destinations:
             elif self._dev and address.is_loopback:
                 continue
             raise NotAuthorized(
-                f"{target.host} has the address {text}, which is not public; an operator can set "
-                "webhooks.allow_private, or allow a URL with the address instead of the name"
+                f"{target.host} has the address {text}, which is not public; an operator can allow that, or "
+                "a URL with the address instead of the name"
             )
 
 

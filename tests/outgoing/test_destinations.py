@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.api import InvalidValue, NotAuthorized
-from gateway.webhooks.destinations import ADDRESSES_MAX, Destinations, is_public
+from gateway.outgoing.destinations import ADDRESSES_MAX, Destinations, is_public
 
 PRIVATE = [
     "127.0.0.1",
@@ -80,18 +80,20 @@ def resolve(destinations: Destinations, url: str) -> list[str]:
 def test_a_name_that_resolves_to_a_private_address_is_refused(
     private: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    destinations = Destinations(["https://hooks.example/"])
+    destinations = Destinations("x.allow", ["https://hooks.example/"])
     resolver(monkeypatch, private)
     with pytest.raises(NotAuthorized, match="not public"):
         resolve(destinations, "https://hooks.example/x")
     resolver(monkeypatch, "1.1.1.1", private)  # one is enough: who knows which is taken
     with pytest.raises(NotAuthorized, match="not public"):
         resolve(destinations, "https://hooks.example/x")
-    assert resolve(Destinations(["https://hooks.example/"], allow_private=True), "https://hooks.example/x")
+    assert resolve(
+        Destinations("x.allow", ["https://hooks.example/"], allow_private=True), "https://hooks.example/x"
+    )
 
 
 def test_a_public_name_is_resolved_and_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    destinations = Destinations(["https://hooks.example/"])
+    destinations = Destinations("x.allow", ["https://hooks.example/"])
     resolver(monkeypatch, *(f"1.1.1.{number}" for number in range(1, 100)), "1.1.1.1")
     assert resolve(destinations, "https://hooks.example/x") == [
         f"1.1.1.{n}" for n in range(1, ADDRESSES_MAX + 1)
@@ -104,33 +106,33 @@ def test_a_public_name_is_resolved_and_has_an_end(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("private", ["127.0.0.1", "10.1.2.3", "[::1]", "169.254.169.254"])
 def test_an_address_is_allowed_only_by_itself(private: str) -> None:
     url = f"http://{private}:9000/x"
-    assert resolve(Destinations([f"http://{private}:9000/"]), url) == [private.strip("[]")]
+    assert resolve(Destinations("x.allow", [f"http://{private}:9000/"]), url) == [private.strip("[]")]
     for others in ([], ["https://hooks.example/"], [f"https://{private}:9000/"], [f"http://{private}/"]):
         with pytest.raises(NotAuthorized):
-            Destinations(others, allow_private=True).check(url)
+            Destinations("x.allow", others, allow_private=True).check(url)
 
 
 @pytest.mark.parametrize("url", ["http://localhost:9000/", "http://rebound.example:9000/"])
 def test_a_name_for_this_machine_is_not_its_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     resolver(monkeypatch, "127.0.0.1")
     with pytest.raises(NotAuthorized, match="not public"):
-        resolve(Destinations([url, "http://127.0.0.1:9000/"]), url)
+        resolve(Destinations("x.allow", [url, "http://127.0.0.1:9000/"]), url)
 
 
 def test_nothing_is_allowed_by_default() -> None:
     for url in ("https://example.com/", "http://127.0.0.1/", "https://1.1.1.1/", "http://localhost/"):
-        with pytest.raises(NotAuthorized, match=r"webhooks\.allow"):
-            Destinations([]).check(url)
+        with pytest.raises(NotAuthorized, match=r"x\.allow"):
+            Destinations("x.allow", []).check(url)
 
 
 def test_http_has_to_be_allowed() -> None:
     with pytest.raises(NotAuthorized):
-        Destinations(["https://h.example/"]).check("http://h.example/")
-    assert Destinations(["http://h.example/"]).check("http://h.example/").port == 80
+        Destinations("x.allow", ["https://h.example/"]).check("http://h.example/")
+    assert Destinations("x.allow", ["http://h.example/"]).check("http://h.example/").port == 80
 
 
 def test_development_has_this_machine_besides(monkeypatch: pytest.MonkeyPatch) -> None:
-    destinations = Destinations([], dev=True)
+    destinations = Destinations("x.allow", [], dev=True)
     resolver(monkeypatch, "127.0.0.1", "::1")
     for url in ("http://127.0.0.1:9/", "http://localhost:9/x", "https://[::1]/", "http://127.9.9.9/"):
         assert resolve(destinations, url)
@@ -147,4 +149,4 @@ def test_development_has_this_machine_besides(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_a_prefix_that_is_none_is_found_at_once(url: str) -> None:
     with pytest.raises(InvalidValue, match="url"):
-        Destinations([url])
+        Destinations("x.allow", [url])

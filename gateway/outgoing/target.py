@@ -1,4 +1,4 @@
-"""URLs that webhooks are for, taken apart strictly: whoever writes one may mean to mislead.
+"""URLs that requests go to, taken apart strictly: whoever writes one may mean to mislead.
 
 What different programs read differently (user info, backslashes, numbers as hosts, dot segments) is
 refused, so that what was checked is what is connected to.
@@ -45,8 +45,8 @@ class Target(NamedTuple):
         """Tell whether another URL, without a query, is this one or above it."""
         if self.origin != prefix.origin:
             return False
-        path = self.path.partition("?")[0]
-        return path == prefix.path or path.startswith(prefix.path.rstrip("/") + "/")
+        path, folder = self.path.partition("?")[0], prefix.path.removesuffix("/")
+        return path == folder or path.startswith(folder + "/")
 
 
 def parse(url: str) -> Target:

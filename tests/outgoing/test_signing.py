@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook as Receiver
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from gateway.api import InvalidValue
-from gateway.webhooks.signing import key_of, make_secret, signatures
+from gateway.outgoing.signing import key_of, make_secret, signatures
 
 
 def test_the_example_of_the_specification() -> None:

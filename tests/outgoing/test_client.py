@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.webhooks import client as client_module
-from gateway.webhooks.client import Client
-from gateway.webhooks.destinations import Destinations
-from gateway.webhooks.exchange import ANSWER_BYTES_MAX, EXCERPT_BYTES, Answer, PushFailed
-from gateway.webhooks.target import parse
+from gateway.outgoing import client as client_module
+from gateway.outgoing.client import Client
+from gateway.outgoing.destinations import Destinations
+from gateway.outgoing.exchange import ANSWER_BYTES_MAX, EXCERPT_BYTES, Answer, PushFailed
+from gateway.outgoing.target import parse
 from tests.certificates import Pki
 
 SECONDS = 5.0
@@ -38,7 +38,7 @@ class Endpoint:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}/"
-        self.client = Client(Destinations([self.url]))
+        self.client = Client(Destinations("x.allow", [self.url]))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -103,8 +103,8 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
             Answer(200, "", b"\x1f\x8b\x08"),
         ),
         (
-            b"HTTP/1.1 500 x\r\ncontent-length: 2000\r\n\r\n" + b"x" * 2000,
-            Answer(500, "", b"x" * EXCERPT_BYTES),
+            b"HTTP/1.1 500 x\r\ncontent-length: 9000\r\n\r\n" + b"x" * 9000,
+            Answer(500, "", b"x" * EXCERPT_BYTES, False),
         ),
     ],
 )
@@ -148,13 +148,13 @@ async def test_a_status_counts_whatever_comes_after_it() -> None:
     async with answering(
         b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nbegin", then="close"
     ) as endpoint:
-        assert await endpoint.post() == Answer(200, "", b"begin")
+        assert await endpoint.post() == Answer(200, "", b"begin", False)
     async with answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\nbegin") as endpoint:
-        assert await endpoint.post(seconds=0.2) == Answer(200, "", b"begin")
+        assert await endpoint.post(seconds=0.2) == Answer(200, "", b"begin", False)
     huge = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n" + b"x" * (4 * ANSWER_BYTES_MAX)
     async with answering(huge) as endpoint:
-        assert await endpoint.post() == Answer(200, "", b"x" * EXCERPT_BYTES)
-        assert await endpoint.post() == Answer(200, "", b"x" * EXCERPT_BYTES)
+        assert await endpoint.post() == Answer(200, "", b"x" * EXCERPT_BYTES, False)
+        assert await endpoint.post() == Answer(200, "", b"x" * EXCERPT_BYTES, False)
         assert endpoint.connections == 2, "nobody waits for the rest"
 
 
@@ -169,7 +169,7 @@ async def test_no_answer_in_time() -> None:
 async def test_nobody_listens() -> None:
     async with answering(OK) as endpoint:
         url = endpoint.url
-    client = Client(Destinations([url]))
+    client = Client(Destinations("x.allow", [url]))
     with pytest.raises(PushFailed, match="refused"):
         await client.post(parse(url), HEAD, b"body", SECONDS)
 
@@ -258,7 +258,7 @@ async def test_tls_is_verified(tmp_path: Path) -> None:
     async with endpoint:
         with pytest.raises(PushFailed, match="TLS"):
             await endpoint.post()
-        knowing = Client(Destinations([endpoint.url]), str(pki.path("ca.pem")))
+        knowing = Client(Destinations("x.allow", [endpoint.url]), str(pki.path("ca.pem")))
         answer = await knowing.post(parse(endpoint.url), HEAD, b"body", SECONDS)
         assert answer == Answer(200, "", b"ok")
         knowing.close()
@@ -271,7 +271,7 @@ async def test_a_certificate_is_for_a_name(tmp_path: Path) -> None:
     async with Endpoint(_nothing, context) as endpoint:
         url = endpoint.url.replace("127.0.0.1", "127.0.0.2")
         server = await asyncio.start_server(_nothing, "127.0.0.2", parse(url).port, ssl=context)
-        client = Client(Destinations([url]), str(pki.path("ca.pem")))
+        client = Client(Destinations("x.allow", [url]), str(pki.path("ca.pem")))
         with pytest.raises(PushFailed, match="TLS"):
             await client.post(parse(url), HEAD, b"body", SECONDS)
         server.close()
@@ -284,11 +284,11 @@ async def _nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def test_a_private_address_is_not_even_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(OK) as endpoint:
         url = endpoint.url.replace("127.0.0.1", "localhost")
-        client = Client(Destinations([url]))
+        client = Client(Destinations("x.allow", [url]))
         with pytest.raises(PushFailed, match="not public"):
             await client.post(parse(url), HEAD, b"body", SECONDS)
         assert endpoint.connections == 0
-        allowed = Client(Destinations([url], allow_private=True))
+        allowed = Client(Destinations("x.allow", [url], allow_private=True))
         assert (await allowed.post(parse(url), HEAD, b"body", SECONDS)).status == 200
         allowed.close()
 
@@ -296,4 +296,4 @@ async def test_a_private_address_is_not_even_connected_to(monkeypatch: pytest.Mo
 async def test_a_name_that_does_not_exist() -> None:
     url = "http://nowhere.invalid/"
     with pytest.raises(PushFailed, match=r"nowhere\.invalid cannot be resolved"):
-        await Client(Destinations([url])).post(parse(url), HEAD, b"body", SECONDS)
+        await Client(Destinations("x.allow", [url])).post(parse(url), HEAD, b"body", SECONDS)
