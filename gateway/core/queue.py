@@ -20,14 +20,14 @@ from .errors import Conflict
 from .message import Message, Origin
 from .metrics import DropCause
 from .policy import DROP_HEAD, QueuePolicy
-from .topic import SHARE_PREFIX, VHOST_PREFIX
+from .topic import SHARE_PREFIX, VHOST_PREFIX, WEBHOOK_PREFIX
 
 if TYPE_CHECKING:
     from .router import Binding, Route
 
 MEMORY_MESSAGES_MAX = 1000  # a window's worth: what the next turns will hand out
 
-ORDERED = (SHARE_PREFIX, VHOST_PREFIX)  # names that begin so are of clients' queues, though with a `$`
+ORDERED = (SHARE_PREFIX, VHOST_PREFIX, WEBHOOK_PREFIX)  # of clients' queues, though they begin with a `$`
 
 #: A message that was given up on. Its `attempt` counts the deliveries made.
 Lost = tuple[Delivery, DropCause]

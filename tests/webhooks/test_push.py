@@ -216,6 +216,29 @@ def test_never_more_requests_at_a_time_than_asked_for(push: Push, concurrency: i
     assert push.sink.most[push.path] == concurrency
 
 
+def test_messages_of_one_key_do_not_overtake_each_other(push: Push) -> None:
+    tried: set[bytes] = set()
+
+    def moody(answering: Answering, number: int) -> None:
+        body = push.sink.got(push.path)[number - 1].body
+        answering.hang(0.002 * (number % 5))
+        failing = body[1:] in (b"0", b"3") and body not in tried
+        tried.add(body)
+        answering.send(404 if failing else 200)
+
+    push.sink.answers[push.path] = moody
+    push.make(concurrency=8, policy=SOON)
+    for number in range(6):
+        for key in ("a", "b", "c", "d"):
+            push.publish(f"{key}{number}".encode(), x_key=key)
+    push.delivered(24)
+    bodies = push.sink.bodies(push.path)
+    for key in (b"a", b"b", b"c", b"d"):
+        found = [body[1:] for body in bodies if body.startswith(key)]
+        assert found == [b"0", b"0", b"1", b"2", b"3", b"3", b"4", b"5"], "what failed is again in its place"
+    assert push.sink.most[push.path] > 1, "different keys flow"
+
+
 def test_no_faster_than_asked_for(push: Push) -> None:
     push.make(rate=50)
     push.publish(*(b"%d" % number for number in range(20)))
