@@ -122,10 +122,10 @@ class Half:
         self.messages += 1
         self.size += size
 
-    def take_back(self) -> int:
-        """The last message was not stored; return its size."""
-        self.positions.pop()
-        size = self.sizes.pop()
+    def take_back(self, index: int) -> int:
+        """A message was not stored; return its size."""
+        del self.positions[index]
+        size = self.sizes.pop(index)
         self.messages -= 1
         self.size -= size
         return size
@@ -190,6 +190,12 @@ def read_begin(message: Message, position: int) -> Half:
     fields = json.loads(message.body)
     options = Options(fields.get("immunity_ms", 0), fields.get("reply_to", ""), fields.get("check_url", ""))
     return Half(fields["id"], position, message.origin, options, fields["begun_ms"])
+
+
+def read_orphan(message: Message, now_ms: int) -> Half:
+    """Return the transaction of a half message whose beginning was not stored."""
+    id = message.topic.split("/", 2)[1]
+    return Half(id, belongs_to(message)[0], message.origin, Options(), now_ms)
 
 
 def end_record(half: Half, state: State, cause: str, now_ms: int) -> Message:

@@ -41,14 +41,15 @@ from .half import (
     read_begin,
     read_end,
     read_options,
+    read_orphan,
     readdressed,
     unwrap,
     wrap,
 )
-from .message import Message, Outcome, wants_later
+from .message import Message, wants_later
 from .metrics import DropCause
 from .once import release_once
-from .router import Binding
+from .outcomes import Outcomes
 from .settlement import SETTLED_BY_DROP
 from .topic import check_topic
 from .transaction import release
@@ -66,9 +67,12 @@ BYTES_MAX: Final = (
     16 << 20
 )  # of their bodies: as large as one message may be, as all are in memory at a commit
 BYTES_OPEN_MAX: Final = 1 << 30  # of all open ones: the log keeps them
-REMEMBERED_MS: Final = 24 * 3600 * 1000  # how long an outcome can be asked for: a producer's day off
-REMEMBERED_MAX: Final = 100_000  # outcomes, about 700 bytes each; the oldest go first
+RETRY_MS: Final = 1000  # until what a failing disk has lost is tried once more
 LOAD_COUNT: Final = 1000  # records that a start reads together
+
+
+#: Does as `transaction.release`, given all but the broker and the messages.
+Publish = Callable[[Message, int, list[int]], list[int]]
 
 
 class Halves:
@@ -77,16 +81,14 @@ class Halves:
     __slots__ = (
         "_broker",
         "_bytes",
-        "_ended",
-        "_forgetting",
         "_of_principal",
         "_open",
+        "_outcomes",
         "begun",
         "check_back",
         "check_url",
         "committed",
         "messages_max",
-        "remembered_ms",
         "rolled_back_count",
         "unresolved",
     )
@@ -94,12 +96,10 @@ class Halves:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._open: dict[tuple[str, str], Half] = {}  # principal and id -> transaction
-        self._ended: dict[tuple[str, str], Half] = {}  # the oldest end first
+        self._outcomes = Outcomes(broker)
         self._of_principal: dict[str, int] = {}
         self._bytes = 0
-        self._forgetting = False  # a timer is set
         self.messages_max = MESSAGES_MAX
-        self.remembered_ms = REMEMBERED_MS
         self.check_back = CheckBack(broker, self.give_up)
         self.check_url: Callable[[str], None] = _no_url  # whether it may be asked; raises InvalidValue
         self.begun = 0  # since start, as the others
@@ -169,6 +169,7 @@ class Halves:
         half.add(position, size)
         self._bytes += size
         broker.ready.wake()
+        broker.engine.when_durable(position, lambda stored: None if stored else self._lost(half, position))
         return position
 
     def resolve(
@@ -192,20 +193,18 @@ class Halves:
         if principal is not None and principal != mine:
             caller.check(action, AREA)
         key = (mine if principal is None else principal, id)
-        self._forget()
-        half = self._open.get(key) or self._ended.get(key)
+        half = self._open.get(key) or self._outcomes.get(key)
         if half is None:
             raise NotFound(
                 f"transaction {id!r} is not known: it was never begun, or ended more than "
-                f"{self.remembered_ms // 1000} s ago"
+                f"{self._outcomes.remembered_ms // 1000} s ago"
             )
         return half
 
     def all(self, state: State | None = None) -> Iterator[Half]:
         """Yield the transactions that are known, the oldest of each kind first."""
-        self._forget()
         if state is not State.OPEN:
-            yield from (half for half in self._ended.values() if state in (None, half.state))
+            yield from (half for half in self._outcomes if state in (None, half.state))
         if state in (None, State.OPEN):
             yield from self._open.values()
 
@@ -213,6 +212,10 @@ class Halves:
         """Return the messages of one that is open, as a commit would publish them. Raise NotFound."""
         engine, now_ms = self._broker.engine, self._broker.clock.now_ms
         return [unwrap(engine.read(position), now_ms) for position in half.positions]
+
+    def remember(self, remembered_ms: int) -> None:
+        """Set for how long outcomes are remembered."""
+        self._outcomes.remembered_ms = remembered_ms
 
     @property
     def open(self) -> int:
@@ -225,11 +228,10 @@ class Halves:
         """Return the key of an id that has not ended. Raise InvalidValue or Conflict."""
         check_id(id)
         key = (caller.principal.name, id)
-        if self._ended:
-            self._forget()
-            if key in self._ended:
-                state = self._ended[key].state.value.replace("-", " ")
-                raise Conflict(f"transaction {id!r} was {state}; begin another, with a new id")
+        known = self._outcomes.get(key)
+        if known is not None:
+            state = known.state.value.replace("-", " ")
+            raise Conflict(f"transaction {id!r} was {state}; begin another, with a new id")
         return key
 
     def _check_count(self, principal: str) -> None:
@@ -282,9 +284,10 @@ class Halves:
 
     def end(self, half: Half, commit: bool, cause: str) -> int:
         """Commit or roll back; return the position to wait for. Raise Conflict, QueueFull or NotStored."""
-        wanted = State.COMMITTED if commit else State.ROLLED_BACK
+        broker, wanted = self._broker, State.COMMITTED if commit else State.ROLLED_BACK
         if half.state is State.OPEN:
-            self._end(half, wanted, cause, self._readable(half) if commit else [], release_once)
+            messages = self._readable(half) if commit else []
+            self._end(half, wanted, cause, lambda *what: release_once(broker, messages, *what))
         elif half.state is not wanted:
             how = "; nobody had said what is to become of it" if half.cause == "unresolved" else ""
             raise Conflict(f"transaction {half.id!r} was {half.state.value.replace('-', ' ')} already{how}")
@@ -299,18 +302,17 @@ class Halves:
             raise Conflict(f"transaction {half.id!r}: part of it cannot be read any more; roll it back")
         return messages
 
-    def _end(
-        self, half: Half, state: State, cause: str, messages: list[Message], publish: Callable[..., list[int]]
-    ) -> None:
+    def _end(self, half: Half, state: State, cause: str, publish: Publish) -> None:
         """Publish, remember, forget: one group. Raise QueueFull or NotStored, having done nothing."""
         broker = self._broker
         now_ms = broker.clock.now_ms
         record = end_record(half, state, cause, now_ms)
         gone = [half.number, *half.positions]
-        position = publish(broker, messages, record, HALF_QUEUE_ID, gone)[-1]
+        position = publish(record, HALF_QUEUE_ID, gone)[-1]
         self._closed(half)
         ended(half, state, cause, now_ms, position)
-        self._remember(half)
+        self._outcomes.add(half)
+        self._watch(half, record, publish)
         if state is State.COMMITTED:
             self.committed += 1
         else:
@@ -324,7 +326,7 @@ class Halves:
         broker = self._broker
         now_ms = broker.clock.now_ms
         letters = self._letters(half, now_ms) if half.messages else []
-        self._end(half, State.ROLLED_BACK, "unresolved", letters, release)
+        self._end(half, State.ROLLED_BACK, "unresolved", lambda *what: release(broker, letters, *what))
         self.unresolved += 1
         metrics = broker.metrics
         metrics.published += len(letters)
@@ -333,48 +335,33 @@ class Halves:
         metrics.dead_lettered += len(letters)
 
     def _letters(self, half: Half, now_ms: int) -> list[Message]:
-        catalog, engine = self._broker.catalog, self._broker.engine
-        if DEAD_TOPIC not in catalog.queues:
-            queue, _ = catalog.declare(DEAD_TOPIC)
-            catalog.bind(queue, Binding(DEAD_TOPIC, queue))
+        engine = self._broker.engine
+        self._broker.letters.make(DEAD_TOPIC)
         letters: list[Message] = []
         for position in half.positions:
             with suppress(NotFound):  # the log has lost it
                 letters.append(letter(unwrap(engine.read(position), now_ms), half, now_ms, position))
         return letters
 
-    # -- outcomes ---------------------------------------------------------------------------------
-
-    def _remember(self, half: Half) -> None:
-        self._ended[half.key] = half
-        self._forget()
-        if not self._forgetting:
-            self._forget_later(self.remembered_ms)
-
-    def _forget(self) -> None:
-        """Let outcomes go whose time is over, or that are too many."""
-        broker, known = self._broker, self._ended
-        due_ms = broker.clock.now_ms - self.remembered_ms
-        while known:
-            half = known[next(iter(known))]
-            if half.ended_ms > due_ms and len(known) <= REMEMBERED_MAX:
-                return
-            del known[half.key]
-            broker.engine.settle(HALF_QUEUE_ID, (half.end_position,), Outcome.ACK, broker.clock.now_ms)
-            broker.ready.wake()
-
-    def _forget_later(self, delay_ms: int) -> None:
-        self._forgetting = True
-        self._broker.scheduler.after(delay_ms, self._forget_due)
-
-    def _forget_due(self) -> None:
-        self._forgetting = False
-        self._forget()
-        for half in self._ended.values():
-            self._forget_later(half.ended_ms + self.remembered_ms - self._broker.clock.now_ms)
-            break
-
     # -- start and failure ------------------------------------------------------------------------
+
+    def _watch(self, half: Half, record: Message, publish: Publish) -> None:
+        """Have an end that a sync which fails has lost once more: it is decided, and stays so."""
+        position = half.end_position
+
+        def told(stored: bool) -> None:
+            if not stored and half.end_position == position:
+                self._again(half, record, publish)
+
+        self._broker.engine.when_durable(position, told)
+
+    def _again(self, half: Half, record: Message, publish: Publish) -> None:
+        try:
+            half.end_position = publish(record, HALF_QUEUE_ID, [half.end_position])[-1]
+        except GatewayError:
+            self._broker.scheduler.after(RETRY_MS, lambda: self._again(half, record, publish))
+        else:
+            self._watch(half, record, publish)
 
     def restore(self) -> None:
         """Take over what recovery found."""
@@ -389,20 +376,18 @@ class Halves:
         for key, _ in list(engine.scan(CHECK_KEY)):
             if int(key[len(CHECK_KEY) :]) not in numbers:
                 engine.delete(key)
-        if self._ended:
-            self._forget_due()
+        self._outcomes.restored()
 
     def _restore(self, message: Message | None, position: int, numbers: dict[int, Half]) -> None:
         if message is None:  # nobody knows whose it was
             for half in numbers.values():
                 half.damaged = True
-            self._drop(position)
+            self._drop(position, DropCause.UNREADABLE)
         elif (kind := kind_of(message)) == BEGIN:
             half = numbers[position] = read_begin(message, position)
             self._opened(half)
         elif kind == END:
-            half = read_end(message, position)
-            self._ended[half.key] = half
+            self._outcomes.restore(read_end(message, position))
         else:
             self._restore_message(message, position, numbers)
 
@@ -410,16 +395,22 @@ class Halves:
         number, index = belongs_to(message)
         half = numbers.get(number)
         if half is None:
-            self._drop(position)  # its beginning is lost: nobody can commit it
-            return
+            half = numbers[number] = read_orphan(message, self._broker.clock.now_ms)
+            self._opened(half)
         half.damaged |= index != half.messages  # one before it is lost
         size = half_size(message)
         half.add(position, size)
         self._bytes += size
 
-    def _drop(self, position: int) -> None:
-        outcome = SETTLED_BY_DROP + DropCause.UNREADABLE
+    def _drop(self, position: int, cause: DropCause) -> None:
+        outcome = SETTLED_BY_DROP + cause
         self._broker.engine.settle(HALF_QUEUE_ID, (position,), outcome, self._broker.clock.now_ms)
+
+    def _lost(self, half: Half, position: int) -> None:
+        """A sync that failed has lost a message; its publisher was told so."""
+        if self._broker.engine.stored(position) is False and position in half.positions:
+            self._bytes -= half.take_back(half.positions.index(position))
+            self._drop(position, DropCause.NOT_STORED)
 
     def rolled_back(self, first: int) -> None:
         """The log could not be written from a position on. Ends are never among that: see `release`."""
@@ -428,7 +419,7 @@ class Halves:
                 self._closed(half)
                 continue
             while half.positions and half.positions[-1] >= first:
-                self._bytes -= half.take_back()
+                self._bytes -= half.take_back(-1)
 
 
 def _reply_to(caller: Caller, message: Message) -> str:

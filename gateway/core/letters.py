@@ -89,12 +89,13 @@ class DeadLetters:
         if not address or deadletter.would_cycle(delivery.message, queue.name, cause):
             return None
         if address.startswith(DEAD_PREFIX):
-            self._make(address)
+            self.make(address)
         now_ms = self._broker.clock.now_ms
         letter = deadletter.dead_letter(delivery, address, cause, now_ms, reason, delivery.position)
         return letter, None
 
-    def _make(self, name: str) -> None:
+    def make(self, name: str) -> None:
+        """Make the queue of some dead letters, unless it is there."""
         catalog = self._broker.catalog
         if name not in catalog.queues:
             catalog.declare(name, policy=self.policy)

@@ -17,7 +17,7 @@ def gateway_recovered(gateway: Gateway) -> None:
     check_back.first_ms = round(settings.check_first_seconds * 1000)
     check_back.interval_ms = round(settings.check_interval_seconds * 1000)
     check_back.checks_max = settings.checks_max
-    halves.remembered_ms = round(settings.remember_seconds * 1000)
+    halves.remember(round(settings.remember_seconds * 1000))
     halves.messages_max = settings.messages_max
     gateway.series.append(lambda: _series(gateway))
     if not settings.check_urls:

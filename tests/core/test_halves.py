@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.core import half, halves
+from gateway.core import half, halves, outcomes
 from gateway.core.broker import NO_SUBSCRIBERS
 from gateway.core.errors import (
     Conflict,
@@ -155,8 +155,8 @@ def test_an_outcome_is_forgotten_in_time(world: World) -> None:
     alice.half("u", "orders/a")
     alice.roll_back("u")
     engine = world.broker.engine
-    world.broker.halves.remembered_ms = 10_000
-    world.broker.halves._forget_later(9000)
+    world.broker.halves.remember(10_000)
+    world.broker.halves._outcomes._wait(9000)
     world.later(9001)
     assert [known.id for known in world.broker.halves.all()] == ["u"]
     world.later(1500)
@@ -167,7 +167,7 @@ def test_an_outcome_is_forgotten_in_time(world: World) -> None:
 
 
 def test_outcomes_are_limited_in_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halves, "REMEMBERED_MAX", 3)
+    monkeypatch.setattr(outcomes, "REMEMBERED_MAX", 3)
     alice = world.producer()
     for number in range(5):
         alice.half(f"t{number}", "orders/a")
