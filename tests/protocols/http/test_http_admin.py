@@ -65,7 +65,7 @@ async def test_the_number_of_series_is_bounded(running: Running, monkeypatch: py
             await running.client.post(f"/v1/queues/q{number}/messages", content=b"x")
     found = await samples(running)
     depths = {label: value for (name, label), value in found.items() if name == "gateway_queue_depth"}
-    assert depths == {"q4": 4, "q3": 3, "(others)": 3, "(sessions)": 0}
+    assert depths == {"q4": 4, "q3": 3, "(others)": 3, "(sessions)": 0, "(schedules)": 0}
 
 
 async def test_the_overview_is_for_managers(running: Running) -> None:
