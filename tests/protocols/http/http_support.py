@@ -16,7 +16,7 @@ from gateway.core.access import Action, Authority, Credentials, Principal, Rulin
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import AuthenticationFailed, NotStored
-from gateway.core.message import Message, Origin
+from gateway.core.message import Message, Origin, Outcome
 from gateway.core.session import Session
 from gateway.listeners import open_listener
 from gateway.protocols.http import HttpDoor
@@ -44,10 +44,12 @@ class FailingEngine(MemoryEngine):
         settled: Sequence[tuple[int, Sequence[int]]],
         now_ms: int,
         at_once: bool = False,
+        outcome: int = Outcome.ACK,
+        cursors: Sequence[tuple[int, str, int]] = (),
     ) -> list[int]:
         if at_once and self.full:
             raise NotStored("no space left")
-        return super().transact(messages, settled, now_ms)
+        return super().transact(messages, settled, now_ms, at_once, outcome, cursors)
 
     def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
