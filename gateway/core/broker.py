@@ -105,6 +105,7 @@ class Broker:
         self.on_bug: Callable[[str, Exception], None] = _raise  # the shell logs it instead
         self.ready = Ready(wake or _no_wake)  # the shell sets `ready.wake` before the first call
         self.letters = DeadLetters(self)
+        self.catalog.deleted.append(self.letters.queue_gone)
         self.settlement = Settlement(engine, self.metrics, self.ready, self.scheduler, clock, self.letters)
         self.queues = Queues(self.catalog, engine, clock, self.metrics, self.ready, self.settlement)
         self.sweeper = Sweeper(

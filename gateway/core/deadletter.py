@@ -49,6 +49,7 @@ QUEUES_MAX: Final = 32  # a chain of dead letters that is longer is a mistake of
 NAME_MAX: Final = 1000  # characters: with the prefix, as much as a queue's name may have
 NAME_LEVELS_MAX: Final = 300  # a topic may have 320
 NAME_BEGINNING: Final = 200  # characters that are left of a name that is too long, before its hash
+SESSIONS: Final = DEAD_PREFIX + SESSION_PREFIX[:-1]  # where the letters of all sessions are
 _ESCAPES: Final = (("%", "%25"), ("+", "%2B"), ("#", "%23"))
 _BLANKS: Final = str.maketrans("%+#", "___")
 
@@ -138,7 +139,7 @@ def home(queue: str) -> str:
     if queue.startswith(DEAD_PREFIX):
         return ""
     if queue.startswith(SESSION_PREFIX):
-        return DEAD_PREFIX + SESSION_PREFIX[:-1]
+        return SESSIONS
     name = queue
     for char, escape in _ESCAPES:
         if char in name:

@@ -176,6 +176,14 @@ class DeadLetters:
         broker.carry_out(plan, new)
         return new
 
+    def queue_gone(self, queue: Queue) -> None:
+        """A queue was deleted: its letters stay; without any, their queue goes, too."""
+        name = deadletter.home(queue.name)
+        dead = self._broker.catalog.queues.get(name)
+        if dead is None or name == deadletter.SESSIONS or dead.active or dead.length() or dead.held():
+            return
+        self._broker.queues.delete(dead)
+
     # -- afterwards ---------------------------------------------------------------------------
 
     def flushed(self) -> None:

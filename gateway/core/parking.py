@@ -7,9 +7,13 @@ place without a search.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from .delivery import Delivery
+from .message import Message
 from .scheduler import Scheduler
+
+UNLOADED: Final = Message("", b"")  # stands for a message that is read when its time has come
 
 
 class Parking:
@@ -24,7 +28,10 @@ class Parking:
 
     def hold(self, delivery: Delivery, delay_ms: int) -> None:
         """Keep a delivery out of its queue; it counts as waiting until its time has come."""
-        delivery.group.parked[delivery.offset] = delivery
+        group = delivery.group
+        group.parked[delivery.offset] = delivery
+        if delivery.position and len(group.parked) > group.queue.memory_messages_max:
+            delivery.message = UNLOADED  # it is in the log
         due_ms = self._scheduler.now_ms + delay_ms
         batch = self._batches.get(due_ms)
         if batch is not None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from .clock import Clock
 from .delivery import LATE, Delivery, Group
 from .engine import StorageEngine
+from .errors import NotFound
 from .letters import SETTLED_BY_DROP, DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .overdue import Overdue
-from .parking import Parking
+from .parking import UNLOADED, Parking
 from .policy import REJECT_DEAD_LETTER
 from .queue import Lost, Queue
 from .ready import Ready
@@ -256,8 +257,19 @@ class Settlement:
         """Their pause is over."""
         self._metrics.redelivered += len(due)
         for delivery in due:
+            if delivery.message is UNLOADED and not self._read(delivery):
+                self._given_up(delivery, DropCause.UNREADABLE)
+                continue
             delivery.queue.take_back(delivery)
             self.ready.look(delivery.group)
+
+    def _read(self, delivery: Delivery) -> bool:
+        """Have its message in memory again; False if it cannot be read."""
+        try:
+            delivery.message = self._engine.read(delivery.position)
+        except NotFound:
+            return False
+        return True
 
 
 def _take(delivery: Delivery) -> bool:

@@ -66,12 +66,15 @@ class Disk(FaultyFiles):
         self._operation()
         super().truncate(descriptor, size)
 
-    def sync(self, descriptor: int) -> None:
+    def _sync_operation(self) -> None:
         try:
             self._operation()
         except OSError:
             self.syncs_failed += 1
             raise
+
+    def sync(self, descriptor: int) -> None:
+        self._sync_operation()
         super().sync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -89,7 +92,7 @@ class Disk(FaultyFiles):
         super().remove(path)
 
     def sync_directory(self, path: Path) -> None:
-        self._operation()
+        self._sync_operation()
         self._made = {name for name in self._made if name.parent != path}
         for name in [name for name in self._removed if name.parent == path]:
             del self._removed[name]

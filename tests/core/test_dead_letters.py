@@ -247,6 +247,21 @@ def test_a_deleted_queue_leaves_its_letters(world: World) -> None:
     assert world.bodies("$dead/q") == [b"1"]
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_where_no_letters_are_left_it_goes_with_its_queue(world: World, used: bool) -> None:
+    queue = world.queue()
+    world.publish(b"1")
+    world.settle(world.take(queue)[0], Outcome.REJECT)
+    world.end_turn()
+    world.broker.queues.purge(world.broker.catalog.get("$dead/q"))
+    if used:
+        world.take(world.broker.catalog.get("$dead/q"))
+    world.broker.queues.delete(queue)
+    assert ("$dead/q" in world.broker.catalog.queues) == used
+    world.end_turn()
+    world.check()
+
+
 # -- what they tell ------------------------------------------------------------------------------
 
 

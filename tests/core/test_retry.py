@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.core.delivery import Delivery
+from gateway.core.errors import NotFound
 from gateway.core.message import Outcome
 from gateway.core.policy import BACKOFF_MS, WORK
 from tests.core.test_dead_letters import World
@@ -149,3 +150,38 @@ def test_a_restart_knows_the_attempts(tmp_path: Path, outcome: Outcome, attempt:
     held = world.take(queue)
     world.wait(60_000)
     assert [delivery.attempt for delivery in held] == [attempt]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_waits_long_is_not_kept_in_memory(tmp_path: Path, lost: bool) -> None:
+    world = World(tmp_path)
+    queue = world.queue(backoff_ms=(100,))
+    queue.memory_messages_max = 2
+    world.publish(*(b"%d" % number for number in range(5)))
+    world.end_turn()
+    held = world.take(queue, 5)
+    for delivery in held:
+        world.settle(delivery, Outcome.REQUEUE)
+    world.end_turn()
+    assert sorted(delivery.message.body for delivery in queue.held()) == [b"", b"", b"", b"0", b"1"]
+    if lost:
+        world.broker.engine.settle(queue.queue_id, [held[4].position], Outcome.ACK, 0)
+        read = world.broker.engine.read
+        world.broker.settlement._engine = Unreadable(read, held[4].position)  # type: ignore[assignment]
+    world.wait(100)
+    assert [delivery.message.body for delivery in held[5:]] == [b"0", b"1", b"2", b"3", b"4"][: 5 - lost]
+    assert [delivery.attempt for delivery in held[5:]] == [2] * (5 - lost)
+    world.check()
+
+
+class Unreadable:
+    """An engine that has lost one message."""
+
+    def __init__(self, read: Any, lost: int) -> None:
+        self._read = read
+        self._lost = lost
+
+    def read(self, position: int) -> Any:
+        if position == self._lost:
+            raise NotFound("damaged")
+        return self._read(position)
