@@ -208,7 +208,12 @@ class Group:
         """Fill windows with at most `budget` deliveries; return how many were handed out."""
         consumers = self.consumers
         if len(consumers) == 1 or (consumers and self.queue.policy.single_active):
-            return self._fill(consumers[0], budget, now_ms)
+            delivered = taken = self._fill(consumers[0], budget, now_ms)
+            # Who settles within `deliver` has released the next of each key.
+            while taken and self.order is not None and self.order.released and consumers:
+                taken = self._fill(consumers[0], budget - delivered, now_ms)
+                delivered += taken
+            return delivered
         if consumers and consumers[0].priority != consumers[-1].priority:
             delivered = 0
             for _, equals in groupby(list(consumers), _by_priority):

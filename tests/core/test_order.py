@@ -130,6 +130,21 @@ def test_who_fetches_one_at_a_time_gets_the_first_that_is_free() -> None:
     assert [delivery and delivery.message.body for delivery in found] == [b"0", b"2", None]
 
 
+def test_who_settles_at_once_gets_all_of_a_key_in_one_turn() -> None:
+    bench = Bench()
+    bench.publish(*["a"] * 50, None, "b")
+    got: list[int] = []
+
+    def take(batch: list[Delivery]) -> None:
+        got.extend(int(delivery.message.body) for delivery in batch)
+        bench.broker.settlement.acknowledge(batch)
+
+    bench.broker.queues.attach(bench.group, Consumer("c", 100, take))
+    bench.broker.dispatch()
+    assert sorted(got) == list(range(52))
+    assert [number for number in got if number < 50] == list(range(50))
+
+
 def test_more_than_may_line_up_stops_the_group_until_some_is_released(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.core.metrics import DropCause
+from gateway.core.policy import QueuePolicy
 from gateway.protocols.http import ws as ws_module
 from tests.protocols.http.http_support import DEADLINE_SECONDS, Running, eventually
 
@@ -112,6 +113,26 @@ async def test_consuming_a_queue(running: Running) -> None:
     queue = running.broker.catalog.get("q")
     await eventually(lambda: not queue.groups()[0].consumers)
     assert queue.length() == 2
+
+
+async def test_a_lease_is_extended_and_one_that_ended_settles_nothing(running: Running) -> None:
+    running.broker.catalog.declare("q", policy=QueuePolicy(lease_ms=60_000))
+    for body in (b"1", b"2"):
+        await running.client.post("/v1/queues/q/messages", content=body)
+    async with opened(running) as client:
+        await client.ask(op="consume", queue="q", window=2)
+        first, second = await client.read(), await client.read()
+        extended = await client.ask(op="extend", delivery=first["delivery"])
+        assert extended == {"op": "extended", "delivery": first["delivery"]}
+        queue = running.broker.catalog.get("q")
+        running.broker.catalog.set_policy(queue, QueuePolicy(lease_ms=1, backoff_ms=(60_000,)))
+        held = list(queue.groups()[0].unsettled.values())
+        assert [delivery.message.body for delivery in held] == [b"2", b"1"], "the one extended is due last"
+        for missing in ({}, {"delivery": 99}):
+            assert (await client.ask(op="extend", **missing))["op"] == "error"
+        await client.send(op="ack", delivery=second["delivery"])
+        assert (await client.read())["op"] == "settled"
+        assert (await client.ask(op="extend", delivery=second["delivery"]))["op"] == "error"
 
 
 async def test_consuming_a_stream_in_a_group(running: Running) -> None:
