@@ -7,9 +7,12 @@ crash may leave any of them, and nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import combinations
 from typing import Final
 
 DELIVERY_LIMIT: Final = 3
+DUE_MAX: Final = 6  # at a time whose every part is a state
 
 
 class State:
@@ -118,8 +121,19 @@ class Model:
         self.step()
 
     def time_is(self, now_ms: int) -> None:
-        """What is due is published."""
-        due = sorted((at, name) for name, at in self.now.scheduled.items() if at <= now_ms)
-        for _, name in due:
+        """What is due is published: at a crash, any of it may be."""
+        before = self.now.copy()
+        due = [name for name, at in sorted(before.scheduled.items(), key=lambda one: one[1]) if at <= now_ms]
+        for count in range(1, len(due) + 1):
+            for some in combinations(due[-DUE_MAX:], count):
+                self.now = before.copy()
+                self._fire(some)
+        self.now = before
+        self._fire(due)
+
+    def _fire(self, names: Iterable[str]) -> None:
+        for name in names:
             del self.now.scheduled[name]
-            self.publish(name)
+            self.now.waiting[name] = 0
+            self.now.stream.append(name)
+        self.step()

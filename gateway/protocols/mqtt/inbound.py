@@ -35,7 +35,6 @@ from .translate import to_properties
 REASONS: tuple[tuple[type[GatewayError], Reason], ...] = (
     (NotAuthorized, Reason.NOT_AUTHORIZED),
     (InvalidTopic, Reason.TOPIC_NAME_INVALID),
-    (InvalidValue, Reason.PAYLOAD_FORMAT_INVALID),  # of a user property: PUBACK has nothing nearer
     (QueueFull, Reason.QUOTA_EXCEEDED),
     (NotStored, Reason.QUOTA_EXCEEDED),
     (QuotaExceeded, Reason.QUOTA_EXCEEDED),
