@@ -13,7 +13,8 @@ Kinds of queues, and what is wrong in them:
     compact  the same of a compacted stream: of each key the last, and nothing that came before it
     values   the same in no order, as of retained messages
 
-First deliveries from one sender come in its order, in all others.
+First deliveries from one sender, of one ordering key, come in its order, in all others: keys do not wait for
+each other.
 
 A dead letter is there instead of its message: who drains all queues at the end gets one of both, once. A
 sync that failed may have doubled it: the disk has said that it does not know.
@@ -59,7 +60,7 @@ class _Queue:
         self.kind = kind
         self.received: dict[str, int] = {}
         self.acked: set[str] = set()
-        self.newest: dict[str, int] = {}  # sender -> number of its last first delivery
+        self.newest: dict[tuple[str, str], int] = {}  # sender and key -> number of its last first delivery
         self.order: list[str] = []
 
 
@@ -140,10 +141,11 @@ class Checker:
         self._unsure = True
 
     def _check_order(self, queue: _Queue, sent: Event, where: str) -> None:
-        newest = queue.newest.get(sent["by"], -1)
+        line = (sent["by"], sent["key"])
+        newest = queue.newest.get(line, -1)
         if sent["n"] < newest:
             self.verdict.reordered.append(f"{where}: after number {newest} of {sent['by']}")
-        queue.newest[sent["by"]] = max(newest, sent["n"])
+        queue.newest[line] = max(newest, sent["n"])
 
     def _acked(self, event: Event) -> None:
         queue = self._queues[event["queue"]]
