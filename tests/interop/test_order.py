@@ -19,7 +19,7 @@ from tests.interop.group_member import KINDS, Place, Stop
 from tests.interop.paho_client import PahoClient, properties, publish_properties
 from tests.process import GatewayProcess, wait_for
 
-KEYS, EACH = 12, 15
+KEYS, EACH = 6, 40
 DOORS = ("mqtt", "amqp", "http")
 
 
@@ -81,8 +81,10 @@ class Watch:
         self.active: dict[str, int] = defaultdict(int)
         self.together = 0
         self.members: set[int] = set()
+        self.begin = threading.Event()  # until then everybody holds what it has got first
 
     def take(self, body: bytes) -> bool:
+        assert self.begin.wait(30)
         key, number = body.decode().split(":")
         with self.lock:
             self.together += self.active[key]
@@ -101,17 +103,26 @@ class Watch:
 def test_members_at_every_door_get_each_key_in_order(running: GatewayProcess, publisher: Publisher) -> None:
     place = Place(running.mqtt_port, running.amqp_port, running.http_port, "$share/ordered/orders/#")
     watch, stop, threads = Watch(), Stop(), []
+
+    def join(kind: str) -> None:
+        joined = threading.Event()
+        arguments = (place, watch.take, stop, joined)
+        threads.append(threading.Thread(target=KINDS[kind], args=arguments, daemon=True))
+        threads[-1].start()
+        assert joined.wait(10)
+
     try:
-        for kind in KINDS.values():
-            joined = threading.Event()
-            threads.append(threading.Thread(target=kind, args=(place, watch.take, stop, joined), daemon=True))
-            threads[-1].start()
-            assert joined.wait(10)
+        for kind in KINDS:
+            if kind != "http":
+                join(kind)
         for number in range(EACH):
             for key in range(KEYS):
                 publisher.publish(DOORS[key % 3], "orders/new", f"k{key}", f"k{key}:{number}")
+        join("http")  # its lease runs while the others are held back
+        watch.begin.set()
         wait_for(lambda: watch.count() >= KEYS * EACH, 20, "all of it")
     finally:
+        watch.begin.set()
         stop.set()
         for thread in threads:
             thread.join(10)
