@@ -33,7 +33,7 @@ def worker(url: str, done: list[str], enough: threading.Event) -> None:
 def main(url: str) -> None:
     with httpx.Client(base_url=url, timeout=20) as http:
         http.put("/v1/queues/dead-jobs", json={}).raise_for_status()
-        policy = {"delivery_limit": 3, "dead_letter": "$queue/dead-jobs"}
+        policy = {"delivery_limit": 3, "backoff_ms": [100, 500], "dead_letter": "$queue/dead-jobs"}
         http.put("/v1/queues/jobs", json={"policy": policy}).raise_for_status()
         for number in range(JOBS):
             http.post("/v1/queues/jobs/messages", content=f"job {number}").raise_for_status()

@@ -166,9 +166,10 @@ class QueuePolicy:
                 raise Conflict(f"policy.{name}: no such policy; known: {', '.join(POLICIES)}")
         return cls(**values)  # type: ignore[arg-type]  # checked above, key by key
 
-    def changes(self) -> dict[str, Any]:
-        """Return the values that are not the default, by name: for storing."""
-        return {name: value for name, value in self.to_mapping().items() if value != getattr(DEFAULT, name)}
+    def changes(self, since: QueuePolicy | None = None) -> dict[str, Any]:
+        """Return the values that are not those of another, by name; None: the default, for storing."""
+        base = since or DEFAULT
+        return {name: value for name, value in self.to_mapping().items() if value != getattr(base, name)}
 
     def to_mapping(self) -> dict[str, Any]:
         """Return all values by name, for showing."""

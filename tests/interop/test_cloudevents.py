@@ -276,7 +276,9 @@ def test_a_batch_of_events_is_a_message_each(door: GatewayProcess) -> None:
 
 def test_what_a_key_and_a_trace_are_for_the_gateway(door: GatewayProcess) -> None:
     """Extensions are the model's own properties, and the other way round."""
-    put(f"{door.url}/v1/queues/shared", json={"bindings": ["shared"]}).raise_for_status()
+    put(
+        f"{door.url}/v1/queues/shared", json={"bindings": ["shared"], "policy": {"ordered": False}}
+    ).raise_for_status()
     write_mqtt(door, "shared", DATA["json"])
     write_rabbitmq(door, "shared", DATA["json"])
     found = post(f"{door.url}/v1/queues/shared/receive?max=2").json()["deliveries"]

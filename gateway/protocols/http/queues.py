@@ -249,8 +249,9 @@ def _declare(
         if not update:
             _check_bindings(context, name, bindings)
         if policy is not None and queue.policy.difference(policy):
+            changes = policy.changes(queue.policy)
             catalog.set_policy(queue, policy)
-            session.changed("queue.policy", queue_resource(name), json.dumps(policy.changes()))
+            session.changed("queue.policy", queue_resource(name), json.dumps(changes))
     for topic_filter, selector in bindings.items():
         bound = catalog.bindings.get(name, {}).get(topic_filter)
         if bound is None or bound.selector != selector:
