@@ -179,7 +179,7 @@ class Machine(RuleBasedStateMachine):
     def _places(self) -> tuple[object, ...]:
         broker = self.broker
         queue = broker.catalog.queues.get(QUEUE)
-        held = [] if queue is None else [delivery.message for delivery in queue.held()]
+        held = [] if queue is None else [broker.engine.read(one.position) for one in queue.held()]
         waiting = sorted(message.body.decode() for message in self._names(QUEUE) + held)
         dead = {m.body.decode(): str(m.properties.header(deadletter.CAUSE)) for m in self._names(DEAD)}
         stream = sorted(message.body.decode() for message in self._names(STREAM))
