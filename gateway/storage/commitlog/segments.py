@@ -93,7 +93,11 @@ class Segments:
         """
         segment = self.holding(position)
         if segment is not None:
-            return segment.read(position) if reader is None else reader.payload(segment, position)
+            try:
+                return segment.read(position) if reader is None else reader.payload(segment, position)
+            except Damage:
+                if position not in self.moved:
+                    raise  # else it was copied while it could be read: a sync that failed has spoilt it since
         # Only now: as long as the original, or an earlier copy, is there, the last may not be written yet.
         copy = self._before.get(position, -1)
         segment = self.holding(copy)
