@@ -47,6 +47,12 @@ def _round(seed: int, tmp_path: Path) -> None:
         assert not verdict.faults, f"GATEWAY_TEST_SEED={seed}, history {path}\n{verdict}"
 
 
+@pytest.mark.parametrize("seed", [82619602286, 376975258187])
+def test_rounds_that_have_found_something(tmp_path: Path, seed: int) -> None:
+    """A record that had a good copy was taken for lost; a segment that was full was written to again."""
+    _round(seed, tmp_path)
+
+
 @pytest.mark.parametrize("part", range(1 if SEED else PARTS))
 def test_nothing_that_was_promised_is_broken(tmp_path: Path, part: int) -> None:
     for number in range(1 if SEED else ROUNDS // PARTS):

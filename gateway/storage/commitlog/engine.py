@@ -103,8 +103,8 @@ class CommitLog:
         self._batch.mark = state.mark
         self._journal = Journal(self._index)
         self._end = state.position
-        if not len(self._segments) or self._end > self._tail_end():
-            # New, or cut off before the checkpoint: a position is never used for another record.
+        if not len(self._segments) or self._end > self._tail_end() or found.tail_closed():
+            # New, cut off before the checkpoint, or at an end that it knows: behind it nothing would be read.
             self._segment_at(max(FIRST_POSITION, self._end), self._segment_bytes)
         self._begun, self._room_end = self._segments.tail.reach
         self._finder = Finder(self._files, self._directory.index, self._segments, self._end)

@@ -37,6 +37,10 @@ class Recovered:
         self.remarks = remarks
         self._proven = -1  # nobody has asked
 
+    def tail_closed(self) -> bool:
+        """Whether the last segment ended before the checkpoint: the one that came after it is gone."""
+        return self.segments.tail.base in self.state.closed
+
     def proven(self) -> int:
         """Return up to where the log says that it has been on disk: a hole before that is damage.
 
