@@ -44,6 +44,8 @@ def to_json(value: Any) -> Any:
 
 def from_json(value: Any, depth: int = 0) -> Any:
     """Undo `to_json`. Raise InvalidValue."""
+    if isinstance(value, bool):
+        return value  # first: compiled, what is known to be an int is a number from here on
     if isinstance(value, int):
         if not INT_MIN <= value <= INT_MAX:
             raise InvalidValue("headers: a whole number has 64 bits; send a float or a text")
