@@ -11,11 +11,10 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .delivery import Delivery, Group
+from .delivery import UNLOADED, Delivery, Group, by_offset
 from .engine import Extent, StorageEngine
 from .message import Message
 from .metrics import DropCause
-from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost, Queue
 
@@ -163,7 +162,7 @@ class ClassicQueue(Queue):
             waiting.appendleft(delivery)
             return
         # Rare (several consumers, out of order)
-        waiting.insert(bisect_left(waiting, delivery.offset, key=_by_offset), delivery)
+        waiting.insert(bisect_left(waiting, delivery.offset, key=by_offset), delivery)
 
     def set_aside(self, count: int, size: int) -> None:
         self.aside += count
@@ -401,12 +400,12 @@ class ClassicQueue(Queue):
     def browse_aside(self, start: int) -> list[Delivery]:
         """Return what waits in the order, from an offset on, in order of offsets."""
         order = self.group.order
-        return sorted((d for d in order.waiting() if d.offset >= start), key=_by_offset) if order else []
+        return sorted((d for d in order.waiting() if d.offset >= start), key=by_offset) if order else []
 
     def _in_order(self, start: int, count: int) -> list[Delivery]:
         """Return what waits and was in memory once, from an offset on: at most `count`, readable."""
         waiting = [delivery for delivery in self.waiting if delivery.offset >= start]
-        both = sorted([*waiting, *self.browse_aside(start)], key=_by_offset)
+        both = sorted([*waiting, *self.browse_aside(start)], key=by_offset)
         return [delivery for delivery in both[:count] if self._read(delivery)]
 
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
@@ -433,7 +432,3 @@ class ClassicQueue(Queue):
                 (e.offset + difference, e.message, e.attempts) for e in entries if e.message is not None
             ]
             at = entries[-1].offset + 1
-
-
-def _by_offset(delivery: Delivery) -> int:
-    return delivery.offset

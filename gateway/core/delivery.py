@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .message import NOWHERE, Message, Origin
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .selector import Selector
 
 
+UNLOADED: Final = Message("", b"")  # stands for a message that waits in the log, and is read in its turn
 LATE = -1  # `held_ms` of what was taken back from a consumer, which still counts it in its window
 
 
@@ -201,7 +202,7 @@ class Group:
         if not self.consumers:
             self.queue.active = tuple(group for group in self.queue.active if group is not self)
         held = [d for d in self.unsettled.values() if d.consumer is consumer]
-        held.sort(key=_by_offset)
+        held.sort(key=by_offset)
         return held
 
     def pump(self, budget: int, now_ms: int) -> int:
@@ -346,5 +347,6 @@ def _by_priority(consumer: Consumer) -> int:
     return consumer.priority
 
 
-def _by_offset(delivery: Delivery) -> int:
+def by_offset(delivery: Delivery) -> int:
+    """Return its place in the queue, to sort by."""
     return delivery.offset

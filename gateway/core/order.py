@@ -14,11 +14,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from operator import attrgetter
 from typing import Final
 
-from .delivery import Delivery, Group
-from .message import Message
+from .delivery import UNLOADED, Delivery, Group, by_offset
 
 LINED_UP_MAX = 100_000  # a group, in words: 2.4 MB. Over it the group takes nothing new until it is less
 SET_ASIDE_MAX = 1_000_000  # the same for failing and parked keys together: 24 MB
@@ -27,9 +25,6 @@ RETURNS_MAX = 2  # a head that came back so often fails: its line must not hold 
 FETCHED_TOGETHER = 64  # of a line's words, made deliveries again
 
 WORDS: Final = 3  # offset, position, size
-UNLOADED: Final = Message("", b"")  # stands for one that is in the engine
-
-_offset = attrgetter("offset")
 
 
 class Key:
@@ -329,7 +324,7 @@ class KeyOrder:
 
     def oldest(self) -> Delivery | None:
         """Take out the oldest that waits here: it has to make room. The keys are looked at, one by one."""
-        found: Delivery | None = min(self.released, key=_offset, default=None)
+        found: Delivery | None = min(self.released, key=by_offset, default=None)
         line: Key | None = None
         for key in self.keys.values():
             if not key.near and key.far:
@@ -368,10 +363,10 @@ class KeyOrder:
             if offset not in group.unsettled and offset not in group.parked:
                 self.done(offset)
 
-    def forget_from(self, place: int, by_offset: bool) -> None:
+    def forget_from(self, place: int, offsets: bool) -> None:
         """What was stored from a position on was not, or from an offset on: it never was here."""
-        self._keep(lambda offset, position: (offset if by_offset else position) < place)
-        if by_offset:
+        self._keep(lambda offset, position: (offset if offsets else position) < place)
+        if offsets:
             for offset in [offset for offset in self._heads if offset >= place]:
                 self.done(offset)
 

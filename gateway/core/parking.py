@@ -7,13 +7,9 @@ place without a search.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
-from .delivery import Delivery
-from .message import Message
+from .delivery import UNLOADED, Delivery, by_offset
 from .scheduler import Scheduler
-
-UNLOADED: Final = Message("", b"")  # stands for a message that is read when its time has come
 
 
 class Parking:
@@ -47,10 +43,6 @@ class Parking:
             if parked.get(delivery.offset) is delivery:  # or its queue is gone, or was moved
                 del parked[delivery.offset]
                 due.append(delivery)
-        due.sort(key=_by_offset, reverse=True)
+        due.sort(key=by_offset, reverse=True)
         if due:
             self._come_back(due)
-
-
-def _by_offset(delivery: Delivery) -> int:
-    return delivery.offset

@@ -11,12 +11,11 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .classic import ClassicQueue
-from .delivery import Delivery, Group
+from .delivery import UNLOADED, Delivery, Group, by_offset
 from .engine import Extent, StorageEngine
 from .errors import NotFound
 from .message import Message
 from .metrics import DropCause
-from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost
 
@@ -112,7 +111,7 @@ class PriorityQueue(ClassicQueue):
         self.behind += 1
         self._in_memory += 1
         self.bytes_waiting += delivery.size
-        level.insert(bisect_left(level, delivery.offset, key=_by_offset), delivery)
+        level.insert(bisect_left(level, delivery.offset, key=by_offset), delivery)
 
     def make_room(self, size: int) -> list[Lost]:
         lost = self._drop_aside(size) if self.aside else []
@@ -181,13 +180,9 @@ class PriorityQueue(ClassicQueue):
     def browse(self, start: int, count: int) -> list[tuple[int, Message, int]]:
         found: list[tuple[int, Message, int]] = []
         waiting = [delivery for level in self._levels for delivery in level if delivery.offset >= start]
-        for delivery in sorted([*waiting, *self.browse_aside(start)], key=_by_offset)[:count]:
+        for delivery in sorted([*waiting, *self.browse_aside(start)], key=by_offset)[:count]:
             message = delivery.message
             if message is UNLOADED:
                 message = self.engine.read(delivery.position)
             found.append((delivery.offset, message, delivery.attempt))
         return found
-
-
-def _by_offset(delivery: Delivery) -> int:
-    return delivery.offset

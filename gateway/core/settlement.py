@@ -7,14 +7,14 @@ books and, if the queue has one, its way to the dead-letter address.
 from __future__ import annotations
 
 from .clock import Clock
-from .delivery import LATE, Delivery, Group
+from .delivery import LATE, UNLOADED, Delivery, Group
 from .engine import StorageEngine
 from .errors import NotFound
 from .letters import SETTLED_BY_DROP, DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .overdue import Overdue
-from .parking import UNLOADED, Parking
+from .parking import Parking
 from .policy import REJECT_DEAD_LETTER
 from .queue import Lost, Queue
 from .ready import Ready

@@ -16,10 +16,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from .compaction import Compaction, Place
-from .delivery import Delivery, Group
+from .delivery import UNLOADED, Delivery, Group
 from .engine import Extent, StorageEngine, Stored
 from .message import Message
-from .order import UNLOADED
 from .policy import QueuePolicy
 from .queue import Lost, Queue
 

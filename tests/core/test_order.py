@@ -304,6 +304,19 @@ def test_what_is_skipped_goes_to_the_dead_letters_and_its_consumer_settles_nothi
     assert bench.dispatch() == []
 
 
+def test_what_backs_off_in_the_log_alone_is_skipped_with_its_body() -> None:
+    bench = Bench(QueuePolicy(backoff_ms=(1000,), dead_letter="$queue/q2"))
+    dead, _ = bench.broker.catalog.declare("q2")
+    bench.queue.memory_messages_max = 1
+    bench.publish("a", "b")
+    bench.consumer()
+    assert bench.dispatch() == [("a", 0), ("b", 1)]
+    bench.settle(0, Outcome.REQUEUE)
+    bench.settle(1, Outcome.REQUEUE)
+    assert bench.broker.queues.keys.skip(bench.group, "b").body == b"1"
+    assert [message.body for _, message, _ in dead.browse(0, 10)] == [b"1"]
+
+
 def test_a_queue_or_group_that_goes_takes_its_parked_keys_with_it(tmp_path: Path) -> None:
     clock = Clock(NOW_MS, 0)
     broker = Broker(CommitLog(tmp_path), clock)
