@@ -20,7 +20,6 @@ from .dedup import Dedup
 from .delivery import Group
 from .engine import StorageEngine
 from .errors import QueueFull
-from .halves import PREFIX as TRANSACTION_PREFIX
 from .halves import Halves
 from .lease import Leases
 from .letters import DeadLetters
@@ -113,7 +112,6 @@ class Broker:
         )
         self.leases = Leases(self.scheduler, self.settlement.settle)
         self.halves = Halves(self)
-        self.addresses[TRANSACTION_PREFIX] = self.halves.take
         self.schedules = Schedules(self)
 
     # -- start ----------------------------------------------------------------------------

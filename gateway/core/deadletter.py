@@ -57,9 +57,7 @@ _BLANKS: Final = str.maketrans("%+#", "___")
 _AUTOMATIC: Final = frozenset({DropCause.EXPIRED, DropCause.QUEUE_FULL})
 
 
-def dead_letter(
-    delivery: Delivery, address: str, cause: DropCause, now_ms: int, reason: str = "", position: int = 0
-) -> Message:
+def dead_letter(delivery: Delivery, address: str, cause: DropCause, now_ms: int, reason: str = "") -> Message:
     """Return the message as it goes to the dead-letter address: same body, its story in headers."""
     message, queue = delivery.message, delivery.queue.name
     told = dict(message.properties.headers)
@@ -69,8 +67,8 @@ def dead_letter(
     story[TOPIC] = message.topic
     story[ATTEMPTS] = delivery.attempt
     story[TIME] = now_ms
-    if position:
-        story[POSITION] = position
+    if delivery.position:
+        story[POSITION] = delivery.position
     if reason:
         story[REASON] = reason[:REASON_MAX]
     if delivery.consumer is not None:

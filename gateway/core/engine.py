@@ -13,9 +13,12 @@ Everything is called from the event loop's thread and must not wait for the disk
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from .message import Message, Origin, Outcome
+
+SUPERSEDED: Final = 8  # journal outcome of a message that a later one of its key, or topic, has replaced
+SETTLED_BY_DROP: Final = 16  # of a dropped message: 16 + DropCause
 
 
 class Stored(NamedTuple):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from .access import Action, check_open
 from .checkback import KEY as CHECK_KEY
 from .checkback import CheckBack
+from .engine import SETTLED_BY_DROP
 from .errors import Conflict, GatewayError, InvalidTopic, InvalidValue, NotFound, QuotaExceeded, TooLarge
 from .half import (
     AREA,
@@ -50,15 +51,12 @@ from .message import Message, wants_later
 from .metrics import DropCause
 from .once import release_once
 from .outcomes import Outcomes
-from .settlement import SETTLED_BY_DROP
-from .topic import check_topic
+from .topic import TRANSACTION_PREFIX, check_topic
 from .transaction import release
 
 if TYPE_CHECKING:
     from .broker import Broker
     from .caller import Caller
-
-PREFIX: Final = "$transaction"
 
 OPEN_MAX: Final = 10_000  # about 1 KB each, and a timer
 OPEN_OF_PRINCIPAL_MAX: Final = 1000  # one producer's bug leaves room for nine others
@@ -95,6 +93,7 @@ class Halves:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
+        broker.addresses[TRANSACTION_PREFIX[:-1]] = self.take
         self._open: dict[tuple[str, str], Half] = {}  # principal and id -> transaction
         self._outcomes = Outcomes(broker)
         self._of_principal: dict[str, int] = {}

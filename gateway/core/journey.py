@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from . import deadletter
 from .catalog import Catalog
-from .engine import Event, StorageEngine, Trace
+from .engine import SETTLED_BY_DROP, SUPERSEDED, Event, StorageEngine, Trace
 from .half import HALF_NAME, HALF_QUEUE_ID
 from .message import Message, Outcome
 from .metrics import DropCause
 from .queue import Queue
 from .retained import RETAINED_QUEUE_ID
-from .settlement import SETTLED_BY_DROP, SUPERSEDED
 from .topic import QUEUE_PREFIX, matches
 
 RETAINED_NAME = "$retained"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from . import deadletter
 from .classic import ClassicQueue
 from .delivery import Delivery
+from .engine import SETTLED_BY_DROP
 from .errors import GatewayError
 from .message import Message, Outcome
 from .metrics import DropCause
@@ -26,8 +27,6 @@ from .transaction import check_room
 if TYPE_CHECKING:
     from .broker import Broker
     from .plan import Plan
-
-SETTLED_BY_DROP: Final = 16  # journal outcome of a dropped message: 16 + DropCause
 
 #: A consumer's or the operator's doing. What ends by itself (age, a full queue) is dropped unless an
 #: address is given: a letter for each of it could be more than all the rest.
@@ -91,7 +90,7 @@ class DeadLetters:
         if address.startswith(DEAD_PREFIX):
             self.make(address)
         now_ms = self._broker.clock.now_ms
-        letter = deadletter.dead_letter(delivery, address, cause, now_ms, reason, delivery.position)
+        letter = deadletter.dead_letter(delivery, address, cause, now_ms, reason)
         return letter, None
 
     def make(self, name: str) -> None:

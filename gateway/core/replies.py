@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .errors import QuotaExceeded
 from .message import Message
 from .metrics import DropCause
+from .router import NO_SUBSCRIBERS
 from .topic import REPLY_PREFIX
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from .caller import Caller
 
 WAITING_MAX = 100_000  # addresses at a time: as many as connections; each takes about 1 KB
-NO_SUBSCRIBERS = -1  # as in `broker`
 
 Take = Callable[[Message], None]
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from .bucket import Bucket
 from .calendar import Calendar
 from .due import NEVER_MS
-from .engine import StorageEngine
+from .engine import SETTLED_BY_DROP, StorageEngine
 from .errors import InvalidTopic, InvalidValue, NotFound, QueueFull
 from .message import Message, Properties, wants_later
 from .metrics import DropCause
 from .plan import Plan
 from .router import Binding, Route
 from .scheduler import Timer
-from .settlement import SETTLED_BY_DROP
 from .topic import DELAYED_PREFIX, check_topic
 from .transaction import Publish, move_all
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from .clock import Clock
 from .delivery import LATE, UNLOADED, Delivery, Group
-from .engine import StorageEngine
+from .engine import SUPERSEDED, StorageEngine
 from .errors import NotFound
-from .letters import SETTLED_BY_DROP, DeadLetters
+from .letters import DeadLetters
 from .message import Message, Outcome
 from .metrics import DropCause, Metrics
 from .overdue import Overdue
@@ -21,10 +21,6 @@ from .ready import Ready
 from .replacing import Replacements, nothing_more
 from .scheduler import Scheduler
 from .stream import StreamQueue
-
-SUPERSEDED = 8  # journal outcome of a message that a later one of its key, or topic, has replaced
-
-__all__ = ["SETTLED_BY_DROP", "SUPERSEDED", "Settlement"]
 
 _ACK = Outcome.ACK  # a global is looked up faster than a member
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from .catalog import Catalog
 from .clock import Clock
-from .engine import StorageEngine
+from .engine import SETTLED_BY_DROP, StorageEngine
 from .metrics import DropCause, Metrics
 from .queue import Queue
 from .queues import Queues
 from .retained import RETAINED_QUEUE_ID, Retained
-from .settlement import SETTLED_BY_DROP, Settlement
+from .settlement import Settlement
 from .stream import StreamQueue
 
 SWEEP_INTERVAL_MS = 1000  # how late an expired message may leave a queue nobody reads

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .delivery import Delivery
 from .errors import QueueFull
-from .message import Message, Outcome, wants_later
+from .message import Message, wants_later
 from .metrics import DropCause
 from .plan import Plan
 from .policy import DROP_HEAD
@@ -61,24 +61,6 @@ def _planned(broker: Broker, message: Message, route: Route | None) -> Plan:
         if plan is not None:
             return plan
     return broker.plan(message, route)
-
-
-def move(broker: Broker, message: Message, route: Route | None, queue_id: int, position: int) -> int:
-    """Publish a message in place of one that a durable queue has at a position; return as `publish`.
-
-    In the log it is one or the other. Raise QueueFull, having done nothing.
-    """
-    plan = broker.plan(message, route)
-    check_room([plan])
-    metrics = broker.metrics
-    metrics.published += 1
-    broker.ready.wake()
-    now_ms = broker.clock.now_ms
-    if not plan.ids:
-        broker.engine.settle(queue_id, (position,), Outcome.ACK, now_ms)
-        return broker.carry_out(plan, 0)
-    (new,) = broker.engine.transact([(message, plan.ids)], [(queue_id, (position,))], now_ms)
-    return broker.carry_out(plan, new)
 
 
 def release(
