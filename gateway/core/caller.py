@@ -226,10 +226,7 @@ class Caller:
 
     def refused(self, cause: DropCause) -> None:
         """Count a publish that is refused."""
-        metrics = self.broker.metrics
-        metrics.published += 1
-        metrics.copies += 1
-        metrics.drop(cause)
+        self.broker.metrics.refuse(cause)
 
     def _spend(self, message: Message) -> None:
         quotas, now_ms, size = self.authority.quotas, self.broker.clock.monotonic_ms, len(message.body)

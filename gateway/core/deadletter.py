@@ -115,7 +115,7 @@ def revived(properties: Properties) -> Properties:
 
 
 def _with(properties: Properties, headers: Headers) -> Properties:
-    copy = properties.with_headers(())
+    copy = properties.copy()
     copy.headers = headers
     return copy
 

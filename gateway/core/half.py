@@ -248,21 +248,23 @@ def wrap(message: Message, half: Half, now_ms: int) -> Message:
     trailer = _TRAILER.pack(half.number, half.messages, message.properties.delay_ms)
     topic = f"{TRANSACTION_PREFIX}{half.id}/{PUBLISH}/{message.topic}"
     check_topic(topic)  # it is longer than the message's own
-    return _copied(message, message.body + trailer, left_ms, topic)
+    return message.changed(topic, message.properties, left_ms, message.body + trailer)
 
 
 def unwrap(message: Message, now_ms: int) -> Message:
     """Undo `wrap`: its time to live begins now, and so does a delay."""
     expires_at_ms = now_ms + message.expires_at_ms if message.expires_at_ms else 0
     delay_ms = _TRAILER.unpack(message.body[-_TRAILER.size :])[2]
-    found = _copied(message, message.body[: -_TRAILER.size], expires_at_ms, topic_of(message))
+    found = message.changed(
+        topic_of(message), message.properties, expires_at_ms, message.body[: -_TRAILER.size]
+    )
     if delay_ms:
         found.properties = _delayed(found.properties, delay_ms)
     return found
 
 
 def _delayed(properties: Properties, delay_ms: int) -> Properties:
-    copy = properties.with_headers(())
+    copy = properties.copy()
     copy.delay_ms = delay_ms
     return copy
 
@@ -296,20 +298,7 @@ def letter(message: Message, half: Half, now_ms: int, position: int) -> Message:
 
 def readdressed(message: Message, topic: str) -> Message:
     """Return a message as if it had been published to another topic."""
-    found = _copied(message, message.body, message.expires_at_ms, topic)
+    found = message.changed(topic, message.properties, message.expires_at_ms)
     if message.properties.native is not None:  # that names the old one
         found.properties = _delayed(message.properties, message.properties.delay_ms)
     return found
-
-
-def _copied(message: Message, body: bytes, expires_at_ms: int, topic: str) -> Message:
-    return Message(
-        topic,
-        body,
-        message.qos,
-        message.retain,
-        message.properties,
-        message.origin,
-        message.timestamp_ms,
-        expires_at_ms,
-    )

@@ -328,9 +328,7 @@ class Halves:
         self._end(half, State.ROLLED_BACK, "unresolved", lambda *what: release(broker, letters, *what))
         self.unresolved += 1
         metrics = broker.metrics
-        metrics.published += len(letters)
-        metrics.copies += len(letters)
-        metrics.drop(DropCause.TRANSACTION_UNRESOLVED, len(letters))
+        metrics.refuse(DropCause.TRANSACTION_UNRESOLVED, len(letters))
         metrics.dead_lettered += len(letters)
 
     def _letters(self, half: Half, now_ms: int) -> list[Message]:

@@ -204,6 +204,10 @@ class Properties:
         shown = ((n, getattr(self, n)) for n in PROPERTY_NAMES)
         return f"Properties({', '.join(f'{n}={v!r}' for n, v in shown if v)})"
 
+    def copy(self) -> Properties:
+        """Return a copy to be changed, without the publisher's own encoding: that would not fit it."""
+        return self.with_headers(())
+
     def with_headers(self, extra: Headers) -> Properties:
         """Return a copy with headers appended; the publisher's own encoding no longer fits it."""
         copy = Properties()
@@ -215,7 +219,7 @@ class Properties:
     def due_at(self, due_ms: int, native: bool) -> Properties:
         """Return a copy for a message that waits until then; `native`: with the publisher's own encoding."""
         if not native:
-            copy = self.with_headers(())
+            copy = self.copy()
         else:
             copy = Properties(native=self.native, native_format=self.native_format)
             for name in PROPERTY_NAMES:
@@ -283,6 +287,21 @@ class Message:
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, {self.body[:40]!r}, qos={self.qos}, retain={self.retain})"
+
+    def changed(
+        self, topic: str, properties: Properties, expires_at_ms: int, body: bytes | None = None
+    ) -> Message:
+        """Return a copy that differs in these; the bytes it came in are not its own."""
+        return Message(
+            topic,
+            self.body if body is None else body,
+            self.qos,
+            self.retain,
+            properties,
+            self.origin,
+            self.timestamp_ms,
+            expires_at_ms,
+        )
 
     def with_topic(self, topic: str, properties: Properties | None = None, retain: bool = False) -> Message:
         """Return a copy for another address, as dead-lettering needs it."""

@@ -53,6 +53,12 @@ class Metrics:
         self.dead_lettered = 0
         self.dropped = [0] * len(DropCause)
 
+    def refuse(self, cause: DropCause, count: int = 1) -> None:
+        """Count publishes of which there is no copy but the one that is dropped."""
+        self.published += count
+        self.copies += count
+        self.drop(cause, count)
+
     def drop(self, cause: DropCause, count: int = 1) -> None:
         """Count copies that will not be delivered."""
         self.dropped[cause] += count

@@ -37,7 +37,7 @@ def publish_once(broker: Broker, message: Message, publish: Callable[[], int]) -
         return Published(publish(), False, message.properties.message_id)
     first = broker.dedup.seen(identities)
     if first:
-        drop(broker)
+        broker.metrics.refuse(DropCause.DUPLICATE)
         return Published(first, True, _id_at(broker, first))
     broker.dedup.begin()
     position = note(broker, message, identities, publish())
@@ -97,18 +97,10 @@ def _duplicate(broker: Broker, message: Message, known: set[Identity]) -> bool:
     """Tell whether a message of a transaction is one, and count it; if not, `known` gets its identities."""
     identities = broker.dedup.identities(message)
     if broker.dedup.seen(identities) or not known.isdisjoint(identities):
-        drop(broker)
+        broker.metrics.refuse(DropCause.DUPLICATE)
         return True
     known.update(identities)
     return False
-
-
-def drop(broker: Broker) -> None:
-    """Count a duplicate."""
-    metrics = broker.metrics
-    metrics.published += 1
-    metrics.copies += 1
-    metrics.drop(DropCause.DUPLICATE)
 
 
 def _id_at(broker: Broker, position: int) -> str | None:

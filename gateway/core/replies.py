@@ -57,9 +57,7 @@ class Replies:
         token = message.topic.split("/", 2)[1]
         metrics = self._broker.metrics
         if token not in self._takers:
-            metrics.published += 1
-            metrics.copies += 1
-            metrics.drop(DropCause.NO_SUBSCRIBER)
+            metrics.refuse(DropCause.NO_SUBSCRIBER)
             return NO_SUBSCRIBERS
         take = self._takers[token]
         if take is None:

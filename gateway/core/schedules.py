@@ -101,10 +101,10 @@ class Schedules:
         except InvalidTopic:
             session.refused(DropCause.INVALID)
             raise
-        properties = message.properties.with_headers(())
+        properties = message.properties.copy()
         properties.deliver_at_ms = None
         properties.delay_ms = delay_ms
-        return session.publish(_copy(message, properties, message.expires_at_ms, topic))
+        return session.publish(message.changed(topic, properties, message.expires_at_ms))
 
     def publish(self, message: Message, route: Route | None) -> int:
         """Publish a message, or keep it until it is due; return as `Broker.publish`. Raise InvalidValue."""
@@ -120,9 +120,7 @@ class Schedules:
         try:
             plan = self.plan(message)
         except InvalidValue:
-            broker.metrics.published += 1
-            broker.metrics.copies += 1
-            broker.metrics.drop(DropCause.INVALID)
+            broker.metrics.refuse(DropCause.INVALID)
             raise
         if plan is None:
             return 0
@@ -158,7 +156,7 @@ class Schedules:
         expires_at_ms = message.expires_at_ms
         if expires_at_ms:  # it counts from when the message is due
             expires_at_ms += max(0, due_ms - self._broker.clock.now_ms)
-        stored = _copy(message, message.properties.due_at(due_ms, kept), expires_at_ms, message.topic)
+        stored = message.changed(message.topic, message.properties.due_at(due_ms, kept), expires_at_ms)
         queue = self.calendar.bucket(due_ms).queue
         return Plan(stored, [Binding(queue.name, queue)], [], (queue.queue_id,), True, _NO_ROUTE, due_ms)
 
@@ -241,7 +239,7 @@ class Schedules:
         properties, offset_ms = message.properties, self._broker.clock.offset_ms
         if offset_ms and properties.deliver_at_ms is not None:
             properties = properties.due_at(properties.deliver_at_ms + offset_ms, True)
-            message = _copy(message, properties, message.expires_at_ms, message.topic)
+            message = message.changed(message.topic, properties, message.expires_at_ms)
         release = self.release.get(properties.native_format)
         if release is None:
             return message, None
@@ -311,7 +309,7 @@ class Schedules:
         """
         found = self.find(position)
         broker = self._broker
-        plan = self._plan(_without_expiry(message), self.check(due_ms))
+        plan = self._plan(message.changed(message.topic, message.properties, 0), self.check(due_ms))
         plan.message.expires_at_ms = message.expires_at_ms
         broker.ready.wake()
         settled = [(found.bucket.queue.queue_id, (position,))]
@@ -331,21 +329,3 @@ def _parse(name: str) -> tuple[int, str]:
         return parse_delay(seconds, "the delay"), topic
     except InvalidValue as error:
         raise InvalidTopic(f"{name[:200]!r}: {error.detail}") from error
-
-
-def _copy(message: Message, properties: Properties, expires_at_ms: int, topic: str) -> Message:
-    """Return another message with the same body; the bytes it came in are not its own."""
-    return Message(
-        topic,
-        message.body,
-        message.qos,
-        message.retain,
-        properties,
-        message.origin,
-        message.timestamp_ms,
-        expires_at_ms,
-    )
-
-
-def _without_expiry(message: Message) -> Message:
-    return _copy(message, message.properties, 0, message.topic)

@@ -36,13 +36,12 @@ def commit(
     """
     metrics = broker.metrics
     plans = [_planned(broker, message, route) for message, route in publishes]
-    metrics.published += len(plans)
     try:
         check_room(plans)
     except QueueFull:
-        metrics.copies += len(plans)
-        metrics.drop(DropCause.QUEUE_FULL, len(plans))
+        metrics.refuse(DropCause.QUEUE_FULL, len(plans))
         raise
+    metrics.published += len(plans)
     broker.ready.wake()
     logged = [plan for plan in plans if plan.ids]
     found: list[int] = []

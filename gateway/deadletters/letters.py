@@ -127,7 +127,7 @@ def shown(letter: Letter, body: bool) -> dict[str, Any]:
 def edited(letter: Letter, fields: Mapping[str, Any]) -> Message:
     """Return a letter with another body, headers (null: none) or properties. Raise InvalidValue."""
     message = letter.message
-    properties = message.properties.with_headers(())
+    properties = message.properties.copy()
     for name in EDITABLE:
         if name in fields:
             value = fields[name]

@@ -121,21 +121,13 @@ def _edited(message: Message, body: bytes | None, headers: Any, later_ms: int) -
     """Return a message with another body or other headers; it expires as long after it is due as before."""
     properties = message.properties
     if headers is not None or body is not None:
-        properties = properties.with_headers(())
+        properties = properties.copy()
         if headers is not None:
             properties.headers = headers
         if body is not None:
             properties.text = False
-    return Message(
-        message.topic,
-        message.body if body is None else body,
-        message.qos,
-        message.retain,
-        properties,
-        message.origin,
-        message.timestamp_ms,
-        message.expires_at_ms + later_ms if message.expires_at_ms else 0,
-    )
+    expires_at_ms = message.expires_at_ms + later_ms if message.expires_at_ms else 0
+    return message.changed(message.topic, properties, expires_at_ms, body)
 
 
 async def _cancel(call: ScheduleCall) -> Any:

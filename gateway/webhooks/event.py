@@ -29,7 +29,7 @@ def as_event(message: Message, message_id: str) -> Message:
         told = Properties(properties.content_type, headers=cloudevents.to_headers(attributes))
         body = cloudevents.to_structured(Message(message.topic, message.body, properties=told))
         assert body is not None, "these attributes make an event"
-    others = properties.with_headers(())
+    others = properties.copy()
     others.headers = cloudevents.others_of(properties)
     others.content_type, others.content_encoding = cloudevents.STRUCTURED, None
     return Message(

@@ -47,16 +47,7 @@ class Delays:
         exchange_name, key = read_address(native[:end])
         name = names.vhost_of(message.topic)
         properties, copies = _released(name, native, end)
-        released = Message(
-            message.topic,
-            message.body,
-            message.qos,
-            message.retain,
-            properties,
-            message.origin,
-            message.timestamp_ms,
-            message.expires_at_ms,
-        )
+        released = message.changed(message.topic, properties, message.expires_at_ms)
         vhost = self._vhosts.get(name)
         exchange = vhost.exchanges.get(exchange_name) if vhost is not None else None
         if vhost is None or exchange is None:
