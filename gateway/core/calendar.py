@@ -28,7 +28,7 @@ from .catalog import Catalog
 from .classic import ClassicQueue
 from .clock import Clock
 from .due import NEVER_MS, Due, make_run
-from .engine import StorageEngine
+from .engine import StorageEngine, stored_at
 from .queue import Queue
 from .queues import Queues
 from .scheduler import Scheduler, Timer
@@ -163,8 +163,7 @@ class Calendar:
             bucket = self.buckets.get(key)
             if bucket is None:
                 continue
-            found = self._engine.after(bucket.queue.queue_id, position - 1, 1)
-            if found and found[0].position == position:
+            if stored_at(self._engine, bucket.queue.queue_id, position) is not None:
                 return bucket
         return None
 

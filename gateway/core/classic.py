@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from .delivery import UNLOADED, Delivery, Group, by_offset
-from .engine import Extent, StorageEngine
+from .engine import Extent, StorageEngine, stored_at
 from .message import Message
 from .metrics import DropCause
 from .policy import QueuePolicy
@@ -176,8 +176,7 @@ class ClassicQueue(Queue):
         if not self._read(delivery):
             self._lose(delivery, DropCause.UNREADABLE)
             return False
-        expires_at_ms = delivery.message.expires_at_ms
-        if 0 < expires_at_ms <= now_ms or 0 < delivery.expires_at_ms <= now_ms:
+        if delivery.expired(now_ms):
             self._lose(delivery, DropCause.EXPIRED)
             return False
         return True
@@ -186,11 +185,10 @@ class ClassicQueue(Queue):
         """Read again what waited in the order without its message; False if that is not possible."""
         if delivery.message is not UNLOADED:
             return True
-        found = self.engine.after(self.queue_id, delivery.position - 1, 1)
-        if not found or found[0].position != delivery.position or found[0].message is None:
+        entry, ttl_ms = stored_at(self.engine, self.queue_id, delivery.position), self.policy.ttl_ms
+        if entry is None or entry.message is None:
             return False
-        entry, ttl_ms = found[0], self.policy.ttl_ms
-        delivery.message = found[0].message
+        delivery.message = entry.message
         delivery.attempt, delivery.tag = entry.attempts, entry.tag
         delivery.expires_at_ms = entry.stored_at_ms + ttl_ms if ttl_ms else 0
         return True
@@ -219,10 +217,10 @@ class ClassicQueue(Queue):
         leaving = self.group.leaving
         if not self.behind or position <= self._loaded or (leaving and position in leaving):
             return None
-        found = self.engine.after(self.queue_id, position - 1, 1)
-        if not found or found[0].position != position or found[0].message is None:
+        found = stored_at(self.engine, self.queue_id, position)
+        if found is None or found.message is None:
             return None
-        taken = Delivery(self.group, -1, position, found[0].message, found[0].size, found[0].attempts)
+        taken = Delivery(self.group, -1, position, found.message, found.size, found.attempts)
         self.behind -= 1
         self.bytes_waiting -= taken.size
         self.let_go(taken)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from .message import Headers, HeaderValue, Message, Properties
+from .message import HeaderValue, Message, Properties
 from .metrics import DropCause
 from .topic import DEAD_PREFIX, SESSION_PREFIX
 
@@ -77,8 +77,12 @@ def dead_letter(delivery: Delivery, address: str, cause: DropCause, now_ms: int,
         story.update({name: value for name, value in who.items() if value})
     if DEATHS in told or CAUSE in told:
         story.update(_before(told, queue))
-    kept = tuple(header for header in message.properties.headers if header[0] not in STORY)
-    letter = message.with_topic(address, _with(message.properties, kept + tuple(story.items())))
+    return with_story(message, address, story)
+
+
+def with_story(message: Message, address: str, story: dict[str, HeaderValue]) -> Message:
+    """Return a message as it goes to the dead letters; a story that it had is told no more."""
+    letter = message.with_topic(address, _retold(message.properties, story))
     letter.qos = max(letter.qos, 1)  # it survived so far because it matters
     return letter
 
@@ -110,13 +114,13 @@ def revived(properties: Properties) -> Properties:
         return properties
     count = told.get(DEATHS)
     story = {DEATHS: count if isinstance(count, int) else 1, **_first(told)}
+    return _retold(properties, story)
+
+
+def _retold(properties: Properties, story: dict[str, HeaderValue]) -> Properties:
     kept = tuple(header for header in properties.headers if header[0] not in STORY)
-    return _with(properties, kept + tuple(story.items()))
-
-
-def _with(properties: Properties, headers: Headers) -> Properties:
     copy = properties.copy()
-    copy.headers = headers
+    copy.headers = kept + tuple(story.items())
     return copy
 
 

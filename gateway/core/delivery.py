@@ -77,6 +77,11 @@ class Delivery:
         """The queue it came from."""
         return self.group.queue
 
+    def expired(self, now_ms: int) -> bool:
+        """Tell whether its time is over: the message's own, or what the queue gave it."""
+        at_ms = self.message.expires_at_ms
+        return 0 < at_ms <= now_ms or 0 < self.expires_at_ms <= now_ms
+
     def again(self, attempt: int) -> Delivery:
         """Return what goes back to waiting: another object, so that a stale handle settles nothing."""
         return Delivery(

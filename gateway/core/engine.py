@@ -253,3 +253,9 @@ class StorageEngine(Protocol):
 
     def close(self) -> None:
         """Flush, sync and release. Idempotent."""
+
+
+def stored_at(engine: StorageEngine, queue_id: int, position: int) -> Stored | None:
+    """Return a queue's unsettled message at a position, None if it has none there."""
+    found = engine.after(queue_id, position - 1, 1)
+    return found[0] if found and found[0].position == position else None

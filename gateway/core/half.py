@@ -282,18 +282,16 @@ def half_size(message: Message) -> int:
 
 def letter(message: Message, half: Half, now_ms: int, position: int) -> Message:
     """Return a message that nobody decided about as it goes to the dead letters."""
-    story: tuple[tuple[str, HeaderValue], ...] = (
-        (deadletter.CAUSE, DropCause.TRANSACTION_UNRESOLVED.name.lower()),
-        (deadletter.QUEUE, HALF_NAME),
-        (deadletter.TOPIC, message.topic),
-        (deadletter.ATTEMPTS, half.checks),
-        (deadletter.TIME, now_ms),
-        (deadletter.POSITION, position),
-        (ID_HEADER, half.id),
-    )
-    made = message.with_topic(DEAD_TOPIC, message.properties.with_headers(story))
-    made.qos = max(made.qos, 1)
-    return made
+    story: dict[str, HeaderValue] = {
+        deadletter.CAUSE: DropCause.TRANSACTION_UNRESOLVED.name.lower(),
+        deadletter.QUEUE: HALF_NAME,
+        deadletter.TOPIC: message.topic,
+        deadletter.ATTEMPTS: half.checks,
+        deadletter.TIME: now_ms,
+        deadletter.POSITION: position,
+        ID_HEADER: half.id,
+    }
+    return deadletter.with_story(message, DEAD_TOPIC, story)
 
 
 def readdressed(message: Message, topic: str) -> Message:

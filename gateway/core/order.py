@@ -343,11 +343,11 @@ class KeyOrder:
     def expired(self, now_ms: int) -> list[Delivery]:
         """Take out what has expired at the front of lines, and is in memory."""
         lost: list[Delivery] = []
-        for delivery in [found for found in self.released if _expired(found, now_ms)]:
+        for delivery in [found for found in self.released if found.expired(now_ms)]:
             self.released.remove(delivery)
             lost.append(delivery)
         for key in self.keys.values():
-            while key.near and _expired(key.near[0], now_ms):
+            while key.near and key.near[0].expired(now_ms):
                 found = self._next(key)
                 assert found is not None
                 lost.append(found)
@@ -435,8 +435,3 @@ def _insert(line: deque[Delivery], delivery: Delivery) -> None:
     while at and line[at - 1].offset > delivery.offset:
         at -= 1
     line.insert(at, delivery)
-
-
-def _expired(delivery: Delivery, now_ms: int) -> bool:
-    at_ms = delivery.message.expires_at_ms
-    return 0 < at_ms <= now_ms or 0 < delivery.expires_at_ms <= now_ms

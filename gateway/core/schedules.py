@@ -254,8 +254,12 @@ class Schedules:
         broker.ready.wake()
         if bucket.queue.withdraw(size):
             broker.metrics.drop(cause)
-        queue_id, outcome = bucket.queue.queue_id, SETTLED_BY_DROP + cause
-        broker.engine.settle(queue_id, (position,), outcome, broker.clock.now_ms)
+        self._settle(bucket, position, cause)
+
+    def _settle(self, bucket: Bucket, position: int, cause: DropCause) -> None:
+        broker = self._broker
+        outcome = SETTLED_BY_DROP + cause
+        broker.engine.settle(bucket.queue.queue_id, (position,), outcome, broker.clock.now_ms)
 
     # -- looking and changing -------------------------------------------------------------------
 
@@ -288,8 +292,7 @@ class Schedules:
         broker.ready.wake()
         if self.calendar.withdraw(found.bucket, found.due_ms, position, size):
             broker.metrics.drop(DropCause.CANCELLED)
-            queue_id, outcome = found.bucket.queue.queue_id, SETTLED_BY_DROP + DropCause.CANCELLED
-            broker.engine.settle(queue_id, (position,), outcome, broker.clock.now_ms)
+            self._settle(found.bucket, position, DropCause.CANCELLED)
         return found
 
     def publish_now(self, position: int) -> int:

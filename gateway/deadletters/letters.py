@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from gateway.core import deadletter
 from gateway.core.broker import Broker
 from gateway.core.classic import ClassicQueue
+from gateway.core.engine import stored_at
 from gateway.core.errors import InvalidValue, NotFound
 from gateway.core.message import HeaderValue, Message, Properties
 from gateway.core.selector import Predicate
@@ -88,10 +89,10 @@ def page(broker: Broker, queue: ClassicQueue, after: int, limit: int, wanted: Pr
 
 def find(broker: Broker, queue: ClassicQueue, position: int) -> Letter:
     """Return the letter at a position. Raise NotFound."""
-    found = broker.engine.after(queue.queue_id, position - 1, 1)
-    if not found or found[0].position != position or found[0].message is None:
+    found = stored_at(broker.engine, queue.queue_id, position)
+    if found is None or found.message is None:
         raise NotFound(f"there is no letter {position} in {queue.name!r}: it was settled, or never was")
-    return Letter(position, found[0].message, found[0].stored_at_ms)
+    return Letter(position, found.message, found.stored_at_ms)
 
 
 def as_seen(letter: Letter, now_ms: int) -> Message:
