@@ -5,13 +5,14 @@ And `/v1/queues/{queue}/groups`: a stream's group that is not needed any more is
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from ...api import Conflict, NotFound, Session
+from ...api import Conflict, NotFound
 from ...core.access import Action, group_resource, queue_resource
 from ...core.delivery import Group
 from ...core.stream import StreamQueue
@@ -21,6 +22,8 @@ from .models import KeyList, Skipped
 from .requests import Json, problems, queue_name, session_of
 
 GroupName = Annotated[str, Query(description="Of a stream")]
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -65,9 +68,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     )
     async def park(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """Its messages wait until the key is let go on, those to come as well; other keys flow."""
-        session, found, name = await _managed(context, request, key, group)
-        context.gateway.broker.queues.keys.park(found, name)
-        session.changed("queue.park", queue_resource(found.queue.name), f"key {name!r}")
+        await _act(context, request, "park", context.gateway.broker.queues.keys.park, key, group)
         await context.metadata_stored()
         return Response(status_code=204)
 
@@ -79,9 +80,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     )
     async def unpark(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """What has waited comes first."""
-        session, found, name = await _managed(context, request, key, group)
-        context.gateway.broker.queues.keys.unpark(found, name)
-        session.changed("queue.unpark", queue_resource(found.queue.name), f"key {name!r}")
+        await _act(context, request, "unpark", context.gateway.broker.queues.keys.unpark, key, group)
         await context.metadata_stored()
         return Response(status_code=204)
 
@@ -93,9 +92,7 @@ def _act_routes(routes: APIRouter, context: Context) -> None:
     )
     async def skip(request: Request, queue: str, key: str, group: GroupName = "") -> Response:
         """As if its consumer had rejected it: to the dead letters, if the queue has some."""
-        session, found, name = await _managed(context, request, key, group)
-        message = context.gateway.broker.queues.keys.skip(found, name)
-        session.changed("queue.skip", queue_resource(found.queue.name), f"key {name!r}")
+        message = await _act(context, request, "skip", context.gateway.broker.queues.keys.skip, key, group)
         return Json(_encode({"topic": message.topic, "message_id": message.properties.message_id}))
 
 
@@ -128,9 +125,14 @@ def _group(context: Context, queue: str, group: str) -> Group:
     return broker.queues.keys.group(broker.catalog.get(queue), group)
 
 
-async def _managed(context: Context, request: Request, key: str, group: str) -> tuple[Session, Group, str]:
-    """Return the session, the group and the key, if they may be managed."""
+async def _act(
+    context: Context, request: Request, what: str, act: Callable[[Group, str], T], key: str, group: str
+) -> T:
+    """Do something with a key of a queue that the caller may manage, and note that."""
     session = await session_of(context, request)
     name = queue_name(request)
     session.check(Action.MANAGE, queue_resource(name))
-    return session, _group(context, name, group), decode_segment(key, "key")
+    found, key = _group(context, name, group), decode_segment(key, "key")
+    done = act(found, key)
+    session.changed(f"queue.{what}", queue_resource(name), f"key {key!r}")
+    return done
