@@ -20,14 +20,12 @@ import time
 from pathlib import Path
 
 from gateway.core.access import Action, Authority, Principal, Ruling
-from gateway.core.broker import Broker
-from gateway.core.clock import Clock
 from gateway.core.message import Message, Origin, Properties
 from gateway.core.receiver import Item
 from gateway.core.router import Binding
 from gateway.core.session import Session
-from gateway.storage.commitlog import CommitLog
 
+from . import backlog
 from .backlog import rss_mb
 
 BODY = b"x" * 128
@@ -43,23 +41,13 @@ class Everything:
         return Ruling(True)
 
 
-class Run:
-    """A broker on a log, with a loop of its own."""
+class Run(backlog.Run):
+    """A broker on a log, with a loop and a client of its own."""
 
     def __init__(self, data: Path) -> None:
-        self.clock = Clock()
-        self.log = CommitLog(data)
-        self.broker = Broker(self.log, self.clock)
-        self.begin()
-        started = time.perf_counter()
-        self.broker.restore(lambda: None)
-        self.opened_seconds = time.perf_counter() - started
+        super().__init__(data)
         origin = Origin("bench", "bench", "bench", "")
         self.session = Session(self.broker, Principal("bench"), origin, Authority([Everything()]))
-
-    def begin(self) -> None:
-        """Take the time."""
-        self.clock.set(int(time.time() * 1000), int(time.monotonic() * 1000))
 
     def end(self) -> None:
         """End the turn."""
