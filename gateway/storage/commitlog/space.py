@@ -66,6 +66,8 @@ class Space:
             self._gone(segment.base)
 
     def _young(self, segment: Segment, now_ms: int) -> bool:
+        if not segment.closed_ms:
+            segment.closed_ms = now_ms  # it was left before anything told the time: after a start
         return max(0, now_ms - segment.closed_ms) < self._kept_ms
 
     def step(self, now_ms: int) -> None:

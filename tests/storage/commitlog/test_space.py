@@ -152,10 +152,30 @@ def test_blocks_that_cannot_be_read_are_found_in_the_log(
     log.close()
     for path in files:
         path.unlink()
-    log = _opened(tmp_path)
+    log = _opened(tmp_path, kept_ms=0)
     assert bodies(log, 2) == [b"%d" % n for n in range(500) if not 50 <= n < 60]
     # When all is settled, the files go, too.
     for queue in (2, 3):
         log.settle(queue, positions, 1, NOW_MS)
-    _sweep_until(log, tmp_path, _segments(tmp_path) + 1, NOW_MS)
+
+    def files_left() -> int:
+        _sweep_until(log, tmp_path, 4, LATER_MS)
+        return len(list((tmp_path / "index").glob("*.blk")))
+
+    wait_for(lambda: files_left() <= 1, what="no file of blocks but the current one")
+    log.close()
+
+
+def test_a_segment_left_before_anything_told_the_time_is_kept_for_its_time(tmp_path: Path) -> None:
+    log = _opened(tmp_path)
+    _work(log, 300)
+    log.close()
+    log = _opened(tmp_path)
+    for _ in range(30):
+        log.put("k", b"v" * 500)
+        log.flush()
+    before = _segments(tmp_path)
+    log._space.free(log._end, NOW_MS)  # as if a checkpoint had all of it
+    assert _segments(tmp_path) == before
+    _sweep_until(log, tmp_path, before - 1, NOW_MS + HOUR_MS)
     log.close()
