@@ -1,0 +1,107 @@
+"""What travels between the transports and the resources: a request, its response, and the link it came by.
+
+Transports (`udp`, `dtls`, `stream`, `oscore`) make a `Request` and call `Resources.handle`; whoever
+answers calls `request.respond` once, now or when the disk has answered. What a transport's client is
+told without asking (Observe, RFC 7641) goes through `Link.notify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from gateway.core.access import Certificate, Principal
+
+from .codec import Option, Options
+from .numbers import CHANGED
+
+NO_OPTIONS: Final[tuple[Option, ...]] = ()
+
+
+class Response:
+    """An answer, or a notification. `options` in any order; Block2 and the like are the transport's."""
+
+    __slots__ = ("code", "options", "payload")
+
+    def __init__(
+        self, code: int = CHANGED, payload: bytes = b"", options: Sequence[Option] = NO_OPTIONS
+    ) -> None:
+        self.code = code
+        self.payload = payload
+        self.options = options
+
+
+class Link:
+    """One client's side of a transport: an address over UDP, a DTLS or OSCORE association, a TCP connection.
+
+    `client` is the door's: whom it has found behind this link (`clients.Client`), None before the first
+    request. `clients` are others that were named in requests of the same link.
+    """
+
+    __slots__ = ("certificate", "client", "clients", "peer", "principal", "reliable", "secure", "size_max")
+
+    def __init__(self, peer: str, secure: bool = False, reliable: bool = False, size_max: int = 1024) -> None:
+        self.peer = peer  # "host:port", "[v6]:port" or "unix"
+        self.secure = secure  # encrypted: credentials may be in a request
+        self.reliable = reliable  # ordered and without loss: no Block needed for its own sake, no CON
+        self.size_max = size_max  # bytes of a payload that fit one message; more goes in blocks
+        self.principal: Principal | None = None  # whom a handshake has shown this to be
+        self.certificate: Certificate | None = None  # what TLS or DTLS has verified
+        self.client: object | None = None
+        self.clients: dict[tuple[str, ...], object] | None = None
+
+    def notify(
+        self, token: bytes, response: Response, confirmable: bool, done: Callable[[bool], None]
+    ) -> None:
+        """Send a notification for the observation `token` (RFC 7641, 3.2; the Observe option is in it).
+
+        `done` is called exactly once, never before this has returned: True when a confirmable one was
+        acknowledged and any other was sent, False when the client answered RST, did not answer in time,
+        or is gone. A transport that is `reliable` takes everything for not confirmable.
+        """
+        raise NotImplementedError
+
+    def drop_pending(self, token: bytes) -> None:
+        """Give up retransmitting notifications of `token`; their `done` is not called any more."""
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be sent."""
+        return True
+
+
+class Request:
+    """One request. `respond` is called exactly once; `options.meaning` may keep what was made of them."""
+
+    __slots__ = ("code", "confirmable", "link", "options", "payload", "respond", "token")
+
+    def __init__(
+        self,
+        link: Link,
+        code: int,
+        token: bytes,
+        options: Options,
+        payload: bytes,
+        confirmable: bool,
+        respond: Callable[[Response], None],
+    ) -> None:
+        self.link = link
+        self.code = code
+        self.token = token
+        self.options = options
+        self.payload = payload
+        self.confirmable = confirmable  # of reliable transports, too: its sender waits for the answer
+        self.respond = respond
+
+
+class Handler(Protocol):
+    """What transports hand requests to."""
+
+    def handle(self, request: Request) -> None:
+        """Take a request whose options are understood and whose blocks are one payload again.
+
+        Never raises; what a client may not, or does wrong, is a response.
+        """
+
+    def gone(self, link: Link) -> None:
+        """A link is closed: forget its client, if nobody else has it."""
