@@ -3,8 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 AMQTT  := .venv-amqtt
+ACOAP  := .venv-aiocoap
 FAST   := .venv-compiled
 NODE   := tests/interop/node_app
+# Whose interpreters run the peers that cannot live beside us.
+PEERS  := GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python GATEWAY_TEST_AIOCOAP_PYTHON=$(CURDIR)/$(ACOAP)/bin/python
 
 .PHONY: run chaos test test-compiled nightly lint types format bench compiled docs clean help
 
@@ -37,19 +40,23 @@ $(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml plugins/callback/pyproj
 $(AMQTT)/.installed: | $(VENV)/bin/python
 	-$(PYTHON) -m venv $(AMQTT) && $(AMQTT)/bin/pip install --quiet --disable-pip-version-check 'amqtt>=0.11' && touch $@
 
-# The peer that runs on Node. Without npm one test is skipped by name.
+# aiocoap's WebSocket wants an old websockets, too. Without it the tests that need it are skipped by name.
+$(ACOAP)/.installed: | $(VENV)/bin/python
+	-$(PYTHON) -m venv $(ACOAP) && $(ACOAP)/bin/pip install --quiet --disable-pip-version-check 'aiocoap[oscore,ws]==0.4.17' 'uvloop>=0.21' && touch $@
+
+# The peers that run on Node. Without npm their tests are skipped by name.
 $(NODE)/node_modules/.installed: $(NODE)/package.json
 	-@if command -v npm > /dev/null; then cd $(NODE) && npm install --silent --no-audit --no-fund && touch node_modules/.installed; fi
 
-test: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
-	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" $(ARGS)
+test: $(VENV)/.dev $(AMQTT)/.installed $(ACOAP)/.installed $(NODE)/node_modules/.installed
+	$(PEERS) $(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow" $(ARGS)
 
-nightly: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed
-	GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)
+nightly: $(VENV)/.dev $(AMQTT)/.installed $(ACOAP)/.installed $(NODE)/node_modules/.installed
+	$(PEERS) $(BIN)/python -m pytest -n 2 --dist loadfile --timeout 1800 $(ARGS)
 
 # The same processes, their hot modules compiled.
-test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(NODE)/node_modules/.installed $(FAST)/.installed
-	GATEWAY_TEST_PYTHON=$(CURDIR)/$(FAST)/bin/python GATEWAY_TEST_AMQTT_PYTHON=$(CURDIR)/$(AMQTT)/bin/python \
+test-compiled: $(VENV)/.dev $(AMQTT)/.installed $(ACOAP)/.installed $(NODE)/node_modules/.installed $(FAST)/.installed
+	GATEWAY_TEST_PYTHON=$(CURDIR)/$(FAST)/bin/python $(PEERS) \
 	    $(BIN)/python -m pytest -n 2 --dist loadfile tests/interop tests/faults tests/examples $(ARGS)
 
 # Thousands of rounds of crashes: make chaos ROUNDS=10000; or one again: make chaos SEED=...
@@ -81,8 +88,8 @@ $(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
 	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	@touch $@
 
-bench: $(VENV)/.dev $(AMQTT)/.installed
+bench: $(VENV)/.dev $(AMQTT)/.installed $(ACOAP)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(AMQTT) $(FAST) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(AMQTT) $(ACOAP) $(FAST) $(NODE)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -30,11 +30,12 @@ _ports = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Return a TCP port nobody listens on right now."""
+    """Return a port nobody listens on right now, by TCP or by UDP: CoAP's door takes both."""
     while True:
         port = _ports.choice(SERVER_PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams, suppress(OSError):
+            stream.bind(("127.0.0.1", port))
+            datagrams.bind(("127.0.0.1", port))
             return port
 
 
@@ -59,6 +60,7 @@ class GatewayProcess:
         self.mqtt_port = free_port()
         self.http_port = free_port()
         self.amqp_port = free_port()
+        self.coap_port = free_port()
         self._sets = sets
         self._dev = dev
         self._config = config
@@ -90,7 +92,7 @@ class GatewayProcess:
             "mqtt": f"127.0.0.1:{self.mqtt_port}",
             "http": f"127.0.0.1:{self.http_port}",
             "amqp": f"127.0.0.1:{self.amqp_port}",
-            "coap": "",
+            "coap": f"127.0.0.1:{self.coap_port}",
             "openmessaging": "",
         }
         if sys.executable == PYTHON and importlib.util.find_spec("gateway_line") is not None:
