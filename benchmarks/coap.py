@@ -1,0 +1,141 @@
+"""What the CoAP door does, beside aiocoap's own server in the same minutes.
+
+    python -m benchmarks.coap [--only aiocoap,put,...] [--seconds 4] [--rounds 3] [--json FILE]
+
+The same confirmable PUTs of 64 bytes, window 32, from one socket that costs next to nothing
+(`coap_load`), server and client on a core each. aiocoap keeps the payload in memory; the gateway
+answers when its disk has it where a durable queue takes the message, and at once where nobody does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from . import machine, processes
+from .brokers import free_ports, stop
+from .coap_load import MESSAGE_IDS, Sent, puts
+
+AIOCOAP_PYTHON = os.environ.get("GATEWAY_TEST_AIOCOAP_PYTHON") or str(
+    machine.ROOT / ".venv-aiocoap" / "bin" / "python"
+)
+"""An environment of its own, made by `make .venv-aiocoap/.installed`: its extras pin an old `websockets`."""
+
+AIOCOAP_RUNS = tuple(
+    (transport, loop) for transport in ("udp6", "simplesocketserver") for loop in ("asyncio", "uvloop")
+)
+"""Transports of aiocoap's, and loops. udp6 and asyncio is what it does by default."""
+
+PAYLOAD_BYTES = 64
+WINDOW = 32
+WARM_UP = 2000  # requests before those that count
+
+Figures = dict[str, Any]
+
+
+@contextlib.contextmanager
+def aiocoap_server(transport: str, loop: str) -> Iterator[tuple[int, int]]:
+    """Run aiocoap's server on the servers' core; give its pid and its port."""
+    (port,) = free_ports(1)
+    program = str(machine.ROOT / "benchmarks" / "coap_aiocoap.py")
+    with processes.pinned(processes.cores()[1]):
+        process = subprocess.Popen(
+            [AIOCOAP_PYTHON, "-P", program, str(port), transport, loop], stdout=subprocess.PIPE
+        )
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError("aiocoap's server did not start")
+        yield process.pid, port
+    finally:
+        stop(process)
+
+
+def put_rate(pid: int, port: int, seconds: float, count: int) -> tuple[Sent, float]:
+    """Return what PUTs came to, and the server's processor time for each in microseconds."""
+    client = puts(port, "ps/bench", PAYLOAD_BYTES, WINDOW)
+    try:
+        client.run(seconds, WARM_UP)
+        before = processes.cpu_seconds(pid)
+        sent = client.run(seconds, count)
+        return sent, (processes.cpu_seconds(pid) - before) / sent.answered * 1e6
+    finally:
+        client.close()
+
+
+def aiocoap_alone(seconds: float) -> Figures:
+    """Measure aiocoap's server on each transport and loop."""
+    found: Figures = {}
+    for transport, loop in AIOCOAP_RUNS:
+        with aiocoap_server(transport, loop) as (pid, port):
+            # It takes an id that comes again for a duplicate: not more requests than ids.
+            sent, cost = put_rate(pid, port, seconds, MESSAGE_IDS - WARM_UP)
+        found[f"{transport}, {loop}"] = figures(sent, cost)
+    return found
+
+
+def figures(sent: Sent, cost: float) -> Figures:
+    """Return a run as the report has it."""
+    return {
+        "per_second": sent.answered / sent.seconds,
+        "server_us_each": cost,
+        "client_busy": sent.client_seconds / sent.seconds,
+        "resent": sent.resent,
+    }
+
+
+SCENARIOS: dict[str, Callable[[float], Figures]] = {"aiocoap": aiocoap_alone}
+
+
+def medians(rounds: list[Figures]) -> Figures:
+    """Return the median of each figure, and all values of the first one beside it."""
+    found: Figures = {}
+    for name, value in rounds[0].items():
+        if isinstance(value, dict):
+            found[name] = medians([each[name] for each in rounds])
+        else:
+            found[name] = statistics.median(each[name] for each in rounds)
+    return found
+
+
+def show(name: str, found: Figures) -> None:
+    """Print a table of a scenario."""
+    for title, row in found.items():
+        cells = "  ".join(f"{key} {value:,.2f}" for key, value in row.items())
+        print(f"{name:10} {title:32} {cells}", flush=True)
+
+
+def main() -> None:
+    """Measure in turn, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SCENARIOS), help=", ".join(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    names = options.only.split(",")
+    rounds: dict[str, list[Figures]] = {name: [] for name in names}
+    with processes.pinned(processes.cores()[0]):
+        for _ in range(options.rounds):
+            for name in names:
+                rounds[name].append(SCENARIOS[name](options.seconds))
+                show(name, rounds[name][-1])
+    print("\nmedians")
+    result: Figures = {"machine": machine.describe(Path(tempfile.gettempdir())), "rounds": options.rounds}
+    for name in names:
+        result[name] = medians(rounds[name])
+        show(name, result[name])
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
