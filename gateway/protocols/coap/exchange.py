@@ -38,13 +38,26 @@ class Link:
     request. `clients` are others that were named in requests of the same link.
     """
 
-    __slots__ = ("certificate", "client", "clients", "peer", "principal", "reliable", "secure", "size_max")
+    __slots__ = (
+        "bert",
+        "certificate",
+        "client",
+        "clients",
+        "peer",
+        "principal",
+        "proven",
+        "reliable",
+        "secure",
+        "size_max",
+    )
 
     def __init__(self, peer: str, secure: bool = False, reliable: bool = False, size_max: int = 1024) -> None:
         self.peer = peer  # "host:port", "[v6]:port" or "unix"
         self.secure = secure  # encrypted: credentials may be in a request
         self.reliable = reliable  # ordered and without loss: no Block needed for its own sake, no CON
         self.size_max = size_max  # bytes of a payload that fit one message; more goes in blocks
+        self.bert = False  # reliable, and its peer takes blocks of many KiB (RFC 8323, 6)
+        self.proven = True  # its peer gets what it is sent; only an address over UDP has to show it (guard)
         self.principal: Principal | None = None  # whom a handshake has shown this to be
         self.certificate: Certificate | None = None  # what TLS or DTLS has verified
         self.client: object | None = None
