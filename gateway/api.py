@@ -70,9 +70,11 @@ __all__ = [
     "ConnectionProtocol",
     "Consumer",
     "Credentials",
+    "DatagramProtocol",
     "Delivery",
     "Exchange",
     "Extent",
+    "Flushable",
     "Gateway",
     "GatewayError",
     "HttpAnswer",
@@ -218,6 +220,29 @@ class ConnectionProtocol(Interface):
 
 
 @runtime_checkable
+class DatagramProtocol(Interface):
+    """A `ConnectionProtocol` that has a UDP socket at the address of each of its doors, too.
+
+    It opens that socket itself; `address.tls` names the door whose datagrams are to be encrypted (DTLS).
+    """
+
+    async def listen_datagrams(self, address: Address, gateway: Gateway) -> None:
+        """Open the socket and return. Raise OSError if the address cannot be used."""
+
+    async def stop(self) -> None:
+        """Close the sockets and return."""
+
+    def connections(self) -> int:
+        """Return how many clients there are by datagrams; they count towards `limits.connections_max`."""
+
+
+class Flushable(Interface):
+    """A socket with something waiting for the end of the turn."""
+
+    def flush(self) -> None: ...
+
+
+@runtime_checkable
 class ServerProtocol(Interface):
     """A protocol that brings its own server, run in the gateway's event loop."""
 
@@ -341,6 +366,12 @@ class Gateway(Interface):
 
         The gateway does this before it calls `Connection.receive`; a `ServerProtocol` does it
         itself before each use of a session. Cheap, and idempotent within a turn.
+        """
+
+    def flush_later(self, socket: Flushable) -> None:
+        """Have `flush` called once at the end of this turn, after the log was written.
+
+        For a `DatagramProtocol`: what it sends of a delivery must not be ahead of the journal.
         """
 
     async def authenticate(self, credentials: Credentials) -> Principal:

@@ -31,6 +31,7 @@ from .settings import (
     Anonymous,
     Auth,
     Certificates,
+    Coap,
     DeadLetters,
     Dedup,
     Limits,
@@ -76,6 +77,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: Limits
     mqtt: Mqtt
     amqp: Amqp
+    coap: Coap
     dedup: Dedup
     dead_letters: DeadLetters
     network: Network
@@ -245,7 +247,7 @@ class _Reader:
         users = self._users(tables["users"])
         quotas = self._quotas(tables["quotas"])
         listeners = self._listeners(tables["listeners"])
-        self._check_values(sections["server"], sections["network"])
+        self._check_values(sections["server"], sections["network"], sections["coap"])
         self._check_durability(sections["storage"])
         self._check_dedup(sections["dedup"])
         self._check_anonymous(sections["anonymous"])
@@ -323,12 +325,15 @@ class _Reader:
                 listeners[name] = self._try(f"listeners.{name}", Address.parse, value) or ""
         return listeners
 
-    def _check_values(self, server: Server, network: Network) -> None:
+    def _check_values(self, server: Server, network: Network, coap: Coap) -> None:
         """Check what a type and a range cannot say."""
         if not server.data or "\0" in server.data:
             self.fault("server.data", "expected the path of a directory")
         for text in network.proxy_from:
             self._try("network.proxy_from", lambda text: ipaddress.ip_network(text, strict=False), text)
+        for text in coap.plain_credentials_from:
+            key = "coap.plain_credentials_from"
+            self._try(key, lambda text: ipaddress.ip_network(text, strict=False), text)
 
     def _check_durability(self, storage: Storage) -> None:
         for topic_filter, mode in storage.durability.items():

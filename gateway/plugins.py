@@ -27,6 +27,7 @@ BUILTIN: dict[str, str] = {
     "schedules": "gateway.schedules",
     "mqtt": "gateway.protocols.mqtt",
     "amqp": "gateway.protocols.amqp",
+    "coap": "gateway.protocols.coap",
     "http": "gateway.protocols.http",
     "deadletters": "gateway.deadletters",
 }

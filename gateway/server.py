@@ -11,7 +11,7 @@ import gc
 import ipaddress
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -22,7 +22,9 @@ from .api import (
     Address,
     Authenticator,
     ConnectionProtocol,
+    DatagramProtocol,
     Exchange,
+    Flushable,
     HttpPart,
     Protocol,
     Series,
@@ -55,14 +57,22 @@ SWITCH_INTERVAL_SECONDS = 0.001  # the thread that synced the log must get the i
 
 
 class OpenDoor:
-    """A door that is open: for the ready line, and for closing it."""
+    """A door that is open: for the ready line, and for closing it.
+
+    It has a listener of ours, a protocol with sockets of its own, or both.
+    """
 
     def __init__(
-        self, name: str, address: Address, listener: asyncio.AbstractServer | ServerProtocol
+        self,
+        name: str,
+        address: Address,
+        listener: asyncio.AbstractServer | None,
+        own: ServerProtocol | DatagramProtocol | None,
     ) -> None:
         self.name = name
         self.address = address
         self.listener = listener
+        self.own = own
 
 
 class Server:
@@ -137,6 +147,9 @@ class Server:
 
     def begin_turn(self) -> None:
         self.turn.begin()
+
+    def flush_later(self, socket: Flushable) -> None:
+        self.turn.dirty(socket)
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         return await self.admission.admit(credentials)
@@ -236,10 +249,9 @@ class Server:
     def _connections_elsewhere(self) -> int:
         return sum(protocol.connections() for protocol in self._servers())
 
-    def _servers(self) -> Iterable[ServerProtocol]:
-        """Return every protocol that brings its own server and has a door; it may have two."""
-        listeners = dict.fromkeys(door.listener for door in self.doors)
-        return [listener for listener in listeners if isinstance(listener, ServerProtocol)]
+    def _servers(self) -> Iterable[ServerProtocol | DatagramProtocol]:
+        """Return every protocol that has sockets of its own; it may have two doors."""
+        return dict.fromkeys(door.own for door in self.doors if door.own is not None)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -304,12 +316,17 @@ class Server:
     async def _open(self, name: str, protocol: Protocol, address: Any) -> None:
         if isinstance(protocol, ServerProtocol):
             await protocol.serve(address, self)
-            self.doors.append(OpenDoor(name, address, protocol))
+            self.doors.append(OpenDoor(name, address, None, protocol))
             return
         proxy_from = self._proxy_rule() if name in self.config.network.proxy_protocol else None
         door = Door(protocol, self, self.turn, self.limits, proxy_from)
         listener = await self.listen(address, lambda: SocketTransport(door))
-        self.doors.append(OpenDoor(name, address, listener))
+        own = protocol if isinstance(protocol, DatagramProtocol) and not address.path else None
+        self.doors.append(OpenDoor(name, address, listener, own))
+        if own is not None:
+            if not address.port:  # "any": that of the listener, so that both are at one address
+                address = msgspec.structs.replace(address, port=_port_of(listener))
+            await own.listen_datagrams(address, self)
 
     def _proxy_rule(self) -> Callable[[str], bool]:
         networks = [ipaddress.ip_network(text, strict=False) for text in self.config.network.proxy_from]
@@ -351,7 +368,7 @@ class Server:
     async def stop(self) -> None:
         """Close the doors, say goodbye, end every session, close the log."""
         for door in self.doors:
-            if not isinstance(door.listener, ServerProtocol):
+            if door.listener is not None:
                 door.listener.close()
         if not self._recovered:  # a fault at start: there is nothing to say goodbye to
             return
@@ -377,6 +394,11 @@ class Server:
         for transport in list(self.limits.open):
             transport.abort()
         await asyncio.sleep(0)
+
+
+def _port_of(listener: asyncio.AbstractServer) -> int:
+    sockets: Any = cast(Any, listener).sockets  # of the loops' own servers, which all have them
+    return int(sockets[0].getsockname()[1])
 
 
 def _log_bug(what: str, error: Exception) -> None:

@@ -134,6 +134,12 @@ class Amqp(msgspec.Struct, frozen=True):
     heartbeat_seconds: int = 60
 
 
+class Coap(msgspec.Struct, frozen=True):
+    """`[coap]`"""
+
+    plain_credentials_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+
+
 class Dedup(msgspec.Struct, frozen=True):
     """`[dedup]`: what is published once, and for how long that is remembered"""
 
@@ -267,6 +273,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": Limits,
     "mqtt": Mqtt,
     "amqp": Amqp,
+    "coap": Coap,
     "dedup": Dedup,
     "dead_letters": DeadLetters,
     "network": Network,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
 
 import structlog
 
+from .api import Flushable
 from .core.broker import Broker
 from .core.errors import NotStored
 
@@ -29,12 +29,6 @@ def _uptime() -> float:
 
 if not hasattr(time, "CLOCK_BOOTTIME"):  # not Linux
     _uptime = time.monotonic
-
-
-class Flushable(Protocol):
-    """A socket with bytes waiting for the end of the turn."""
-
-    def flush(self) -> None: ...
 
 
 class Turn:

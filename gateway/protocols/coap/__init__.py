@@ -1,0 +1,78 @@
+"""The CoAP door: RFC 7252 over UDP, RFC 8323 over TCP and WebSocket (`/.well-known/coap`).
+
+numbers, codec                  what can be said, and how it looks: sans-I/O
+exchange                        what travels between transports and resources
+udp, messages                   datagrams: sockets and peers; duplicates, acknowledgements, retransmission
+clients                         whose request it is
+resources, answers              which part of the door a path leads to, and what becomes of errors
+targets, topics, observe        /ps: publish, values, observations
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.api import Address, Connection, Gateway, GatewayError, Protocol, Transport
+from gateway.hookspecs import hookimpl
+
+from .clients import Clients
+from .messages import MessageLayer
+from .observe import Observers
+from .resources import Resources
+from .topics import Topics
+from .udp import UdpSocket
+
+
+class Coap:
+    """Implements `gateway.api.ConnectionProtocol` and `DatagramProtocol`; holds what all clients share."""
+
+    name = "coap"
+    address = "127.0.0.1:5683"
+    websocket_path = "/.well-known/coap"  # RFC 8323, 8.2
+    websocket_subprotocol = "coap"
+
+    resources: Resources
+    layer: MessageLayer
+
+    def __init__(self, config: Any) -> None:
+        self.settings = config.coap
+        self.peers_max: int = config.limits.connections_max
+        self._sockets: list[UdpSocket] = []
+
+    def start(self, gateway: Gateway) -> None:
+        """Put the parts of the door together."""
+        clients = Clients(gateway, self.settings)
+        observers = Observers(gateway, clients)
+        self.resources = Resources(gateway, clients)
+        self.resources.on_reset.append(observers)
+        topics = Topics(gateway, observers)
+        observers.topics = topics
+        self.resources.table["ps"] = topics
+        self.layer = MessageLayer(gateway, self.resources)
+
+    def connect(self, transport: Transport, gateway: Gateway) -> Connection:
+        """A client has arrived by TCP, TLS or WebSocket."""
+        raise GatewayError("there is no CoAP over TCP yet")
+
+    async def listen_datagrams(self, address: Address, gateway: Gateway) -> None:
+        """Open a UDP socket. Raise OSError."""
+        udp = UdpSocket(gateway, self.layer, self.peers_max)
+        udp.open(address)
+        self._sockets.append(udp)
+
+    async def stop(self) -> None:
+        """Close the sockets."""
+        for udp in self._sockets:
+            udp.close()
+        self._sockets.clear()
+
+    def connections(self) -> int:
+        """Return how many peers there are."""
+        return sum(len(udp.peers) for udp in self._sockets)
+
+
+@hookimpl
+def gateway_protocols(config: Any) -> Iterable[Protocol]:
+    """Offer the CoAP door."""
+    return [Coap(config)]

@@ -86,6 +86,7 @@ class Options:
         "host",
         "if_match",
         "if_none_match",
+        "login",
         "meaning",
         "no_response",
         "observe",
@@ -120,6 +121,7 @@ class Options:
         self.request_tags: tuple[bytes, ...] = ()
         self.proxy = False
         self.critical = 0
+        self.login: tuple[str, str, str, str] | None = None  # what the query says of it (see clients)
         self.meaning: object = None  # what the resource that was asked made of it, to be found again
 
 

@@ -8,12 +8,18 @@ told without asking (Observe, RFC 7641) goes through `Link.notify`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.core.access import Certificate, Principal
 
 from .codec import Option, Options
 from .numbers import CHANGED
+
+if TYPE_CHECKING:
+    from .clients import Client
+
+#: Who a request says it is from: client id, user name, password, token; "" where it does not say.
+Login = tuple[str, str, str, str]
 
 NO_OPTIONS: Final[tuple[Option, ...]] = ()
 
@@ -43,6 +49,7 @@ class Link:
         "certificate",
         "client",
         "clients",
+        "held",
         "peer",
         "principal",
         "proven",
@@ -60,8 +67,9 @@ class Link:
         self.proven = True  # its peer gets what it is sent; only an address over UDP has to show it (guard)
         self.principal: Principal | None = None  # whom a handshake has shown this to be
         self.certificate: Certificate | None = None  # what TLS or DTLS has verified
-        self.client: object | None = None
-        self.clients: dict[tuple[str, ...], object] | None = None
+        self.client: Client | None = None
+        self.clients: dict[Login, Client] | None = None
+        self.held = 0  # by so many observations: it is not to be forgotten
 
     def notify(
         self, token: bytes, response: Response, confirmable: bool, done: Callable[[bool], None]
@@ -115,6 +123,9 @@ class Handler(Protocol):
 
         Never raises; what a client may not, or does wrong, is a response.
         """
+
+    def reset(self, link: Link, token: bytes) -> None:
+        """The client refused a notification (RFC 7641, 3.6): it does not know the observation `token`."""
 
     def gone(self, link: Link) -> None:
         """A link is closed: forget its client, if nobody else has it."""

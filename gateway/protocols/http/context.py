@@ -10,7 +10,7 @@ from typing import Protocol as Interface
 from urllib.parse import unquote
 
 from ...api import Gateway, InvalidTopic, NotStored, Selector, Session
-from ...core.access import Action
+from ...core import last
 from ...core.message import Message
 from ...core.selector import USUAL_LANGUAGE
 from ...core.topic import QUEUE_PREFIX, SESSION_PREFIX, SHARE_PREFIX
@@ -126,17 +126,4 @@ def value_of(context: Context, session: Session, topic: str) -> tuple[Message, b
     """
     if topic.startswith((QUEUE_PREFIX, SHARE_PREFIX, SESSION_PREFIX)):
         raise Refused("not-found", f"{topic!r} names a queue; look into it with GET /v1/queues/<name>/browse")
-    session.check(Action.SUBSCRIBE, topic)
-    broker = context.gateway.broker
-    now_ms = broker.clock.now_ms
-    message = broker.retained.get(topic)
-    if message is not None and not _expired(message, now_ms):
-        return (message, True)
-    last = broker.router.last(topic)
-    if last is None or _expired(last, now_ms) or (last.retain and not last.body):
-        return None  # an empty retained message cleared the value
-    return (last, False)
-
-
-def _expired(message: Message, now_ms: int) -> bool:
-    return bool(message.expires_at_ms) and message.expires_at_ms <= now_ms
+    return last.value_of(session, topic)

@@ -1,0 +1,329 @@
+"""The message layer (RFC 7252, 4): who has said what, duplicates, acknowledgements, retransmission.
+
+For everything that comes in datagrams: a UDP address or a DTLS association is a `Peer`. Above it are
+requests, responses and notifications; below it somebody who sends bytes (`Wire`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from gateway.api import Gateway
+from gateway.core.scheduler import Timer
+
+from .answers import fault_of, refusal
+from .codec import Malformed, OptionsCache, Packet, decode, empty, encode
+from .exchange import Handler, Link, Request, Response
+from .numbers import ACK, BAD_REQUEST, CON, METHODS, NON, RST
+
+# RFC 7252, 4.8
+ACK_TIMEOUT_MS: Final = 2000
+ACK_RANDOM_FACTOR: Final = 1.5
+MAX_RETRANSMIT: Final = 4
+# NSTART, the confirmable messages on their way to one peer, is 1: `Peer.flying`.
+EXCHANGE_LIFETIME_MS: Final = 247_000  # for so long a message id means the same message
+EMPTY_ACK_AFTER_MS: Final = 1000  # well before the client repeats itself (ACK_TIMEOUT)
+EMPTY_ACK_CHECK_MS: Final = 250
+EXCHANGES_MAX: Final = 100_000  # remembered for their duplicates: some 30 MB; beyond that the oldest go
+QUEUED_MAX: Final = 1000  # confirmable messages that wait for one peer: observations, each with one
+SENT_REMEMBERED_MAX: Final = 16  # notifications that were not confirmable, which an RST may still refuse
+
+
+class Wire(Protocol):
+    """Whoever sends datagrams for a peer."""
+
+    def send(self, data: bytes, address: object) -> None: ...
+
+
+class Peer(Link):
+    """One client's address, or its DTLS association."""
+
+    __slots__ = ("address", "flying", "last_ms", "layer", "next_mid", "queued", "sent", "wire")
+
+    def __init__(self, wire: Wire, address: object, peer: str, layer: MessageLayer, secure: bool) -> None:
+        super().__init__(peer, secure)
+        self.proven = secure
+        self.wire = wire
+        self.address = address
+        self.layer = layer
+        self.next_mid = random.getrandbits(16)
+        self.last_ms = 0  # when it was heard of, by the monotonic clock
+        self.flying: Outgoing | None = None  # the confirmable message that is not acknowledged yet
+        self.queued: deque[Outgoing] | None = None  # what waits for that
+        self.sent: dict[int, bytes] | None = None  # message id -> token
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for it: it is not to be forgotten."""
+        return self.held > 0 or self.flying is not None
+
+    def send(self, data: bytes) -> None:
+        """Send one datagram."""
+        self.wire.send(data, self.address)
+
+    def new_mid(self) -> int:
+        """Return a message id."""
+        self.next_mid = (self.next_mid + 1) & 0xFFFF
+        return self.next_mid
+
+    def notify(
+        self, token: bytes, response: Response, confirmable: bool, done: Callable[[bool], None]
+    ) -> None:
+        self.layer.notify(self, token, response, confirmable, done)
+
+    def drop_pending(self, token: bytes) -> None:
+        self.layer.drop_pending(self, token)
+
+
+class Outgoing:
+    """A confirmable message of ours, until it is acknowledged."""
+
+    __slots__ = ("attempts", "data", "done", "mid", "timeout_ms", "timer", "token")
+
+    def __init__(self, mid: int, token: bytes, data: bytes, done: Callable[[bool], None]) -> None:
+        self.mid = mid
+        self.token = token
+        self.data = data
+        self.done = done
+        self.attempts = 0
+        self.timeout_ms = 0
+        self.timer: Timer | None = None
+
+
+class Exchange:
+    """A request and what was answered, for as long as its message id may come again."""
+
+    __slots__ = ("acked", "at_ms", "digest", "kind", "layer", "mid", "peer", "reply", "token")
+
+    def __init__(self, layer: MessageLayer, peer: Peer, packet: Packet, digest: int, at_ms: int) -> None:
+        self.layer = layer
+        self.peer = peer
+        self.kind = packet.kind
+        self.mid = packet.mid
+        self.token = packet.token
+        self.digest = digest
+        self.at_ms = at_ms
+        self.acked = False  # by an empty message: the answer comes in one of its own
+        self.reply: bytes | None = None
+
+    def respond(self, response: Response) -> None:
+        """Send the answer; of a confirmable request in its acknowledgement, if that is not sent yet."""
+        assert self.reply is None, "a request is answered once"
+        peer = self.peer
+        if self.kind == NON:
+            data = encode(NON, response.code, peer.new_mid(), self.token, response.options, response.payload)
+        elif not self.acked:
+            data = encode(ACK, response.code, self.mid, self.token, response.options, response.payload)
+        else:
+            self.reply = empty(ACK, self.mid)
+            self.layer.send_confirmable(peer, self.token, response, _nothing)
+            return
+        self.reply = data
+        peer.send(data)
+
+    def again(self) -> None:
+        """The request has come again."""
+        if self.kind == CON:
+            if self.reply is not None:
+                self.peer.send(self.reply)
+            elif self.acked:
+                self.peer.send(empty(ACK, self.mid))
+
+
+class MessageLayer:
+    """One for all sockets of the door."""
+
+    __slots__ = ("_exchanges", "_gateway", "_options", "_unanswered", "handler", "malformed")
+
+    def __init__(self, gateway: Gateway, handler: Handler) -> None:
+        self.handler = handler
+        self.malformed = 0  # datagrams that were none of CoAP's
+        self._gateway = gateway
+        self._options = OptionsCache()
+        self._exchanges: dict[tuple[Peer, int], Exchange] = {}  # in the order of their arrival
+        self._unanswered: dict[Exchange, None] = {}  # confirmable ones, the oldest first
+
+    # -- what comes in ------------------------------------------------------------------------
+
+    def receive(self, peer: Peer, data: bytes) -> None:
+        """Take a datagram."""
+        try:
+            packet = decode(data)
+        except Malformed as error:
+            self.malformed += 1
+            if error.kind == CON:  # RFC 7252, 4.2
+                peer.send(empty(RST, error.mid))
+            return
+        kind, code = packet.kind, packet.code
+        if code in METHODS and kind <= NON:
+            self._request(peer, packet, data)
+        elif kind == ACK:
+            self._settled(peer, packet.mid, True)
+        elif kind == RST:
+            self._settled(peer, packet.mid, False)
+        elif 0 < code < 32 and kind <= NON:
+            self._request(peer, packet, data)  # a method nobody knows: 4.05
+        elif kind == CON:
+            # A ping (4.3), a response nobody asked for, or a code of a reserved class (4.2).
+            peer.send(empty(RST, packet.mid))
+
+    def _request(self, peer: Peer, packet: Packet, data: bytes) -> None:
+        now_ms = self._gateway.clock.monotonic_ms
+        exchanges = self._exchanges
+        key = (peer, packet.mid)
+        # A client that is fast uses its message ids again before their time is over (65,536 in 247 s are
+        # 265 a second): another message with the same id is another message.
+        digest = hash(data)
+        known = exchanges.get(key)
+        if known is not None:
+            if known.digest == digest and now_ms - known.at_ms < EXCHANGE_LIFETIME_MS:
+                known.again()
+                return
+            del exchanges[key]
+        elif len(exchanges) >= EXCHANGES_MAX:
+            del exchanges[next(iter(exchanges))]
+        exchange = exchanges[key] = Exchange(self, peer, packet, digest, now_ms)
+        try:
+            options = self._options.read(packet.block)
+        except Malformed as error:
+            exchange.respond(refusal(BAD_REQUEST, str(error)))
+            return
+        if options.critical or options.proxy:
+            exchange.respond(fault_of(options))
+            return
+        request = Request(
+            peer, packet.code, packet.token, options, packet.payload, packet.kind == CON, exchange.respond
+        )
+        self.handler.handle(request)
+        if exchange.reply is None and packet.kind == CON:
+            self._wait(exchange)
+
+    def forget_old(self, now_ms: int) -> None:
+        """Forget exchanges whose message ids are free again."""
+        exchanges = self._exchanges
+        old_ms = now_ms - EXCHANGE_LIFETIME_MS
+        while exchanges:
+            key = next(iter(exchanges))
+            if exchanges[key].at_ms > old_ms:
+                return
+            del exchanges[key]
+
+    # -- acknowledgements of what takes its time ------------------------------------------------
+
+    def _wait(self, exchange: Exchange) -> None:
+        if not self._unanswered:
+            self._gateway.scheduler.after(EMPTY_ACK_CHECK_MS, self._acknowledge)
+        self._unanswered[exchange] = None
+
+    def _acknowledge(self) -> None:
+        """Acknowledge what was not answered in time, so that its sender waits (RFC 7252, 5.2.2)."""
+        late_ms = self._gateway.clock.monotonic_ms - EMPTY_ACK_AFTER_MS
+        for exchange in list(self._unanswered):
+            if exchange.reply is not None:
+                del self._unanswered[exchange]
+            elif exchange.at_ms <= late_ms:
+                del self._unanswered[exchange]
+                exchange.acked = True
+                exchange.peer.send(empty(ACK, exchange.mid))
+        if self._unanswered:
+            self._gateway.scheduler.after(EMPTY_ACK_CHECK_MS, self._acknowledge)
+
+    # -- what goes out ------------------------------------------------------------------------
+
+    def notify(
+        self, peer: Peer, token: bytes, response: Response, confirmable: bool, done: Callable[[bool], None]
+    ) -> None:
+        """See `Link.notify`."""
+        if confirmable:
+            self.send_confirmable(peer, token, response, done)
+            return
+        mid = peer.new_mid()
+        sent = peer.sent
+        if sent is None:
+            sent = peer.sent = {}
+        elif len(sent) >= SENT_REMEMBERED_MAX:
+            del sent[next(iter(sent))]
+        sent.pop(mid, None)
+        sent[mid] = token
+        peer.send(encode(NON, response.code, mid, token, response.options, response.payload))
+        self._gateway.scheduler.after(0, lambda: done(True))
+
+    def send_confirmable(
+        self, peer: Peer, token: bytes, response: Response, done: Callable[[bool], None]
+    ) -> None:
+        """Send until it is acknowledged, one message after the other (NSTART; RFC 7252, 4.7)."""
+        mid = peer.new_mid()
+        data = encode(CON, response.code, mid, token, response.options, response.payload)
+        outgoing = Outgoing(mid, token, data, done)
+        if peer.flying is None:
+            self._fly(peer, outgoing)
+            return
+        if peer.queued is None:
+            peer.queued = deque()
+        if len(peer.queued) >= QUEUED_MAX:
+            self._gateway.scheduler.after(0, lambda: done(False))
+            return
+        peer.queued.append(outgoing)
+
+    def _fly(self, peer: Peer, outgoing: Outgoing) -> None:
+        peer.flying = outgoing
+        outgoing.timeout_ms = int(ACK_TIMEOUT_MS * random.uniform(1, ACK_RANDOM_FACTOR))
+        outgoing.timer = self._gateway.scheduler.after(outgoing.timeout_ms, lambda: self._repeat(peer))
+        peer.send(outgoing.data)
+
+    def _repeat(self, peer: Peer) -> None:
+        """No acknowledgement has come in time (RFC 7252, 4.2)."""
+        outgoing = peer.flying
+        assert outgoing is not None
+        if outgoing.attempts >= MAX_RETRANSMIT:
+            self._over(peer, outgoing, False)
+            return
+        outgoing.attempts += 1
+        outgoing.timeout_ms *= 2
+        outgoing.timer = self._gateway.scheduler.after(outgoing.timeout_ms, lambda: self._repeat(peer))
+        peer.send(outgoing.data)
+
+    def _settled(self, peer: Peer, mid: int, acknowledged: bool) -> None:
+        """An ACK or RST has come. One that fits nothing is ignored: anybody can send it."""
+        outgoing = peer.flying
+        if outgoing is not None and outgoing.mid == mid:
+            if acknowledged:
+                peer.proven = True
+            self._over(peer, outgoing, acknowledged)
+        elif not acknowledged and peer.sent is not None:
+            token = peer.sent.pop(mid, None)
+            if token is not None:
+                self.handler.reset(peer, token)
+
+    def _over(self, peer: Peer, outgoing: Outgoing, acknowledged: bool) -> None:
+        self._gateway.scheduler.cancel(outgoing.timer)
+        peer.flying = None
+        if peer.queued:
+            self._fly(peer, peer.queued.popleft())
+        outgoing.done(acknowledged)
+
+    def drop_pending(self, peer: Peer, token: bytes) -> None:
+        """See `Link.drop_pending`."""
+        if peer.queued:
+            peer.queued = deque(each for each in peer.queued if each.token != token)
+        outgoing = peer.flying
+        if outgoing is not None and outgoing.token == token:
+            outgoing.done = _nothing
+            self._over(peer, outgoing, False)
+
+    def gone(self, peer: Peer) -> None:
+        """A peer is no more: nothing is sent to it again. What waits is told so."""
+        waiting = [peer.flying] if peer.flying is not None else []
+        waiting += peer.queued or ()
+        peer.flying = peer.queued = None
+        for outgoing in waiting:
+            self._gateway.scheduler.cancel(outgoing.timer)
+            outgoing.done(False)
+        self.handler.gone(peer)
+
+
+def _nothing(acknowledged: bool) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,205 @@
+"""`/ps/<topic>`: PUT and POST publish, GET reads the value or observes, DELETE clears it.
+
+Confirmable means stored: the answer comes when the disk has the message, as far as its queues want
+that. What is not confirmable is published at most once, if it does not say `qos` itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final, Protocol
+
+from gateway.api import NO_SUBSCRIBERS, Gateway, Session
+from gateway.core.access import Action
+from gateway.core.errors import InvalidTopic, NotFound, NotStored
+from gateway.core.last import value_of
+from gateway.core.message import NO_PROPERTIES, Message
+
+from .answers import Refused, answer_to, wrong_method
+from .clients import Client
+from .codec import Option, Options
+from .exchange import Request, Response
+from .media import content_format_of
+from .numbers import (
+    ACCEPT,
+    CHANGED,
+    CONTENT,
+    CONTENT_FORMAT,
+    CREATED,
+    DELETE,
+    DELETED,
+    ETAG,
+    GET,
+    MAX_AGE,
+    NOT_ACCEPTABLE,
+    POST,
+    PRECONDITION_FAILED,
+    PUT,
+    VALID,
+    uint_bytes,
+)
+from .targets import Target, target_of
+
+MAX_AGE_SECONDS: Final = 60  # what CoAP assumes where nothing is said (RFC 7252, 5.10.5)
+METHODS: Final = "GET, PUT, POST and DELETE"
+
+_CHANGED: Final = Response(CHANGED)
+_CREATED: Final = Response(CREATED)
+
+
+class Observing(Protocol):
+    """Whoever takes observations (see observe)."""
+
+    def register(self, client: Client, request: Request, target: Target) -> None: ...
+
+    def deregister(self, client: Client, request: Request) -> None: ...
+
+
+class Topics:
+    """Implements `resources.Resource`."""
+
+    __slots__ = ("_gateway", "_observing", "_routes")
+
+    def __init__(self, gateway: Gateway, observing: Observing) -> None:
+        self._gateway = gateway
+        self._observing = observing
+        self._routes = gateway.broker.router
+
+    def serve(self, client: Client, request: Request) -> None:
+        code = request.code
+        target = target_of(request.options)
+        if code in (PUT, POST):
+            self._publish(client.session, request, target)
+        elif code == GET:
+            self._get(client, request, target)
+        elif code == DELETE:
+            self._clear(client.session, request, target)
+        else:
+            request.respond(wrong_method(METHODS))
+
+    # -- publish ------------------------------------------------------------------------------
+
+    def _publish(self, session: Session, request: Request, target: Target) -> None:
+        _check_topic(target)
+        options = request.options
+        if options.if_match or options.if_none_match:
+            self._check_conditions(session, options, target.topic)
+        topic = target.topic
+        answer = _CHANGED if self._routes.last(topic) is not None else _CREATED
+        message = self.message(session, request, target)
+        if target.idempotency_key is not None:
+            position = session.publish_once(message).position
+        else:
+            position = session.publish(message)
+        self.when_stored(request, position, answer)
+
+    def message(self, session: Session, request: Request, target: Target) -> Message:
+        """Return the message that a request describes."""
+        clock = self._gateway.clock
+        qos = target.qos
+        if qos < 0:
+            qos = 1 if request.confirmable else 0
+        expires_at_ms = clock.now_ms + target.ttl_ms if target.ttl_ms else 0
+        return Message(
+            target.topic,
+            request.payload,
+            qos,
+            target.retain,
+            target.properties,
+            session.origin,
+            clock.wall_ms,
+            expires_at_ms,
+        )
+
+    def when_stored(self, request: Request, position: int, answer: Response) -> None:
+        """Answer when everything up to `position` is stored."""
+        if position <= 0:
+            assert position in (0, NO_SUBSCRIBERS)
+            request.respond(answer)
+            return
+
+        def stored(done: bool) -> None:
+            request.respond(answer if done else answer_to(not_stored()))
+
+        self._gateway.when_durable(position, stored)
+
+    def _check_conditions(self, session: Session, options: Options, topic: str) -> None:
+        """Raise Refused if If-Match or If-None-Match do not hold (RFC 7252, 5.10.8)."""
+        found = value_of(session, topic)
+        if options.if_none_match and found is not None:
+            raise Refused(PRECONDITION_FAILED, f"topic {topic!r} has a value already")
+        if options.if_match:
+            tag = entity_tag(found[0]) if found is not None else None
+            if tag is None or not (tag in options.if_match or b"" in options.if_match):
+                raise Refused(PRECONDITION_FAILED, f"topic {topic!r} has another value than If-Match says")
+
+    # -- values -------------------------------------------------------------------------------
+
+    def _get(self, client: Client, request: Request, target: Target) -> None:
+        observe = request.options.observe
+        if observe == 0:
+            self._observing.register(client, request, target)
+            return
+        if observe == 1:
+            self._observing.deregister(client, request)
+        _check_topic(target)
+        found = value_of(client.session, target.topic)
+        if found is None:
+            raise NotFound(f"topic {target.topic!r} has no value: nothing was published, or retained")
+        request.respond(self.representation(request.options, found[0]))
+
+    def representation(self, options: Options, message: Message) -> Response:
+        """Return a message as the answer to a GET, or 2.03 if the client has it. Raise Refused (Accept)."""
+        max_age = self.max_age(message)
+        tag = entity_tag(message)
+        if tag in options.etags:
+            return Response(VALID, b"", ((ETAG, tag), max_age))
+        found: list[Option] = [(ETAG, tag), max_age]
+        kind = content_format_of(message.properties.content_type)
+        if kind >= 0:
+            found.append((CONTENT_FORMAT, uint_bytes(kind)))
+        if options.accept >= 0 and options.accept != kind:
+            raise Refused(
+                NOT_ACCEPTABLE, f"the value is not of Content-Format {options.accept} (option {ACCEPT})"
+            )
+        return Response(CONTENT, message.body, found)
+
+    def max_age(self, message: Message) -> Option:
+        """Return the Max-Age option of a value: as long as it lasts, a minute at most."""
+        seconds = MAX_AGE_SECONDS
+        if message.expires_at_ms:
+            left_ms = message.expires_at_ms - self._gateway.clock.now_ms
+            seconds = min(seconds, max(0, left_ms // 1000))
+        return (MAX_AGE, uint_bytes(seconds))
+
+    def _clear(self, session: Session, request: Request, target: Target) -> None:
+        _check_topic(target)
+        topic = target.topic
+        session.check(Action.PUBLISH, topic)
+        if request.options.if_match:
+            self._check_conditions(session, request.options, topic)
+        broker = session.broker
+        if broker.retained.get(topic) is None:  # a DELETE of nothing has done what it should (5.8.4)
+            request.respond(Response(DELETED))
+            return
+        message = Message(topic, b"", 1, True, NO_PROPERTIES, session.origin, broker.clock.wall_ms)
+        self.when_stored(request, session.publish(message), Response(DELETED))
+
+
+def entity_tag(message: Message) -> bytes:
+    """Return the ETag of a message, 8 bytes: it changes with each publish."""
+    return (message.timestamp_ms & 0xFFFFFFFF).to_bytes(4, "big") + zlib.crc32(message.body).to_bytes(
+        4, "big"
+    )
+
+
+def not_stored() -> NotStored:
+    """Return what a publisher is told whose message is not on disk."""
+    return NotStored("the message could not be written to disk; try again later")
+
+
+def _check_topic(target: Target) -> None:
+    if not target.topic:
+        raise InvalidTopic("the path names no topic; /ps/a/b is the topic a/b")
+    if target.filter is not None:
+        raise InvalidTopic("a filter is for observing: GET with Observe 0")
