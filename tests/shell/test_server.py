@@ -25,7 +25,7 @@ from gateway.storage.memory import MemoryEngine
 from tests.certificates import Pki
 from tests.process import free_port
 
-DISABLED = "plugins.disabled=['mqtt', 'amqp', 'http']"
+DISABLED = "plugins.disabled=['mqtt', 'amqp', 'coap', 'http']"
 
 
 class Echo(StreamProtocol):
@@ -255,7 +255,7 @@ async def test_authenticators_are_asked_in_order_until_one_vouches_or_refuses(
 ) -> None:
     seen: list[str] = []
     vouching = (Vouches("first", seen, "a", refuses="x"), Vouches("second", seen, "b"))
-    disabled = "plugins.disabled=['mqtt', 'amqp', 'http', 'auth']"
+    disabled = "plugins.disabled=['mqtt', 'amqp', 'coap', 'http', 'auth']"
     server = make(tmp_path, disabled, kit=Kit(authenticators=vouching))
     async with running(server):
         connecting: Awaitable[Any] = server.connect(Credentials("test", username=username))
@@ -268,7 +268,7 @@ async def test_authenticators_are_asked_in_order_until_one_vouches_or_refuses(
 
 
 async def test_nobody_vouching_and_nobody_allowing_are_refusals(tmp_path: Path) -> None:
-    server = make(tmp_path, "plugins.disabled=['mqtt', 'amqp', 'http', 'auth']")
+    server = make(tmp_path, "plugins.disabled=['mqtt', 'amqp', 'coap', 'http', 'auth']")
     async with running(server):
         with pytest.raises(AuthenticationFailed, match="nobody vouches"):
             await server.connect(Credentials("test"))
