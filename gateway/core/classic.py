@@ -342,7 +342,8 @@ class ClassicQueue(Queue):
         self.waiting = _NOTHING
         if not held:
             self._loaded = 0  # all there is lies behind
-            if order is None or not order.keys:
+            idle = group is None or not (group.unsettled or group.parked)  # as of what is not in the log
+            if idle and (order is None or not order.keys):
                 self._group = None
 
     def _note_retained(self, position: int, binding: Binding) -> None:
@@ -360,6 +361,7 @@ class ClassicQueue(Queue):
         before = self.length()
         if self._group is not None and self._group.order is not None:
             self._group.order.forget_from(position, False)
+        self._unlog(position)
         kept = [delivery for delivery in self.waiting if delivery.position < position]
         self.waiting = deque(kept) if kept else _NOTHING
         self._loaded = min(self._loaded, position - 1)
@@ -367,6 +369,14 @@ class ClassicQueue(Queue):
         self.behind = extent.messages
         self.bytes_waiting = extent.size + sum(delivery.size for delivery in kept) + self._aside_size()
         return before - self.length()
+
+    def _unlog(self, position: int) -> None:
+        """What is in hands of it stays there, but settles nothing: its position will be another message's."""
+        group = self._group
+        if group is not None:
+            for delivery in (*group.unsettled.values(), *group.parked.values()):
+                if delivery.position >= position:
+                    delivery.position = 0
 
     # -- looking ------------------------------------------------------------------------------
 

@@ -27,9 +27,10 @@ LATE = -1  # `held_ms` of what was taken back from a consumer, which still count
 class Delivery:
     """A message's stay in a queue: waiting, then in one consumer's hands, until settled.
 
-    `offset` is its place in the queue, `position` in the log (0: not logged). `attempt` counts
-    deliveries, 1 for the first. `tag` is a number of the consumer's protocol (an MQTT packet
-    identifier, say) that is journalled, so that a redelivery after a restart can repeat it.
+    `offset` is its place in the queue, `position` in the log (0: not logged, or not any more: the turn
+    failed that it was handed out in). `attempt` counts deliveries, 1 for the first. `tag` is a number of
+    the consumer's protocol (an MQTT packet identifier, say) that is journalled, so that a redelivery
+    after a restart can repeat it.
     `binding` is what routed it here (None: unknown, as after a restart). `expires_at_ms` is by
     the queue's own ttl. `held_ms` is since when it is in hands, where the queue has a `lease_ms`.
     """
@@ -302,9 +303,13 @@ class Group:
 
     def _journal(self, batch: list[Delivery], consumer: Consumer, now_ms: int) -> None:
         queue = self.queue
+        positions = [delivery.position for delivery in batch]
+        if 0 in positions:  # in hands as a turn failed, and come back since
+            batch = [delivery for delivery in batch if delivery.position]
+            positions = [delivery.position for delivery in batch]
         queue.engine.delivered(
             queue.queue_id,
-            [delivery.position for delivery in batch],
+            positions,
             [delivery.tag for delivery in batch],
             consumer.origin,
             self.name,

@@ -155,6 +155,7 @@ class PriorityQueue(ClassicQueue):
         order = self.group.order
         if order is not None:
             order.forget_from(position, False)
+        self._unlog(position)
         for number, level in enumerate(self._levels):
             kept = deque(delivery for delivery in level if delivery.position < position)
             gone = len(level) - len(kept)

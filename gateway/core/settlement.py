@@ -79,7 +79,7 @@ class Settlement:
                 group.order.done(delivery.offset)
             if queue.kind == "classic":
                 self._metrics.delivered += 1
-                if queue.queue_id:
+                if queue.queue_id and delivery.position:
                     self._engine.settle(queue.queue_id, (delivery.position,), _ACK, self._clock.now_ms)
             else:
                 self.ready.moved.append(group)
@@ -117,7 +117,9 @@ class Settlement:
             self.ready.moved.append(group)
         elif positions:
             self._metrics.delivered += len(positions)
-            if queue.queue_id:
+            if 0 in positions:
+                positions = [position for position in positions if position]
+            if queue.queue_id and positions:
                 self._engine.settle(queue.queue_id, positions, _ACK, self._clock.now_ms)
         self.ready.look(group)
 

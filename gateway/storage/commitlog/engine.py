@@ -364,10 +364,7 @@ class CommitLog:
         self._segments.tail.live += self._batch.counted()
         try:
             if segments.next is not None:
-                segments.next.create()
-                if len(segments):
-                    segments.last.closed_ms = self._now_ms
-                segments.created()
+                segments.begin(self._now_ms)
             self._finder.current.time(self._now_ms, segments.last.base + segments.last.end)
             segments.last.write(data)
         except OSError as error:

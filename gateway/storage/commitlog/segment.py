@@ -52,6 +52,7 @@ class Segment:
         "mark",
         "needed_until",
         "path",
+        "returns",
         "room",
         "spoilt",
     )
@@ -65,6 +66,7 @@ class Segment:
         self.descriptor = -1
         self.end = SEGMENT_HEADER_BYTES
         self.spoilt = False  # something is behind `end` that is no record
+        self.returns = False  # and could be taken for records, if the next segment were lost
         self.live = 0  # how many queue entries refer to its messages
         self.closed_ms = 0  # when the last record was written (Unix ms); 0: it still is written to
         self.has_moved = False  # some of its messages have a copy elsewhere
@@ -77,16 +79,19 @@ class Segment:
         """The positions at which it begins, and at which it must end."""
         return self.base, self.base + self.room
 
-    def create(self) -> None:
-        """Make the file. Raise OSError."""
+    def create(self, on_disk: bool = False) -> None:
+        """Make the file; if asked for, so that a power loss leaves it. Raise OSError."""
         descriptor = self._files.open(self.path)
         try:
             self._write_header(descriptor)
+            if on_disk:
+                self._files.sync(descriptor)
+                self._files.sync_directory(self.path.parent)
         except OSError:
             self._files.close(descriptor)
             raise
         self.descriptor = descriptor
-        self._fresh = True
+        self._fresh = not on_disk
 
     def _write_header(self, descriptor: int) -> None:
         header = _HEADER.pack(MAGIC, VERSION, self.base, int(time.time() * 1000), self.mark)
@@ -131,8 +136,21 @@ class Segment:
                 self._files.truncate(self.descriptor, self.end)
             except OSError:
                 self.spoilt = True  # go on elsewhere: recovery reads only up to the next segment's base
+                self.returns = not self._blank()
             raise
         self.end += len(data)
+
+    def _blank(self) -> bool:
+        """Have recovery stop at `end`, also without a segment that begins there; tell whether it will.
+
+        The next one may be lost with the power, when others have seen what is in it: messages that
+        were refused before that must not turn up then.
+        """
+        try:
+            write_all(self._files, self.descriptor, bytes(HEADER_BYTES), self.end)
+        except OSError:
+            return False
+        return True
 
     def read(self, position: int) -> bytes:
         """Return the payload of the record at a position. Raise Damage or OSError."""

@@ -53,9 +53,13 @@ class Segments:
         self._all = segments
         self._bases = [segment.base for segment in segments]
 
-    def created(self) -> None:
-        """`next` exists now."""
+    def begin(self, now_ms: int) -> None:
+        """Make `next`, to be written to instead of the last. Raise OSError."""
         assert self.next is not None
+        # If nothing else says where the last one ends, this one must be there whatever happens.
+        self.next.create(on_disk=bool(self._all) and self.last.returns)
+        if self._all:
+            self.last.closed_ms = now_ms
         self._all.append(self.next)
         self._bases.append(self.next.base)
         self.next = None
