@@ -331,9 +331,12 @@ class _Reader:
             self.fault("server.data", "expected the path of a directory")
         for text in network.proxy_from:
             self._try("network.proxy_from", lambda text: ipaddress.ip_network(text, strict=False), text)
-        for text in coap.plain_credentials_from:
-            key = "coap.plain_credentials_from"
-            self._try(key, lambda text: ipaddress.ip_network(text, strict=False), text)
+        for key, networks in (
+            ("coap.plain_credentials_from", coap.plain_credentials_from),
+            ("coap.trusted_networks", coap.trusted_networks),
+        ):
+            for text in networks:
+                self._try(key, lambda text: ipaddress.ip_network(text, strict=False), text)
 
     def _check_durability(self, storage: Storage) -> None:
         for topic_filter, mode in storage.durability.items():

@@ -26,6 +26,17 @@ DOORS = {
     "https": "",
 }
 TLS_DOORS = ("mqtts", "amqps", "coaps", "https")  # those of plugins are `<name>s` as well
+#: Which no router of the Internet forwards: nobody outside can send with their addresses.
+PRIVATE_NETWORKS = (
+    "127.0.0.0/8",
+    "::1/128",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "fc00::/7",
+    "fe80::/10",
+)
 WINDOW_SECONDS_MAX = 30 * 86_400  # of deduplication: what is longer than a month is a database
 
 
@@ -138,6 +149,9 @@ class Coap(msgspec.Struct, frozen=True):
     """`[coap]`"""
 
     plain_credentials_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+    trusted_networks: list[str] = msgspec.field(default_factory=lambda: list(PRIVATE_NETWORKS))
+    requests_per_second_max: int = 20_000
+    transfer_seconds: float = 247.0
 
 
 class Dedup(msgspec.Struct, frozen=True):
@@ -317,6 +331,8 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("amqp", "frame_bytes_max"): (4096, 1 << 31),
     ("amqp", "channels_max"): (1, 65_535),
     ("amqp", "heartbeat_seconds"): (0, 65_535),
+    ("coap", "requests_per_second_max"): (0, 10_000_000),
+    ("coap", "transfer_seconds"): (1, 86_400),
     ("dead_letters", "length_max"): (0, 1 << 40),
     ("dead_letters", "bytes_max"): (0, 1 << 60),
     ("dead_letters", "days"): (0, 36_500),

@@ -3,6 +3,8 @@
 numbers, codec                  what can be said, and how it looks: sans-I/O
 exchange                        what travels between transports and resources
 udp, messages                   datagrams: sockets and peers; duplicates, acknowledgements, retransmission
+guard                           whose an address is (Echo), and how much it may send
+blockwise, transfers            large payloads, in blocks (RFC 7959)
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
@@ -16,7 +18,9 @@ from typing import Any
 from gateway.api import Address, Connection, Gateway, GatewayError, Protocol, Transport
 from gateway.hookspecs import hookimpl
 
+from .blockwise import Blockwise
 from .clients import Clients
+from .guard import Guard
 from .messages import MessageLayer
 from .observe import Observers
 from .resources import Resources
@@ -33,11 +37,14 @@ class Coap:
     websocket_subprotocol = "coap"
 
     resources: Resources
+    blockwise: Blockwise
+    guard: Guard
     layer: MessageLayer
 
     def __init__(self, config: Any) -> None:
         self.settings = config.coap
         self.peers_max: int = config.limits.connections_max
+        self.body_bytes_max: int = config.limits.body_bytes_max
         self._sockets: list[UdpSocket] = []
 
     def start(self, gateway: Gateway) -> None:
@@ -49,7 +56,12 @@ class Coap:
         topics = Topics(gateway, observers)
         observers.topics = topics
         self.resources.table["ps"] = topics
-        self.layer = MessageLayer(gateway, self.resources)
+        settings = self.settings
+        self.blockwise = Blockwise(
+            self.resources, gateway.scheduler, self.body_bytes_max, settings.transfer_seconds
+        )
+        self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
+        self.layer = MessageLayer(gateway, self.blockwise, self.guard)
 
     def connect(self, transport: Transport, gateway: Gateway) -> Connection:
         """A client has arrived by TCP, TLS or WebSocket."""
@@ -66,6 +78,7 @@ class Coap:
         for udp in self._sockets:
             udp.close()
         self._sockets.clear()
+        self.blockwise.close()
 
     def connections(self) -> int:
         """Return how many peers there are."""

@@ -90,9 +90,11 @@ def answer_to(error: GatewayError) -> Response:
 
 
 def fault_of(options: Options) -> Response:
-    """Return what is wrong with options: one that must be known and is not, or a proxy's."""
+    """Return what is wrong with options: one that must be known and is not, a proxy's, or Hop-Limit 0."""
     if options.critical:
         return refusal(BAD_OPTION, f"option {options.critical} is not known here, or not in this form")
+    if options.hop_limit == 0:
+        return refusal(BAD_REQUEST, "Hop-Limit: 1 to 255 are valid (RFC 8768)")
     assert options.proxy
     return refusal(PROXYING_NOT_SUPPORTED, "this is no proxy; leave out Proxy-Uri and Proxy-Scheme")
 

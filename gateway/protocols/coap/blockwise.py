@@ -118,6 +118,10 @@ class Blockwise:
             request.respond = partial(self._answer, request, request.respond)
             self._inner.handle(request)
 
+    def reset(self, link: Link, token: bytes) -> None:
+        """The client refused a notification."""
+        self._inner.reset(link, token)
+
     def gone(self, link: Link) -> None:
         """A link is closed: nobody will go on with its transfers."""
         self.uploads.forget(link)

@@ -19,10 +19,8 @@ from gateway.core.clock import Clock
 from .codec import Options
 from .exchange import Response
 from .numbers import (
-    BAD_REQUEST,
     ECHO,
     MAX_AGE,
-    PROXYING_NOT_SUPPORTED,
     TOO_MANY_REQUESTS,
     UNAUTHORIZED,
     uint_bytes,
@@ -40,10 +38,12 @@ HOSTS_MAX: Final = 65_536  # addresses whose requests are counted: about 16 MB; 
 BURST_SECONDS: Final = 1.0  # of its rate, an address may send at once
 RETRY_SECONDS: Final = 1  # a bucket that was empty is full then
 
-_CHALLENGE: Final = b"repeat this with the Echo option, or come by coaps or TCP"
-_TOO_MANY: Final = b"too many requests from this address"
+#: Paths below which requests take something, and the query by which a publish does: a response that is
+#: withheld because it is too large would be lost. These are challenged before they are done.
+TAKING_PATHS: Final = frozenset({"queues"})
+TAKING_QUERY: Final = "ttd="
 
-Address = tuple[str, int]
+_CHALLENGE: Final = b"repeat this with the Echo option, or come by coaps or TCP"
 
 
 class Bucket:
@@ -57,6 +57,9 @@ class Bucket:
         self.trusted = trusted
 
 
+NO_BUCKET: Final = Bucket(UNCOUNTED, 0, True)  # of who has shown in a handshake who it is
+
+
 class Guard:
     """Of one door: who has shown an address to be theirs, and how much each address has sent."""
 
@@ -66,7 +69,7 @@ class Guard:
         """`trusted_networks` as "10.0.0.0/8"; a rate of 0: any. Raise ValueError for what is no network."""
         self._clock = clock
         self._secret = token_bytes(32)  # of this run: what was echoed before a restart is asked for again
-        self._networks = [ip_network(text) for text in trusted_networks]
+        self._networks = [ip_network(text, strict=False) for text in trusted_networks]
         self._rate = requests_per_second_max
         self._burst = int(requests_per_second_max * BURST_SECONDS)
         self._hosts: dict[str, Bucket] = {}
@@ -79,26 +82,25 @@ class Guard:
         mapped = address.ipv4_mapped if address.version == 6 else None
         return any((mapped or address) in network for network in self._networks)
 
-    def echo(self, address: Address) -> bytes:
-        """Return what an address has to repeat. Nothing is remembered for it."""
+    def echo(self, peer: str) -> bytes:
+        """Return what an address and port have to repeat. Nothing is remembered for it."""
         time = (self._clock.monotonic_ms // 1000).to_bytes(8, "big")[-ECHO_TIME_BYTES:]
-        return time + self._mac(time, address)
+        return time + self._mac(time, peer)
 
-    def is_echo(self, value: bytes, address: Address) -> bool:
-        """Tell whether a value is one that this address was told, not too long ago."""
+    def is_echo(self, value: bytes, peer: str) -> bool:
+        """Tell whether a value is one that this address and port were told, not too long ago."""
         time, mac = value[:ECHO_TIME_BYTES], value[ECHO_TIME_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(time, address)):
+        if not hmac.compare_digest(mac, self._mac(time, peer)):
             return False
         age = self._clock.monotonic_ms // 1000 - int.from_bytes(time, "big")
         return age & 0xFFFFFFFF <= ECHO_SECONDS_MAX
 
-    def _mac(self, time: bytes, address: Address) -> bytes:
-        text = b"%b%d %b" % (time, address[1], address[0].encode())
-        return hmac.digest(self._secret, text, sha256)[:ECHO_MAC_BYTES]
+    def _mac(self, time: bytes, peer: str) -> bytes:
+        return hmac.digest(self._secret, time + peer.encode(), sha256)[:ECHO_MAC_BYTES]
 
-    def challenge(self, address: Address) -> Response:
+    def challenge(self, peer: str) -> Response:
         """Return the answer to what an address may ask only after it has shown to be its sender's."""
-        return Response(UNAUTHORIZED, _CHALLENGE, ((ECHO, self.echo(address)),))
+        return Response(UNAUTHORIZED, _CHALLENGE, ((ECHO, self.echo(peer)),))
 
     # -- how much an address sends --------------------------------------------------------------
 
@@ -135,17 +137,18 @@ def too_large_for_stranger(response_bytes: int, request_bytes: int) -> bool:
 
 
 def too_many() -> Response:
-    """Return the answer to a confirmable request too many (RFC 8516)."""
-    return Response(TOO_MANY_REQUESTS, _TOO_MANY, ((MAX_AGE, uint_bytes(RETRY_SECONDS)),))
+    """Return the answer to a confirmable request too many (RFC 8516): no larger than what it answers."""
+    return Response(TOO_MANY_REQUESTS, b"", ((MAX_AGE, uint_bytes(RETRY_SECONDS)),))
 
 
-def refusal(options: Options) -> Response | None:
-    """Return what an origin server answers to requests for proxies, and to a Hop-Limit that is none."""
-    if options.proxy:
-        return Response(PROXYING_NOT_SUPPORTED, b"this is no proxy")
-    if options.hop_limit == 0:
-        return Response(BAD_REQUEST, b"Hop-Limit: 1 to 255 are valid (RFC 8768)")
-    return None
+def needs_proof(options: Options) -> bool:
+    """Tell whether a request is done only for who has shown an address to be theirs.
+
+    Observations are, as each notification answers it again, and what takes something from a queue.
+    """
+    if options.observe == 0 or (options.path and options.path[0] in TAKING_PATHS):
+        return True
+    return any(item.startswith(TAKING_QUERY) for item in options.query)
 
 
 def suppressed(no_response: int, code: int) -> bool:

@@ -15,9 +15,10 @@ from gateway.api import Gateway
 from gateway.core.scheduler import Timer
 
 from .answers import fault_of, refusal
-from .codec import Malformed, OptionsCache, Packet, decode, empty, encode
+from .codec import Malformed, Options, OptionsCache, Packet, decode, empty, encode
 from .exchange import Handler, Link, Request, Response
-from .numbers import ACK, BAD_REQUEST, CON, METHODS, NON, RST
+from .guard import NO_BUCKET, Guard, needs_proof, suppressed, too_large_for_stranger, too_many
+from .numbers import ACK, BAD_REQUEST, CON, GET, METHODS, NON, RST
 
 # RFC 7252, 4.8
 ACK_TIMEOUT_MS: Final = 2000
@@ -28,6 +29,8 @@ EXCHANGE_LIFETIME_MS: Final = 247_000  # for so long a message id means the same
 EMPTY_ACK_AFTER_MS: Final = 1000  # well before the client repeats itself (ACK_TIMEOUT)
 EMPTY_ACK_CHECK_MS: Final = 250
 EXCHANGES_MAX: Final = 100_000  # remembered for their duplicates: some 30 MB; beyond that the oldest go
+LARGE_BYTES: Final = 256  # an answer that is not kept just so
+LARGE_MAX: Final = 10_000  # of those, kept for what must not be done twice: 11 MB
 QUEUED_MAX: Final = 1000  # confirmable messages that wait for one peer: observations, each with one
 SENT_REMEMBERED_MAX: Final = 16  # notifications that were not confirmable, which an RST may still refuse
 
@@ -41,7 +44,7 @@ class Wire(Protocol):
 class Peer(Link):
     """One client's address, or its DTLS association."""
 
-    __slots__ = ("address", "flying", "last_ms", "layer", "next_mid", "queued", "sent", "wire")
+    __slots__ = ("address", "bucket", "flying", "last_ms", "layer", "next_mid", "queued", "sent", "wire")
 
     def __init__(self, wire: Wire, address: object, peer: str, layer: MessageLayer, secure: bool) -> None:
         super().__init__(peer, secure)
@@ -50,6 +53,7 @@ class Peer(Link):
         self.address = address
         self.layer = layer
         self.next_mid = random.getrandbits(16)
+        self.bucket = NO_BUCKET  # how much its address may still send
         self.last_ms = 0  # when it was heard of, by the monotonic clock
         self.flying: Outgoing | None = None  # the confirmable message that is not acknowledged yet
         self.queued: deque[Outgoing] | None = None  # what waits for that
@@ -96,16 +100,34 @@ class Outgoing:
 class Exchange:
     """A request and what was answered, for as long as its message id may come again."""
 
-    __slots__ = ("acked", "at_ms", "digest", "kind", "layer", "mid", "peer", "reply", "token")
+    __slots__ = (
+        "acked",
+        "at_ms",
+        "code",
+        "digest",
+        "kind",
+        "layer",
+        "mid",
+        "no_response",
+        "peer",
+        "reply",
+        "size",
+        "token",
+    )
 
-    def __init__(self, layer: MessageLayer, peer: Peer, packet: Packet, digest: int, at_ms: int) -> None:
+    def __init__(
+        self, layer: MessageLayer, peer: Peer, packet: Packet, digest: int, at_ms: int, size: int
+    ) -> None:
         self.layer = layer
         self.peer = peer
+        self.code = packet.code
         self.kind = packet.kind
         self.mid = packet.mid
         self.token = packet.token
         self.digest = digest
         self.at_ms = at_ms
+        self.size = size  # of the request, in bytes
+        self.no_response = -1  # classes of answers that its sender does not want (RFC 7967)
         self.acked = False  # by an empty message: the answer comes in one of its own
         self.reply: bytes | None = None
 
@@ -113,6 +135,11 @@ class Exchange:
         """Send the answer; of a confirmable request in its acknowledgement, if that is not sent yet."""
         assert self.reply is None, "a request is answered once"
         peer = self.peer
+        if not peer.proven:
+            response = self.layer.for_stranger(self, response)
+        if self.no_response > 0 and suppressed(self.no_response, response.code):
+            self._say_nothing()
+            return
         if self.kind == NON:
             data = encode(NON, response.code, peer.new_mid(), self.token, response.options, response.payload)
         elif not self.acked:
@@ -123,6 +150,14 @@ class Exchange:
             return
         self.reply = data
         peer.send(data)
+        if len(data) > LARGE_BYTES:
+            self.layer.large(self)
+
+    def _say_nothing(self) -> None:
+        """Answer with no more than an acknowledgement (RFC 7967, 2.1)."""
+        self.reply = empty(ACK, self.mid) if self.kind == CON else b""
+        if self.kind == CON and not self.acked:
+            self.peer.send(self.reply)
 
     def again(self) -> None:
         """The request has come again."""
@@ -136,14 +171,27 @@ class Exchange:
 class MessageLayer:
     """One for all sockets of the door."""
 
-    __slots__ = ("_exchanges", "_gateway", "_options", "_unanswered", "handler", "malformed")
+    __slots__ = (
+        "_exchanges",
+        "_gateway",
+        "_large",
+        "_options",
+        "_unanswered",
+        "guard",
+        "handler",
+        "malformed",
+        "refused",
+    )
 
-    def __init__(self, gateway: Gateway, handler: Handler) -> None:
+    def __init__(self, gateway: Gateway, handler: Handler, guard: Guard) -> None:
         self.handler = handler
+        self.guard = guard
+        self.refused = 0  # datagrams beyond what an address may send
         self.malformed = 0  # datagrams that were none of CoAP's
         self._gateway = gateway
         self._options = OptionsCache()
         self._exchanges: dict[tuple[Peer, int], Exchange] = {}  # in the order of their arrival
+        self._large: dict[Exchange, None] = {}  # whose answers take room
         self._unanswered: dict[Exchange, None] = {}  # confirmable ones, the oldest first
 
     # -- what comes in ------------------------------------------------------------------------
@@ -185,14 +233,21 @@ class MessageLayer:
             del exchanges[key]
         elif len(exchanges) >= EXCHANGES_MAX:
             del exchanges[next(iter(exchanges))]
-        exchange = exchanges[key] = Exchange(self, peer, packet, digest, now_ms)
+        exchange = exchanges[key] = Exchange(self, peer, packet, digest, now_ms, len(data))
         try:
             options = self._options.read(packet.block)
         except Malformed as error:
             exchange.respond(refusal(BAD_REQUEST, str(error)))
             return
-        if options.critical or options.proxy:
-            exchange.respond(fault_of(options))
+        exchange.no_response = options.no_response
+        if options.critical or options.proxy or options.hop_limit == 0:
+            if options.critical and packet.kind == NON:
+                exchange.reply = b""  # is rejected, which for these is silence (RFC 7252, 5.4.1 and 4.3)
+            else:
+                exchange.respond(fault_of(options))
+            return
+        if not peer.proven and self._is_challenged(peer, options):
+            exchange.respond(self.guard.challenge(peer.peer))
             return
         request = Request(
             peer, packet.code, packet.token, options, packet.payload, packet.kind == CON, exchange.respond
@@ -200,6 +255,47 @@ class MessageLayer:
         self.handler.handle(request)
         if exchange.reply is None and packet.kind == CON:
             self._wait(exchange)
+
+    # -- who is not known to be where they say --------------------------------------------------
+
+    def _is_challenged(self, peer: Peer, options: Options) -> bool:
+        """Tell whether an address has to show first that it is its sender's; see whether it does."""
+        if options.echo is not None and self.guard.is_echo(options.echo, peer.peer):
+            peer.proven = True
+            return False
+        return needs_proof(options)
+
+    def for_stranger(self, exchange: Exchange, response: Response) -> Response:
+        """Return what an address is told that may not be its sender's: no more than little (guard)."""
+        data = encode(CON, response.code, 0, exchange.token, response.options, response.payload)
+        if too_large_for_stranger(len(data), exchange.size):
+            return self.guard.challenge(exchange.peer.peer)
+        return response
+
+    def too_many(self, peer: Peer, data: bytes) -> None:
+        """Answer a datagram beyond what an address may send: one that waits for an answer gets 4.29."""
+        self.refused += 1
+        try:
+            packet = decode(data)
+        except Malformed:
+            return
+        if packet.kind == CON and packet.code in METHODS:
+            answer = too_many()
+            peer.send(encode(ACK, answer.code, packet.mid, packet.token, answer.options, answer.payload))
+
+    # -- what is remembered of exchanges --------------------------------------------------------
+
+    def large(self, exchange: Exchange) -> None:
+        """See to it that large answers do not take all memory: a GET may as well be done again (4.5)."""
+        if exchange.code == GET:
+            self._exchanges.pop((exchange.peer, exchange.mid), None)
+            return
+        self._large[exchange] = None
+        if len(self._large) > LARGE_MAX:
+            oldest = next(iter(self._large))
+            del self._large[oldest]
+            if self._exchanges.get((oldest.peer, oldest.mid)) is oldest:
+                del self._exchanges[(oldest.peer, oldest.mid)]
 
     def forget_old(self, now_ms: int) -> None:
         """Forget exchanges whose message ids are free again."""
@@ -209,7 +305,7 @@ class MessageLayer:
             key = next(iter(exchanges))
             if exchanges[key].at_ms > old_ms:
                 return
-            del exchanges[key]
+            self._large.pop(exchanges.pop(key), None)
 
     # -- acknowledgements of what takes its time ------------------------------------------------
 
@@ -290,8 +386,6 @@ class MessageLayer:
         """An ACK or RST has come. One that fits nothing is ignored: anybody can send it."""
         outgoing = peer.flying
         if outgoing is not None and outgoing.mid == mid:
-            if acknowledged:
-                peer.proven = True
             self._over(peer, outgoing, acknowledged)
         elif not acknowledged and peer.sent is not None:
             token = peer.sent.pop(mid, None)

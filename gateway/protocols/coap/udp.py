@@ -68,7 +68,7 @@ class UdpSocket:
         found = self._socket
         assert found is not None
         now_ms = self._gateway.clock.monotonic_ms
-        receive = self._layer.receive
+        receive, guard = self._layer.receive, self._layer.guard
         peers = self.peers
         for _ in range(READS_MAX):
             try:
@@ -84,7 +84,12 @@ class UdpSocket:
                 if peer is None:
                     continue
             peer.last_ms = now_ms
-            receive(peer, data)
+            bucket = peer.bucket
+            bucket.left -= 1
+            if bucket.left < 0 and not guard.refill(bucket):
+                self._layer.too_many(peer, data)
+            else:
+                receive(peer, data)
 
     def _arrived(self, address: object) -> Peer | None:
         """Return a new peer, None if there are too many."""
@@ -94,6 +99,8 @@ class UdpSocket:
         host, port = cast(tuple[str, int], address)[:2]
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         peer = self.peers[address] = Peer(self, address, name, self._layer, False)
+        peer.bucket = self._layer.guard.bucket(host)
+        peer.proven = peer.bucket.trusted
         return peer
 
     def _make_room(self) -> bool:

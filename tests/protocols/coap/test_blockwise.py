@@ -71,6 +71,11 @@ def test_a_link_that_is_gone_leaves_nothing(world: World) -> None:
     assert world.resource.left == [world.link]
 
 
+def test_a_refused_notification_is_the_resource_s_business(world: World) -> None:
+    world.blockwise.reset(world.link, b"t")
+    assert world.resource.resets == [(world.link, b"t")]
+
+
 # -- Block1 -----------------------------------------------------------------------------------
 
 

@@ -16,19 +16,17 @@ from gateway.protocols.coap.numbers import (
     CHANGED,
     CONTINUE,
     ECHO,
-    HOP_LIMIT,
     INTERNAL_SERVER_ERROR,
     MAX_AGE,
     NOT_FOUND,
-    PROXY_SCHEME,
-    PROXY_URI,
-    PROXYING_NOT_SUPPORTED,
+    OBSERVE,
     TOO_MANY_REQUESTS,
     UNAUTHORIZED,
     URI_PATH,
+    URI_QUERY,
 )
 
-VICTIM = ("192.0.2.1", 5683)
+VICTIM = "192.0.2.1:5683"
 
 
 def make(rate: int = 10, networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128", "10.0.0.0/8")) -> Guard:
@@ -53,8 +51,8 @@ def test_an_echo_proves_its_address_for_a_time() -> None:
     assert not guarded.is_echo(value, VICTIM)
 
 
-@pytest.mark.parametrize("other", [("192.0.2.2", 5683), ("192.0.2.1", 5684), ("192.0.2.15", 683)])
-def test_an_echo_is_of_one_address_and_port(other: tuple[str, int]) -> None:
+@pytest.mark.parametrize("other", ["192.0.2.2:5683", "192.0.2.1:5684", "[::1]:5683"])
+def test_an_echo_is_of_one_address_and_port(other: str) -> None:
     guarded = make()
     assert not guarded.is_echo(guarded.echo(VICTIM), other)
 
@@ -174,24 +172,22 @@ def test_too_many_says_when_to_come_again() -> None:
     assert (answer.code, answer.options) == (TOO_MANY_REQUESTS, ((MAX_AGE, b"\x01"),))
 
 
-# -- options for proxies, and answers that nobody wants -----------------------------------------
+# -- what needs proof, and answers that nobody wants --------------------------------------------
 
-REFUSED = {
-    "Proxy-Uri": ((PROXY_URI, b"coap://example"), PROXYING_NOT_SUPPORTED),
-    "Proxy-Scheme": ((PROXY_SCHEME, b"coap"), PROXYING_NOT_SUPPORTED),
-    "Hop-Limit 0": ((HOP_LIMIT, b"\0"), BAD_REQUEST),
-    "Hop-Limit 1": ((HOP_LIMIT, b"\1"), 0),
-    "Hop-Limit 255": ((HOP_LIMIT, b"\xff"), 0),
-    "Hop-Limit of two bytes": ((HOP_LIMIT, b"\0\0"), 0),  # elective: as if it were not there
-    "a path": ((URI_PATH, b"x"), 0),
+ASKS = {
+    "a value": ([(URI_PATH, b"ps"), (URI_PATH, b"a")], False),
+    "an observation": ([(URI_PATH, b"ps"), (OBSERVE, b"")], True),
+    "the end of an observation": ([(URI_PATH, b"ps"), (OBSERVE, b"\1")], False),
+    "a message of a queue": ([(URI_PATH, b"queues"), (URI_PATH, b"q")], True),
+    "pending commands": ([(URI_PATH, b"ps"), (URI_QUERY, b"qos=1"), (URI_QUERY, b"ttd=5")], True),
+    "nothing": ([], False),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_requests_that_are_not_for_us(case: str) -> None:
-    option, code = REFUSED[case]
-    answer = guard.refusal(read_options(encode_options([option])))
-    assert (answer.code if answer else 0) == code
+@pytest.mark.parametrize("case", ASKS)
+def test_what_needs_proof(case: str) -> None:
+    options, wanted = ASKS[case]
+    assert guard.needs_proof(read_options(encode_options(options))) is wanted
 
 
 @pytest.mark.parametrize(

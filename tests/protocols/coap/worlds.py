@@ -18,11 +18,15 @@ class Resource:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.left: list[Link] = []
+        self.resets: list[tuple[Link, bytes]] = []
         self.answer: Callable[[Request], Response] = lambda request: Response()
 
     def handle(self, request: Request) -> None:
         self.requests.append(request)
         request.respond(self.answer(request))
+
+    def reset(self, link: Link, token: bytes) -> None:
+        self.resets.append((link, token))
 
     def gone(self, link: Link) -> None:
         self.left.append(link)
