@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, runtime_checkable
+from typing import Any, NamedTuple
 from typing import Protocol as Interface
 
 from .awaiting import Stream, StreamProtocol
@@ -50,6 +50,18 @@ from .core.receiver import Item, Receiver
 from .core.scheduler import Scheduler
 from .core.selector import Compiler, InvalidSelector, Predicate, Selector
 from .core.session import Session
+from .door_api import (
+    Address,
+    Connection,
+    ConnectionProtocol,
+    DatagramProtocol,
+    Flushable,
+    MessageProtocol,
+    Protocol,
+    ServerProtocol,
+    TlsServerProtocol,
+    Transport,
+)
 from .http_part import HttpAnswer, HttpPart, HttpRequest, Series
 
 __all__ = [
@@ -87,6 +99,7 @@ __all__ = [
     "Item",
     "Limiter",
     "Limits",
+    "MessageProtocol",
     "NotAuthorized",
     "NotFound",
     "NotStored",
@@ -119,24 +132,6 @@ __all__ = [
 ]
 
 
-class Address(Interface):
-    """Where a door listens: TCP `host` and `port`, or a Unix socket's `path`."""
-
-    @property
-    def host(self) -> str: ...
-
-    @property
-    def port(self) -> int: ...
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def tls(self) -> str:
-        """The TLS door it is for, "" if it is a plain one."""
-        ...
-
-
 class Config(Interface):
     """The parsed configuration. `limits`, `mqtt` and so on are its sections."""
 
@@ -148,128 +143,6 @@ class Config(Interface):
 
     def plugin(self, name: str) -> Mapping[str, Any]:
         """Return the table `[plugins.<name>]`, empty if there is none."""
-
-
-class Transport(Interface):
-    """One client's socket, as its connection sees it."""
-
-    peer: str
-
-    @property
-    def certificate(self) -> Certificate | None:
-        """What TLS has verified of the client; None if there is no TLS, or no certificate. Ask once."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Queue bytes; everything queued in a turn is one write to the socket."""
-
-    def close(self) -> None:
-        """Close after what is queued has been sent. Idempotent; `closed` is called once."""
-
-    def abort(self) -> None:
-        """Close at once."""
-
-    def established(self) -> None:
-        """The client has identified itself: the handshake's time limit no longer applies."""
-
-    def pause_reading(self) -> None:
-        """Take no more bytes from the client for now."""
-
-    def resume_reading(self) -> None:
-        """Take bytes again."""
-
-
-class Connection(Interface):
-    """A protocol's side of one client. All calls come from the event loop's thread."""
-
-    def receive(self, data: bytes) -> None:
-        """Take what arrived: parse all of it, call the session once per message, write answers.
-
-        A `GatewayError` that escapes closes the connection and is logged at INFO; anything
-        else is a bug and is logged with its traceback.
-        """
-
-    def congested(self, congested: bool) -> None:
-        """The client does (True) or does no longer (False) leave too many bytes unread."""
-
-    def closed(self, error: Exception | None) -> None:
-        """The socket is gone. Give back everything. Called exactly once."""
-
-    def drain(self) -> None:
-        """The gateway is stopping: say goodbye in the protocol's words and close."""
-
-
-@runtime_checkable
-class ConnectionProtocol(Interface):
-    """A protocol over byte streams whose sockets the gateway owns; so it has a TLS door, `<name>s`, as well.
-
-    `websocket_path` (with `websocket_subprotocol`), if not empty, also offers it to
-    WebSocket clients on the HTTP door.
-    """
-
-    name: str
-    address: str  # the default for `listeners.<name>`; "" opens no door unless configured
-    websocket_path: str
-    websocket_subprotocol: str
-
-    def connect(self, transport: Transport, gateway: Gateway) -> Connection:
-        """Return the connection for a client that has just arrived."""
-
-    def start(self, gateway: Gateway) -> None:
-        """Called once, after recovery and before doors open."""
-
-
-@runtime_checkable
-class DatagramProtocol(Interface):
-    """A `ConnectionProtocol` that has a UDP socket at the address of each of its doors, too.
-
-    It opens that socket itself; `address.tls` names the door whose datagrams are to be encrypted (DTLS).
-    """
-
-    async def listen_datagrams(self, address: Address, gateway: Gateway) -> None:
-        """Open the socket and return. Raise OSError if the address cannot be used."""
-
-    async def stop(self) -> None:
-        """Close the sockets and return."""
-
-    def connections(self) -> int:
-        """Return how many clients there are by datagrams; they count towards `limits.connections_max`."""
-
-
-class Flushable(Interface):
-    """A socket with something waiting for the end of the turn."""
-
-    def flush(self) -> None: ...
-
-
-@runtime_checkable
-class ServerProtocol(Interface):
-    """A protocol that brings its own server, run in the gateway's event loop."""
-
-    name: str
-    address: str
-
-    async def serve(self, address: Address, gateway: Gateway) -> None:
-        """Open the door and return. Raise OSError if the address cannot be used."""
-
-    async def stop(self) -> None:
-        """Close the door, let requests finish for a moment, and return."""
-
-    def connections(self) -> int:
-        """Return how many clients are connected; they count towards `limits.connections_max`."""
-
-
-@runtime_checkable
-class TlsServerProtocol(Interface):
-    """A `ServerProtocol` that has a TLS door, `<name>s`, as well: `serve` may be called twice.
-
-    It opens its sockets with `Gateway.listen` alone, which knows which of them get TLS.
-    """
-
-    alpn: str  # what it is called in TLS (RFC 7301), such as "http/1.1"
-
-
-Protocol = ConnectionProtocol | ServerProtocol
 
 
 class Exchange:

@@ -199,6 +199,10 @@ class SocketTransport(asyncio.Protocol):
         found: Certificate | None = self._socket.get_extra_info("certificate")  # of TLS transports only
         return found
 
+    @property
+    def secure(self) -> bool:
+        return self._socket is not None and self._socket.get_extra_info("sslcontext") is not None
+
     def write(self, data: bytes) -> None:
         out = self._out
         if out is not None:

@@ -43,6 +43,7 @@ class FakeTransport:
     def __init__(self, peer: str = "test:1", certificate: Certificate | None = None) -> None:
         self.peer = peer
         self.certificate = certificate
+        self.secure = certificate is not None
         self.written = bytearray()
         self.closed = False
         self.reading = True

@@ -88,7 +88,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),
-    ("gateway.api", ("gateway.core", "gateway.awaiting", "gateway.http_part")),
+    ("gateway.api", ("gateway.core", "gateway.awaiting", "gateway.door_api", "gateway.http_part")),
+    ("gateway.door_api", ("gateway.core", "gateway.api")),  # a part of it
     ("gateway.http_part", ("gateway.core",)),
     ("gateway.awaiting", ("gateway.core", "gateway.api")),  # its other half, for those who prefer to await
 )

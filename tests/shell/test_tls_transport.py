@@ -173,6 +173,7 @@ def test_a_client_is_served_and_leaves(run: Run, pki: Pki) -> None:
             [connection] = door.protocol.connections
             assert connection.transport.peer == f"{host}:{port}"
             assert connection.transport.certificate is None
+            assert connection.transport.secure
             assert door.limits.count() == 1
             await close(client)
             await until(lambda: connection.events == ["closed"])

@@ -2,6 +2,7 @@
 
 numbers, codec                  what can be said, and how it looks: sans-I/O
 exchange                        what travels between transports and resources
+stream, stream_link, stream_codec   TCP, TLS and WebSocket (RFC 8323)
 udp, messages                   datagrams: sockets and peers; duplicates, acknowledgements, retransmission
 guard                           whose an address is (Echo), and how much it may send
 blockwise, transfers            large payloads, in blocks (RFC 7959)
@@ -15,21 +16,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.api import Address, Connection, Gateway, GatewayError, Protocol, Transport
+from gateway.api import Address, Connection, Gateway, Protocol, Transport
 from gateway.hookspecs import hookimpl
 
 from .blockwise import Blockwise
 from .clients import Clients
+from .codec import OptionsCache
 from .guard import Guard
 from .messages import MessageLayer
 from .observe import Observers
 from .resources import Resources
+from .stream import PING_SECONDS, Streams
 from .topics import Topics
 from .udp import UdpSocket
 
 
 class Coap:
-    """Implements `gateway.api.ConnectionProtocol` and `DatagramProtocol`; holds what all clients share."""
+    """A `ConnectionProtocol`, `MessageProtocol`, `DatagramProtocol`; holds what all clients share."""
 
     name = "coap"
     address = "127.0.0.1:5683"
@@ -40,9 +43,11 @@ class Coap:
     blockwise: Blockwise
     guard: Guard
     layer: MessageLayer
+    streams: Streams
 
     def __init__(self, config: Any) -> None:
         self.settings = config.coap
+        self._limits = config.limits
         self.peers_max: int = config.limits.connections_max
         self.body_bytes_max: int = config.limits.body_bytes_max
         self._sockets: list[UdpSocket] = []
@@ -62,10 +67,15 @@ class Coap:
         )
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
         self.layer = MessageLayer(gateway, self.blockwise, self.guard)
+        self.streams = Streams(gateway, self.blockwise, OptionsCache(), self._limits, PING_SECONDS)
 
     def connect(self, transport: Transport, gateway: Gateway) -> Connection:
-        """A client has arrived by TCP, TLS or WebSocket."""
-        raise GatewayError("there is no CoAP over TCP yet")
+        """A client has arrived by TCP or TLS."""
+        return self.streams.connect(transport)
+
+    def connect_messages(self, transport: Transport, gateway: Gateway) -> Connection:
+        """A client has arrived by WebSocket."""
+        return self.streams.connect(transport, whole_messages=True)
 
     async def listen_datagrams(self, address: Address, gateway: Gateway) -> None:
         """Open a UDP socket. Raise OSError."""

@@ -1,7 +1,8 @@
 """WebSockets for protocols over byte streams: MQTT at /mqtt, and any other that has a path.
 
 A WebSocket is made to look like a socket: binary messages are bytes that arrive, wherever
-they are cut, and everything written in a turn goes out as one message.
+they are cut, and everything written in a turn goes out as one message. For a protocol whose
+own messages are those of the WebSocket (CoAP), each write is one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from ...api import Certificate, Connection, ConnectionProtocol, GatewayError
+from ...api import Certificate, Connection, ConnectionProtocol, GatewayError, MessageProtocol
 from .answers import Receive, Scope, Send
 from .context import Context, cutter
 from .limits import BRIDGE_PENDING_BYTES_MAX, CLOSE_SECONDS_MAX
@@ -34,9 +35,11 @@ class Bridge:
         peer: str,
         cut: Callable[[], None],
         certificate: Certificate | None = None,
+        secure: bool = False,
     ) -> None:
         self.peer = peer
         self.certificate = certificate
+        self.secure = secure
         self._cut = cut  # closes the socket at once
         self._context = context
         self._out: list[bytes] = []
@@ -49,6 +52,7 @@ class Bridge:
         self._closing = False
         self.code = NORMAL
         self._protocol = protocol
+        self._whole = isinstance(protocol, MessageProtocol)  # a message stays one, both ways
         self._timer: asyncio.TimerHandle | None = None
         self._connection: Connection | None = None
 
@@ -100,7 +104,7 @@ class Bridge:
         self._timer = asyncio.get_running_loop().call_later(
             self._context.limits.handshake_seconds_max, self.abort
         )
-        connection = self._connection = self._protocol.connect(self, gateway)
+        connection = self._connection = self._connect()
         sender = asyncio.create_task(self._send_all(send))
         reader = asyncio.create_task(self._read_all(connection, receive))
         error: Exception | None = None
@@ -118,6 +122,13 @@ class Bridge:
             gateway.begin_turn()
             connection.closed(error)
 
+    def _connect(self) -> Connection:
+        gateway = self._context.gateway
+        if self._whole:
+            assert isinstance(self._protocol, MessageProtocol)
+            return self._protocol.connect_messages(self, gateway)
+        return self._protocol.connect(self, gateway)
+
     async def _read_all(self, connection: Connection, receive: Receive) -> None:
         try:
             while not self._closing:
@@ -130,7 +141,7 @@ class Bridge:
                 if data is None:
                     self.code = UNSUPPORTED  # [MQTT-6.0.0-1]: binary frames only
                     break
-                if data and not self._take(connection, data):
+                if (data or self._whole) and not self._take(connection, data):
                     break
         finally:
             self.close()
@@ -155,9 +166,11 @@ class Bridge:
                 self._wake.clear()
                 out, self._out = self._out, []
                 if out:
-                    data = out[0] if len(out) == 1 else b"".join(out)
-                    await send({"type": "websocket.send", "bytes": data})
-                    self._sent(len(data))
+                    if not self._whole and len(out) > 1:
+                        out = [b"".join(out)]
+                    for data in out:
+                        await send({"type": "websocket.send", "bytes": data})
+                        self._sent(len(data))
                 elif self._closing:
                     await send({"type": "websocket.close", "code": self.code})
                     return
@@ -191,7 +204,8 @@ async def serve_bridge(
     await send({"type": "websocket.accept", "subprotocol": wanted or None})  # [MQTT-6.0.0-4]
     client = scope["client"]
     peer = f"{client[0]}:{client[1]}" if client else "unix"
-    bridge = Bridge(context, protocol, peer, cutter(scope), certificate_of(scope))
+    secure = scope["scheme"] == "wss"
+    bridge = Bridge(context, protocol, peer, cutter(scope), certificate_of(scope), secure)
     context.lasting.add(bridge)
     try:
         await bridge.run(receive, send)

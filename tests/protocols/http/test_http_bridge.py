@@ -77,6 +77,19 @@ class EchoProtocol:
         pass
 
 
+class WholeProtocol(EchoProtocol):
+    """Messages stay what they are: what comes in one, and what a write makes."""
+
+    name = "whole"
+    websocket_path = "/whole"
+
+    def connect(self, transport: Transport, gateway: Any) -> Echo:
+        raise AssertionError("a WebSocket is no stream here")
+
+    def connect_messages(self, transport: Transport, gateway: Any) -> Echo:
+        return super().connect(transport, gateway)
+
+
 @pytest_asyncio.fixture
 async def echo(config: SimpleNamespace) -> AsyncIterator[tuple[Running, EchoProtocol]]:
     protocol = EchoProtocol()
@@ -94,6 +107,24 @@ async def test_a_turns_writes_are_one_message(echo: tuple[Running, EchoProtocol]
         assert await socket.recv() == b"one by one"
     await eventually(lambda: protocol.connections[0].ended)
     assert protocol.connections[0].ended == [None]
+
+
+async def test_a_write_is_a_message_where_that_matters(config: SimpleNamespace) -> None:
+    protocol = WholeProtocol()
+    running = await open_door(config, {"whole": protocol})
+    async with connect(f"{running.ws_url}/whole", subprotocols=ECHO) as socket:
+        await socket.send(b"abc")
+        assert [await socket.recv() for _ in range(3)] == [b"a", b"b", b"c"]
+        (connection,) = protocol.connections
+        taken: list[bytes] = []
+        connection.receive = taken.append  # type: ignore[method-assign]
+        await socket.send([b"in ", b"fragments"])
+        await socket.send(b"")  # nothing, too, is a message
+        await eventually(lambda: len(taken) == 2)
+        assert taken == [b"in fragments", b""]
+        assert not connection.transport.secure
+    await eventually(lambda: connection.ended)
+    await close_door(running)
 
 
 async def test_the_subprotocol_must_be_offered(echo: tuple[Running, EchoProtocol]) -> None:
