@@ -264,6 +264,9 @@ class Gateway(Interface):
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         """Return the key of an identity; None if no authenticator has one. See `Authenticator.shared_key`."""
 
+    def login_refused(self, credentials: Credentials, why: str) -> None:
+        """Count and audit a login that a door's own handshake has refused (a wrong key). Nobody is throttled."""
+
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         """Open a session for somebody an exchange has vouched for. Raise QuotaExceeded."""
 

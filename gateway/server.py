@@ -121,7 +121,7 @@ class Server:
         self._authenticators: list[Authenticator] = plugins.collect(
             self._manager, "gateway_authenticators", config=config
         )
-        self.admission = Admission(self._authenticators, self.clock, self._login_refused)
+        self.admission = Admission(self._authenticators, self.clock, self.login_refused)
         self.http_parts: list[HttpPart] = []
         self.series: list[Callable[[], Iterable[Series]]] = []
         self.doors: list[OpenDoor] = []
@@ -206,7 +206,7 @@ class Server:
             lambda fault: log.error("the audit log cannot be written", reason=fault),
         )
 
-    def _login_refused(self, credentials: Credentials, why: str) -> None:
+    def login_refused(self, credentials: Credentials, why: str) -> None:
         counts, door = self.authority.logins_refused, credentials.protocol
         counts[door] = counts.get(door, 0) + 1
         self.audit.login_refused(credentials, why)

@@ -102,6 +102,7 @@ class TestGateway:
         self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
+        self.refused_logins: list[tuple[Credentials, str]] = []
 
     @property
     def scheduler(self) -> Scheduler:
@@ -139,6 +140,9 @@ class TestGateway:
     def shared_key(self, kind: str, identity: bytes) -> SharedKey | None:
         keys = (authenticator.shared_key(kind, identity) for authenticator in self._authenticators)
         return next((key for key in keys if key is not None), None)
+
+    def login_refused(self, credentials: Credentials, why: str) -> None:
+        self.refused_logins.append((credentials, why))
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)

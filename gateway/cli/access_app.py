@@ -67,6 +67,20 @@ def users_change(
     raise typer.Exit(run(url, user, name, admin, disabled, group, wanted, password_stdin, json))
 
 
+@users_app.command("secret")
+def users_secret(
+    name: str,
+    stdin: Annotated[bool, typer.Option("--secret-stdin", help="Read it from standard input.")] = False,
+    url: Url = DEFAULT_URL,
+    user: User = None,
+    json: Json = False,
+) -> None:
+    """Give a user another shared key, for DTLS-PSK, OSCORE and signatures; it is shown once."""
+    from .users import secret as run
+
+    raise typer.Exit(run(url, user, name, stdin, json))
+
+
 @users_app.command("delete")
 def users_delete(name: str, url: Url = DEFAULT_URL, user: User = None, json: Json = False) -> None:
     """Remove a user; its sessions end."""

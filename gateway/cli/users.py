@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import getpass
+import json
 import secrets
 import sys
 from typing import Any
 
+from ..protocols.coap.oscore_codec import OWN_ID
 from .client import Client, Refused, segment
 from .show import asking, done, show, show_secret
 
 PASSWORD_BYTES = 18  # 144 bits, in 24 characters
+SECRET_BYTES = 24  # 192 bits, in 32 characters: more than the ciphers of DTLS-PSK and OSCORE use
 
 
 def list_users(url: str, user: str | None, as_json: bool) -> int:
@@ -73,6 +76,35 @@ def change(
         return show_secret("its password", fields["password"], as_json) if generated else 0
 
     return asking(url, user, ask)
+
+
+def secret(url: str, user: str | None, name: str, from_stdin: bool, as_json: bool) -> int:
+    """Give a user another shared key, and say what a client does with it."""
+
+    def ask(client: Client) -> int:
+        key = sys.stdin.readline().rstrip("\n") if from_stdin else secrets.token_urlsafe(SECRET_BYTES)
+        if not key:
+            raise Refused("standard input has no key")
+        path = f"/v1/admin/users/{segment(name)}"
+        client.request("GET", path)  # or it would be added
+        answer = client.request("PUT", path, json={"secret": key})
+        settings = oscore_settings(name)
+        done(
+            {**answer, "oscore": settings},
+            as_json,
+            f"user {name!r} has another shared key; its sessions have ended\n"
+            f"DTLS-PSK: the identity is {name!r}\n"
+            f"OSCORE: {json.dumps(settings)}",
+        )
+        return 0 if from_stdin else show_secret("its key", key, as_json)
+
+    return asking(url, user, ask)
+
+
+def oscore_settings(name: str) -> dict[str, str]:
+    """Return a device's side of its OSCORE context, but for the secret, as aiocoap's settings.json has it."""
+    context = {"id-context_ascii": name} if name.isascii() else {"id-context_hex": name.encode().hex()}
+    return {"sender-id_ascii": "", "recipient-id_ascii": OWN_ID.decode(), **context}
 
 
 def delete(url: str, user: str | None, name: str, as_json: bool) -> int:

@@ -113,6 +113,24 @@ def test_users(gateway: Guarded, cli: Cli) -> None:
     assert as_json(cli("users", "delete", "carl", "--json")) == {"deleted": "carl"}
 
 
+def test_a_shared_key(gateway: Guarded, cli: Cli) -> None:
+    for name, context in (("lamp", {"id-context_ascii": "lamp"}), ("lämp", {"id-context_hex": "6cc3a46d70"})):
+        good(cli("users", "add", name, "--password-stdin", stdin="correct horse\n"))
+        text = good(cli("users", "secret", name))
+        assert f"DTLS-PSK: the identity is {name!r}\n" in text
+        settings = json.loads(text.split("OSCORE: ")[1].splitlines()[0])
+        assert settings == {"sender-id_ascii": "", "recipient-id_ascii": "gateway", **context}
+        assert len(text.split()[-1]) == 32
+        made = cli("users", "secret", name, "--json", "--secret-stdin", stdin="0123456789abcdef\n")
+        assert as_json(made)["oscore"] == settings
+        assert "0123456789abcdef" not in made.output
+        assert may_log_in(gateway, name, "correct horse"), "the password is as it was"
+        good(cli("users", "delete", name))
+    refused(cli("users", "secret", "nobody"), "there is no user 'nobody'")
+    refused(cli("users", "secret", "root", "--secret-stdin", stdin=""), "standard input has no key")
+    refused(cli("users", "secret", "root", "--secret-stdin", stdin="short\n"), "bytes are expected")
+
+
 def test_users_refusals(cli: Cli) -> None:
     refused(cli("users", "change", "nobody", "--admin"), "there is no user 'nobody'")
     refused(cli("users", "delete", "nobody"), "there is no user 'nobody'")

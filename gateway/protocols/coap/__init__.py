@@ -6,6 +6,7 @@ stream, stream_link, stream_codec   TCP, TLS and WebSocket (RFC 8323)
 udp, messages                   datagrams: sockets and peers; duplicates, acknowledgements, retransmission
 guard                           whose an address is (Echo), and how much it may send
 blockwise, transfers            large payloads, in blocks (RFC 7959)
+oscore*                         what is protected end to end (RFC 8613)
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
@@ -25,6 +26,7 @@ from .codec import OptionsCache
 from .guard import Guard
 from .messages import MessageLayer
 from .observe import Observers
+from .oscore import Oscore
 from .resources import Resources
 from .stream import PING_SECONDS, Streams
 from .topics import Topics
@@ -42,6 +44,7 @@ class Coap:
     resources: Resources
     blockwise: Blockwise
     guard: Guard
+    oscore: Oscore
     layer: MessageLayer
     streams: Streams
 
@@ -65,9 +68,10 @@ class Coap:
         self.blockwise = Blockwise(
             self.resources, gateway.scheduler, self.body_bytes_max, settings.transfer_seconds
         )
+        self.oscore = Oscore(gateway, self.blockwise)
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
-        self.layer = MessageLayer(gateway, self.blockwise, self.guard)
-        self.streams = Streams(gateway, self.blockwise, OptionsCache(), self._limits, PING_SECONDS)
+        self.layer = MessageLayer(gateway, self.oscore, self.guard)
+        self.streams = Streams(gateway, self.oscore, OptionsCache(), self._limits, PING_SECONDS)
 
     def connect(self, transport: Transport, gateway: Gateway) -> Connection:
         """A client has arrived by TCP or TLS."""
