@@ -170,7 +170,7 @@ class _Exchange:
         outer.respond(protect(self.context, response, self.code, self.request_iv, b""))
 
     def challenge(self) -> Response:
-        """Return what asks the client to show that it is where its requests seem to come from (RFC 9175, 2)."""
+        """Return what asks the client to show that it is where its requests come from (RFC 9175, 2)."""
         return Response(UNAUTHORIZED, b"", ((ECHO, self.echo),))
 
     def observe(self, link: OscoreLink) -> bool:
@@ -186,7 +186,7 @@ class _Exchange:
 class Oscore:
     """Implements `Handler` around another: what is inside goes on to `inner` as if it had come so."""
 
-    __slots__ = ("_available", "contexts", "_gateway", "_inner", "_links", "_numbers", "_options", "refused")
+    __slots__ = ("_available", "_gateway", "_inner", "_links", "_numbers", "_options", "contexts", "refused")
 
     def __init__(self, gateway: Gateway, inner: Handler) -> None:
         self._gateway = gateway

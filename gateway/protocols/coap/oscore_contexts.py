@@ -144,7 +144,7 @@ class Context:
         self.links: dict[object, OscoreLink] = {}  # by the link it came by, the one heard of last at the end
 
     def echo(self, peer: str) -> bytes:
-        """Return what the device has to repeat at an address: nobody was told it before this context was made."""
+        """Return what the device has to repeat at an address; nobody was told it before us."""
         return blake2b(peer.encode(), key=self._challenge, digest_size=CHALLENGE_BYTES).digest()
 
 

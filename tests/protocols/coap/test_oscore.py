@@ -24,7 +24,6 @@ from gateway.protocols.coap.numbers import (
     NOT_IMPLEMENTED,
     OBSERVE,
     OSCORE,
-    PUT as PUT_CODE,
     URI_PATH,
 )
 from gateway.testing import TestGateway
@@ -104,7 +103,7 @@ def test_a_fetch_outside_is_answered_as_one(world: World) -> None:
 
 def test_what_is_not_protected_passes_through(world: World) -> None:
     talk = world.talk()
-    [answer] = talk.feed(encode(CON, PUT_CODE, 7, b"t", [(URI_PATH, b"a")], b"x"))
+    [answer] = talk.feed(encode(CON, PUT, 7, b"t", [(URI_PATH, b"a")], b"x"))
     assert (answer.code, world.inner.requests[0].link) == (CHANGED, talk.wire)
 
 
@@ -189,16 +188,10 @@ def test_requests_may_overtake_one_another(world: World) -> None:
 def test_what_fails_does_not_move_the_window(world: World) -> None:
     talk = world.talk()
     talk.ask(code=GET)
-    data, bound = talk.protect(code=GET)
-    forged = Device(number=2**39)
-    assert talk.feed(Talk(world.layer, forged).protect(code=GET)[0])[0].code == CHANGED
-    world.users.keys[b"lamp"] = SECRET  # the forged one had the key: it is far ahead
-    assert talk.feed(data)[0].payload == b"Replay detected"
-    wrong = Talk(world.layer, Device(secret=b"x" * 16, number=2**39 + 100))
+    wrong = Talk(world.layer, Device(secret=b"x" * 16, number=2**39))
     assert wrong.feed(wrong.protect(code=GET)[0])[0].payload == b"Decryption failed"
-    forged.sender_sequence_number = 2**39 + 1
-    data, bound = Talk(world.layer, forged).protect(code=GET)
-    assert talk.feed(data)[0].code == CHANGED
+    data, bound = talk.protect(code=GET)
+    assert talk.read(talk.feed(data)[0], bound).code == CHANGED
 
 
 def test_much_is_told_to_those_who_are_there(world: World) -> None:
@@ -371,7 +364,9 @@ def test_contexts_have_a_limit(world: World, monkeypatch: pytest.MonkeyPatch) ->
     talks = [world.talk(device) for device in devices]
     for number in (0, 1, 2, 0, 3):
         talks[number].ask(code=GET)
-    assert [link.context.name[1] for link in world.inner.went if isinstance(link, oscore.OscoreLink)] == [b"1"]
+    assert [link.context.name[1] for link in world.inner.went if isinstance(link, oscore.OscoreLink)] == [
+        b"1"
+    ]
     data, bound = talks[1].sent
     assert talks[1].read(talks[1].feed(data)[0], bound).opt.echo, "what is forgotten is challenged"
 
@@ -444,7 +439,7 @@ def test_a_datagram_changed_or_cut_anywhere(world: World) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"\x00", b"\x08", b"\x0e123456k", b"\x29\x01lamp", b"\x19\x01\x09l"])
 def test_no_option(world: World, value: bytes) -> None:
-    [answer] = world.talk().feed(encode(CON, PUT_CODE, 7, b"t", [(OSCORE, value)], b"x" * 20))
+    [answer] = world.talk().feed(encode(CON, PUT, 7, b"t", [(OSCORE, value)], b"x" * 20))
     assert answer.code == BAD_OPTION
     assert answer.payload.startswith(b"Failed to decode COSE")
 
@@ -496,7 +491,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert answer.code == NOT_IMPLEMENTED
     assert b"oscore" in answer.payload
     assert "OSCORE is off" in capsys.readouterr().out
-    [answer] = talk.feed(encode(CON, PUT_CODE, 7, b"t", [(URI_PATH, b"a")], b"x"))
+    [answer] = talk.feed(encode(CON, PUT, 7, b"t", [(URI_PATH, b"a")], b"x"))
     assert answer.code == CHANGED
     world.gateway.close()
 
