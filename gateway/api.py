@@ -265,7 +265,7 @@ class Gateway(Interface):
         """Return the key of an identity; None if no authenticator has one. See `Authenticator.shared_key`."""
 
     def login_refused(self, credentials: Credentials, why: str) -> None:
-        """Count and audit a login that a door's own handshake has refused (a wrong key). Nobody is throttled."""
+        """Count and audit a login that a door's own handshake has refused; nobody is throttled."""
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         """Open a session for somebody an exchange has vouched for. Raise QuotaExceeded."""

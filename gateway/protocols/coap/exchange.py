@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gateway.core.access import Certificate, Principal
 
 from .codec import Option, Options
-from .numbers import CHANGED
+from .numbers import CHANGED, EMPTY
 
 if TYPE_CHECKING:
     from .clients import Client
@@ -35,6 +35,10 @@ class Response:
         self.code = code
         self.payload = payload
         self.options = options
+
+
+#: What is answered to somebody who wants no answer (RFC 7967): an acknowledgement, if it was confirmable.
+SILENCE: Final = Response(EMPTY)
 
 
 class Link:

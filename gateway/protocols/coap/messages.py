@@ -16,7 +16,7 @@ from gateway.core.scheduler import Timer
 
 from .answers import fault_of, refusal
 from .codec import Malformed, Options, OptionsCache, Packet, decode, empty, encode
-from .exchange import Handler, Link, Request, Response
+from .exchange import SILENCE, Handler, Link, Request, Response
 from .guard import NO_BUCKET, Guard, needs_proof, suppressed, too_large_for_stranger, too_many
 from .numbers import ACK, BAD_REQUEST, CON, GET, METHODS, NON, RST
 
@@ -135,6 +135,9 @@ class Exchange:
         """Send the answer; of a confirmable request in its acknowledgement, if that is not sent yet."""
         assert self.reply is None, "a request is answered once"
         peer = self.peer
+        if response is SILENCE:
+            self._say_nothing()
+            return
         if not peer.proven:
             response = self.layer.for_stranger(self, response)
         if self.no_response > 0 and suppressed(self.no_response, response.code):
@@ -263,7 +266,7 @@ class MessageLayer:
         if options.echo is not None and self.guard.is_echo(options.echo, peer.peer):
             peer.proven = True
             return False
-        return needs_proof(options)
+        return options.oscore is None and needs_proof(options)  # what is inside is asked for there
 
     def for_stranger(self, exchange: Exchange, response: Response) -> Response:
         """Return what an address is told that may not be its sender's: no more than little (guard)."""

@@ -19,8 +19,8 @@ from gateway.core.access import Credentials
 
 from .answers import Refused, fault_of, refusal
 from .codec import Malformed, Options, OptionsCache, encode_options
-from .exchange import Handler, Link, Request, Response
-from .guard import too_large_for_stranger
+from .exchange import SILENCE, Handler, Link, Request, Response
+from .guard import needs_proof, suppressed, too_large_for_stranger
 from .numbers import (
     BAD_OPTION,
     BAD_REQUEST,
@@ -146,10 +146,11 @@ def protect(context: Context, response: Response, code: int, request_iv: bytes, 
 class _Exchange:
     """A protected request on its way to its answer."""
 
-    __slots__ = ("code", "context", "echo", "link", "outer", "request_iv", "safe")
+    __slots__ = ("code", "context", "echo", "link", "no_response", "outer", "request_iv", "safe")
 
     def __init__(self, context: Context, outer: Request, request_iv: bytes) -> None:
         self.echo = context.echo(outer.link.peer)
+        self.no_response = -1  # classes of answers that its sender does not want (RFC 7967)
         self.safe = False  # it may be asked again without harm
         self.context = context
         self.outer = outer
@@ -163,6 +164,9 @@ class _Exchange:
         if self.link is not None and all(number != OBSERVE for number, _ in response.options):
             self.link.registered.pop(self.outer.token, None)  # it was not made an observation
         outer = self.outer
+        if suppressed(self.no_response, response.code):
+            outer.respond(SILENCE)
+            return
         if self.safe and not outer.link.proven:
             size = OUTSIDE_BYTES + len(outer.payload)
             if too_large_for_stranger(OUTSIDE_BYTES + len(response.payload), size):
@@ -300,7 +304,11 @@ class Oscore:
 
     def _pass_on(self, exchange: _Exchange, code: int, options: Options, payload: bytes) -> None:
         outer = exchange.outer
+        if not outer.link.proven and needs_proof(options):
+            exchange.respond(exchange.challenge())
+            return
         exchange.safe = code in (GET, FETCH)
+        exchange.no_response = options.no_response
         link = self._link(exchange.context, outer.link)
         if options.observe == REGISTER:
             if not exchange.observe(link):

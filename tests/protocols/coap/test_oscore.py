@@ -10,7 +10,7 @@ from aiocoap import oscore as library
 
 from gateway.protocols.coap import oscore, oscore_contexts
 from gateway.protocols.coap.codec import decode, encode, split_options
-from gateway.protocols.coap.exchange import Response
+from gateway.protocols.coap.exchange import SILENCE, Response
 from gateway.protocols.coap.numbers import (
     BAD_OPTION,
     BAD_REQUEST,
@@ -192,6 +192,30 @@ def test_what_fails_does_not_move_the_window(world: World) -> None:
     assert wrong.feed(wrong.protect(code=GET)[0])[0].payload == b"Decryption failed"
     data, bound = talk.protect(code=GET)
     assert talk.read(talk.feed(data)[0], bound).code == CHANGED
+
+
+def test_observers_show_where_they_are_first(world: World) -> None:
+    device = Device()
+    world.talk(device).ask(code=GET)
+    talk = world.talk(device, "10.0.0.1:99")
+    data, bound = talk.protect(code=GET, observe=0)
+    challenge = talk.read(talk.feed(data)[0], bound)
+    assert (challenge.code, len(world.inner.requests)) == (UNAUTHORIZED, 1)
+    data, bound = talk.protect(code=GET, observe=0, echo=challenge.opt.echo)
+    assert talk.read(talk.feed(data)[0], bound).code == CHANGED
+    assert len(world.inner.requests) == 2
+
+
+@pytest.mark.parametrize(("wish", "silent"), [(2, True), (24, False), (26, True), (0, False)])
+def test_who_wants_no_answer_gets_none(world: World, wish: int, silent: bool) -> None:
+    talk = world.talk()
+    talk.ask(code=GET)
+    data, bound = talk.protect(code=PUT, no_response=wish)
+    [answer] = talk.feed(data)
+    if silent:
+        assert answer is SILENCE
+    else:
+        assert talk.read(answer, bound).code == CHANGED
 
 
 def test_much_is_told_to_those_who_are_there(world: World) -> None:
