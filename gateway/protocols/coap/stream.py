@@ -16,7 +16,7 @@ from gateway.api import Gateway, Transport
 from gateway.core.scheduler import Timer
 
 from .codec import Option, OptionsCache, Packet, split_options
-from .exchange import Handler, Request, Response
+from .exchange import SILENCE, Handler, Request, Response
 from .guard import suppressed
 from .intake import understand
 from .numbers import ABORT, CSM, PING, PONG, RELEASE, code_name, uint, uint_bytes
@@ -286,7 +286,7 @@ class StreamConnection:
         if self._closing:
             return
         code = response.code
-        if not suppressed(exchange.no_response, code):
+        if response is not SILENCE and not suppressed(exchange.no_response, code):
             self._written += self.link.send(code, exchange.token, response.options, response.payload)
         if exchange.number:
             del self._unanswered[exchange.number]
