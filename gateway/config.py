@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from .core.errors import InvalidTopic
+from .core.errors import InvalidTopic, InvalidValue
 from .core.policy import DURABILITIES
+from .core.template import check_template
 from .core.topic import check_filter
 from .settings import (
     CHOICES,
@@ -52,6 +53,7 @@ from .toml_text import parse_value, split_key, toml_key
 __all__ = ["Address", "Config", "ConfigError", "load", "parse_value", "toml_key", "unknown_doors"]
 
 DEFAULT_FILE = Path("gateway.toml")
+SENML_PLACEHOLDERS = ("topic", "name")  # of topics that records are published to
 LOGIN_SECTIONS = ("users", "tokens", "certificates")  # each says how somebody can log in
 NO_CONFIGURATION = (
     "no configuration: run `gateway init` to write gateway.toml and start with --config gateway.toml, "
@@ -337,6 +339,11 @@ class _Reader:
         ):
             for text in networks:
                 self._try(key, lambda text: ipaddress.ip_network(text, strict=False), text)
+        for section, rules in (("senml", coap.senml), ("senml_values", coap.senml_values)):
+            for topic_filter, template in rules.items():
+                key = f"coap.{section}.{toml_key(topic_filter)}"
+                self._try(key, check_filter, topic_filter)
+                self._try(key, lambda text: check_template(text, SENML_PLACEHOLDERS), template)
 
     def _check_durability(self, storage: Storage) -> None:
         for topic_filter, mode in storage.durability.items():
@@ -385,7 +392,7 @@ class _Reader:
         """Return what `check` returns, None with a fault if it raises one."""
         try:
             return check(text)
-        except (ValueError, InvalidTopic) as error:
+        except (ValueError, InvalidTopic, InvalidValue) as error:
             self.fault(key, str(error))
             return None
 

@@ -152,6 +152,8 @@ class Coap(msgspec.Struct, frozen=True):
     trusted_networks: list[str] = msgspec.field(default_factory=lambda: list(PRIVATE_NETWORKS))
     requests_per_second_max: int = 20_000
     transfer_seconds: float = 247.0
+    senml: dict[str, str] = {}
+    senml_values: dict[str, str] = {}
 
 
 class Dedup(msgspec.Struct, frozen=True):

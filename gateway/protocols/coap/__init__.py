@@ -10,6 +10,10 @@ oscore*                         what is protected end to end (RFC 8613)
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
+formats, translate, publishing  Content-Formats, envelopes; cbor: CBOR from clients
+senml, splitting                SenML packs, and the rules by which they are split
+links, discovery                the link format, /.well-known/core
+topic_config, configurations, pubsub    /pst: topics as the draft on CoAP pub/sub has them
 """
 
 from __future__ import annotations
@@ -23,12 +27,17 @@ from gateway.hookspecs import hookimpl
 from .blockwise import Blockwise
 from .clients import Clients
 from .codec import OptionsCache
+from .configurations import Configurations
+from .discovery import Discovery
 from .guard import Guard
 from .messages import MessageLayer
 from .observe import Observers
 from .oscore import Oscore
+from .pubsub import PubSub
 from .resources import Resources
+from .splitting import read_rules
 from .stream import PING_SECONDS, Streams
+from .topic_config import COLLECTION
 from .topics import Topics
 from .udp import UdpSocket
 
@@ -51,6 +60,7 @@ class Coap:
     def __init__(self, config: Any) -> None:
         self.settings = config.coap
         self._limits = config.limits
+        self._packs = read_rules(config.coap.senml, config.coap.senml_values)
         self.peers_max: int = config.limits.connections_max
         self.body_bytes_max: int = config.limits.body_bytes_max
         self._sockets: list[UdpSocket] = []
@@ -61,9 +71,13 @@ class Coap:
         observers = Observers(gateway, clients)
         self.resources = Resources(gateway, clients)
         self.resources.on_reset.append(observers)
-        topics = Topics(gateway, observers)
+        configurations = Configurations(gateway)
+        configurations.restore()
+        discovery = Discovery(gateway, configurations)
+        pubsub = PubSub(gateway, configurations, discovery)
+        topics = Topics(gateway, observers, self._packs, pubsub)
         observers.topics = topics
-        self.resources.table["ps"] = topics
+        self.resources.table |= {"ps": topics, COLLECTION: pubsub, ".well-known": discovery}
         settings = self.settings
         self.blockwise = Blockwise(
             self.resources, gateway.scheduler, self.body_bytes_max, settings.transfer_seconds

@@ -62,3 +62,10 @@ def encode(value: Any) -> bytes:
     import cbor2
 
     return cbor2.dumps(value)
+
+
+def at_time(seconds: float) -> Any:
+    """Return what encodes as a time: seconds since 1970 under tag 1 (RFC 8949, 3.4.2)."""
+    import cbor2
+
+    return cbor2.CBORTag(1, seconds)

@@ -6,13 +6,12 @@ topic is not: its records are, all of them or none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.core.access import check_open
-from gateway.core.errors import GatewayError, InvalidValue
+from gateway.core.errors import InvalidValue
 from gateway.core.message import Properties
+from gateway.core.template import check_template, fill
 from gateway.core.topic import check_filter, matches
 
 from .formats import OCTET_STREAM, SENML_CBOR, SENML_JSON, TEXT, content_of
@@ -21,9 +20,8 @@ from .senml import read
 PACKS: Final = frozenset({SENML_JSON, SENML_CBOR})  # the Content-Formats that are split
 BODY_BYTES_MAX: Final = 256 << 10  # of a pack: a thousand records, far more than devices have memory for
 
-#: What a template may say: the topic of the pack, and the name of the record.
-PLACEHOLDERS: Final = ("{topic}", "{name}")
-_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
+#: What a template may say: the topic of the pack, and the name of the record. gateway.config knows it, too.
+PLACEHOLDERS: Final = ("topic", "name")
 
 
 class Rule:
@@ -34,15 +32,14 @@ class Rule:
     def __init__(self, topic_filter: str, template: str, plain: bool) -> None:
         """Raise InvalidTopic or InvalidValue."""
         check_filter(topic_filter)
-        check_template(template)
+        check_template(template, PLACEHOLDERS)
         self.topic_filter = topic_filter
         self.template = template
         self.plain = plain
 
     def topic(self, topic: str, name: str) -> str:
         """Return where a record goes."""
-        texts = {"{topic}": topic, "{name}": name}
-        return _PLACEHOLDER.sub(lambda match: texts[match[0]], self.template)
+        return fill(self.template, {"topic": topic, "name": name})
 
 
 class Part:
@@ -54,20 +51,6 @@ class Part:
         self.topic = topic
         self.body = body
         self.properties = properties
-
-
-def check_template(template: str) -> None:
-    """Raise InvalidValue or InvalidTopic unless a template makes topics that clients may publish to."""
-    for found in _PLACEHOLDER.findall(template):
-        if found not in PLACEHOLDERS:
-            raise InvalidValue(f"{template!r}: {found} is unknown; {' and '.join(PLACEHOLDERS)} are possible")
-    plain = _PLACEHOLDER.sub("a", template)
-    if "{" in plain or "}" in plain:
-        raise InvalidValue(f"{template!r}: a brace that is part of no placeholder")
-    try:
-        check_open(plain)
-    except GatewayError as error:
-        raise InvalidValue(f"{template!r}: {error.detail}") from None
 
 
 def read_rules(records: Mapping[str, str], values: Mapping[str, str]) -> list[Rule]:

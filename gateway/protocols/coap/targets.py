@@ -15,7 +15,7 @@ from gateway.core.topic import check_filter, check_topic
 
 from .clients import LOGIN_PARAMETERS
 from .codec import Options
-from .media import content_type_of
+from .formats import content_of
 
 TTL_SECONDS_MAX: Final = 0xFFFFFFFF  # as in MQTT 5, so that every door can say it
 EXPIRY_SECONDS_MAX: Final = 0xFFFFFFFF
@@ -36,6 +36,7 @@ class Target:
         "idempotency_key",
         "key",
         "message_id",
+        "meta",
         "properties",
         "qos",
         "retain",
@@ -60,6 +61,7 @@ class Target:
         self.tag: str | None = None
         self.message_id: str | None = None
         self.idempotency_key: str | None = None
+        self.meta = False  # the payload is an envelope (see translate)
         self.properties: Properties = NO_PROPERTIES
         self.selector: str | None = None
         self.session: str | None = None  # name of a durable observer
@@ -106,7 +108,7 @@ def _properties(target: Target, content_format: int) -> Properties:
     if content_format < 0 and not target.delay_ms and all(value is None for value in said):
         return NO_PROPERTIES
     properties = Properties(
-        content_type=content_type_of(content_format) if content_format >= 0 else None,
+        *content_of(content_format),
         key=target.key,
         tag=target.tag,
         message_id=target.message_id,
@@ -170,6 +172,12 @@ def _read_idempotency_key(target: Target, value: str) -> None:
     target.idempotency_key = value
 
 
+def _read_meta(target: Target, value: str) -> None:
+    if value not in _BOOLEANS:
+        raise InvalidValue(f"meta is {value[:40]!r}; true or false is expected")
+    target.meta = _BOOLEANS[value]
+
+
 def _read_filter(target: Target, value: str) -> None:
     check_filter(value)
     target.filter = value
@@ -216,6 +224,7 @@ _READERS: Final = {
     "tag": _read_tag,
     "message_id": _read_message_id,
     "idempotency_key": _read_idempotency_key,
+    "meta": _read_meta,
     "filter": _read_filter,
     "selector": _read_selector,
     "session": _read_session,

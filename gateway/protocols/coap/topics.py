@@ -7,6 +7,7 @@ that. What is not confirmable is published at most once, if it does not say `qos
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from gateway.api import NO_SUBSCRIBERS, Gateway, Session
@@ -19,9 +20,8 @@ from .answers import Refused, answer_to, wrong_method
 from .clients import Client
 from .codec import Option, Options
 from .exchange import Request, Response
-from .media import content_format_of
+from .formats import NONE, number_of
 from .numbers import (
-    ACCEPT,
     CHANGED,
     CONTENT,
     CONTENT_FORMAT,
@@ -38,7 +38,11 @@ from .numbers import (
     VALID,
     uint_bytes,
 )
+from .publishing import check_format, envelope_format, publish_pack, read_message
+from .pubsub import PubSub
+from .splitting import Rule, rule_for
 from .targets import Target, target_of
+from .translate import acceptable, to_envelope
 
 MAX_AGE_SECONDS: Final = 60  # what CoAP assumes where nothing is said (RFC 7252, 5.10.5)
 METHODS: Final = "GET, PUT, POST and DELETE"
@@ -58,15 +62,23 @@ class Observing(Protocol):
 class Topics:
     """Implements `resources.Resource`."""
 
-    __slots__ = ("_gateway", "_observing", "_routes")
+    __slots__ = ("_collection", "_configurations", "_configured", "_gateway", "_observing", "_packs")
 
-    def __init__(self, gateway: Gateway, observing: Observing) -> None:
+    def __init__(
+        self, gateway: Gateway, observing: Observing, packs: Sequence[Rule], collection: PubSub
+    ) -> None:
         self._gateway = gateway
         self._observing = observing
-        self._routes = gateway.broker.router
+        self._packs = packs
+        self._collection = collection
+        self._configurations = collection.configurations
+        self._configured = collection.configurations.by_topic
 
     def serve(self, client: Client, request: Request) -> None:
         code = request.code
+        if len(request.options.path) == 1 and request.options.observe < 0:
+            self._collection.serve(client, request)
+            return
         target = target_of(request.options)
         if code in (PUT, POST):
             self._publish(client.session, request, target)
@@ -85,7 +97,15 @@ class Topics:
         if options.if_match or options.if_none_match:
             self._check_conditions(session, options, target.topic)
         topic = target.topic
-        answer = _CHANGED if self._routes.last(topic) is not None else _CREATED
+        if self._configured and not target.meta:
+            check_format(self._configured.get(topic), options.content_format)
+        if self._packs and not target.meta:
+            rule = rule_for(self._packs, topic, options.content_format)
+            if rule is not None:
+                position = publish_pack(session, rule, request, target, self._gateway.clock)
+                self.when_stored(request, position, _CHANGED)
+                return
+        answer = _CHANGED if self._configurations.has_value(topic) else _CREATED
         message = self.message(session, request, target)
         if target.idempotency_key is not None:
             position = session.publish_once(message).position
@@ -97,6 +117,8 @@ class Topics:
         """Return the message that a request describes."""
         clock = self._gateway.clock
         qos = target.qos
+        if target.meta:
+            return read_message(session, request, target, clock, self._configured.get(target.topic))
         if qos < 0:
             qos = 1 if request.confirmable else 0
         expires_at_ms = clock.now_ms + target.ttl_ms if target.ttl_ms else 0
@@ -104,7 +126,7 @@ class Topics:
             target.topic,
             request.payload,
             qos,
-            target.retain,
+            target.retain or target.topic in self._configured,
             target.properties,
             session.origin,
             clock.wall_ms,
@@ -152,17 +174,26 @@ class Topics:
         """Return a message as the answer to a GET, or 2.03 if the client has it. Raise Refused (Accept)."""
         max_age = self.max_age(message)
         tag = entity_tag(message)
+        enveloped = isinstance(options.meaning, Target) and options.meaning.meta
+        payload = message.body
+        properties = message.properties
+        if enveloped:
+            kind = envelope_format(options.accept)
+            tag = tag[:-1] + bytes((kind,))  # it is another representation
+        else:
+            kind = number_of(properties.content_type, properties.content_encoding)
+            if not acceptable(properties, options.accept):
+                raise Refused(NOT_ACCEPTABLE, f"the value is not of Content-Format {options.accept}")
+            if kind == NONE:
+                kind = options.accept  # of which nobody said what it is, and the client takes it as that
         if tag in options.etags:
             return Response(VALID, b"", ((ETAG, tag), max_age))
+        if enveloped:
+            payload = to_envelope(message, kind, self._gateway.clock.now_ms)
         found: list[Option] = [(ETAG, tag), max_age]
-        kind = content_format_of(message.properties.content_type)
-        if kind >= 0:
+        if kind != NONE:
             found.append((CONTENT_FORMAT, uint_bytes(kind)))
-        if options.accept >= 0 and options.accept != kind:
-            raise Refused(
-                NOT_ACCEPTABLE, f"the value is not of Content-Format {options.accept} (option {ACCEPT})"
-            )
-        return Response(CONTENT, message.body, found)
+        return Response(CONTENT, payload, found)
 
     def max_age(self, message: Message) -> Option:
         """Return the Max-Age option of a value: as long as it lasts, a minute at most."""
@@ -179,7 +210,10 @@ class Topics:
         if request.options.if_match:
             self._check_conditions(session, request.options, topic)
         broker = session.broker
-        if broker.retained.get(topic) is None:  # a DELETE of nothing has done what it should (5.8.4)
+        there = broker.retained.get(topic) is not None
+        if topic in self._configured:
+            there = self._configurations.has_value(topic)
+        if not there:  # a DELETE of nothing has done what it should (5.8.4)
             request.respond(Response(DELETED))
             return
         message = Message(topic, b"", 1, True, NO_PROPERTIES, session.origin, broker.clock.wall_ms)
