@@ -124,6 +124,7 @@ __all__ = [
     "Stream",
     "StreamProtocol",
     "Throttled",
+    "TlsMaterial",
     "TlsServerProtocol",
     "TooLarge",
     "Transport",
@@ -169,6 +170,22 @@ class SharedKey(NamedTuple):
 
     def __repr__(self) -> str:  # never the key
         return f"SharedKey({self.principal!r})"
+
+
+class TlsMaterial(NamedTuple):
+    """What a TLS door's files say, in PEM, found good: for a protocol with encryption of its own (DTLS).
+
+    Another one, and not an equal one, when files have changed.
+    """
+
+    certificates: bytes = b""  # the door's own first; nothing if clients have pre-shared keys alone
+    key: bytes = b""
+    client_ca: bytes = b""
+    client_certificates: str = "none"  # or "optional", "required"
+    ciphers: str = ""  # in OpenSSL's words; "": its own choice
+
+    def __repr__(self) -> str:  # never the key
+        return f"TlsMaterial({self.client_certificates!r}, {self.ciphers!r})"
 
 
 class Authenticator:
@@ -265,7 +282,14 @@ class Gateway(Interface):
         """Return the key of an identity; None if no authenticator has one. See `Authenticator.shared_key`."""
 
     def login_refused(self, credentials: Credentials, why: str) -> None:
-        """Count and audit a login that a door's own handshake has refused; nobody is throttled."""
+        """Count a login that a protocol's own handshake has refused (a wrong key), and have it audited.
+
+        `why` is for the administrator. Nobody is throttled: keys are not guessed, and who fails may
+        be behind the same address as who does not.
+        """
+
+    def tls_material(self, door: str) -> TlsMaterial:
+        """Return what a TLS door is to use for connections that begin now. Cheap: ask each time."""
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         """Open a session for somebody an exchange has vouched for. Raise QuotaExceeded."""

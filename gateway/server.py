@@ -30,6 +30,7 @@ from .api import (
     Series,
     ServerProtocol,
     SharedKey,
+    TlsMaterial,
 )
 from .audit import Audit
 from .config import Config, ConfigError
@@ -210,6 +211,9 @@ class Server:
         counts, door = self.authority.logins_refused, credentials.protocol
         counts[door] = counts.get(door, 0) + 1
         self.audit.login_refused(credentials, why)
+
+    def tls_material(self, door: str) -> TlsMaterial:
+        return self.tls[door].material
 
     def when_durable(self, position: int, call: Callable[[bool], None]) -> None:
         self.turn.begin()

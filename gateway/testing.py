@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .api import Address, Authenticator, Exchange, SharedKey
+from .api import Address, Authenticator, Exchange, SharedKey, TlsMaterial
 from .core.access import Action, Authority, Authorizer, Certificate, Credentials, Principal, Ruling
 from .core.broker import Broker
 from .core.clock import Clock
@@ -103,6 +103,7 @@ class TestGateway:
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
         self.refused_logins: list[tuple[Credentials, str]] = []
+        self.tls = TlsMaterial()
 
     @property
     def scheduler(self) -> Scheduler:
@@ -143,6 +144,9 @@ class TestGateway:
 
     def login_refused(self, credentials: Credentials, why: str) -> None:
         self.refused_logins.append((credentials, why))
+
+    def tls_material(self, door: str) -> TlsMaterial:
+        return self.tls
 
     def open_session(self, principal: Principal, credentials: Credentials) -> Session:
         origin = Origin(credentials.protocol, principal.name, credentials.client_id, credentials.peer)

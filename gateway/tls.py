@@ -2,6 +2,7 @@
 
 A context is made whole, from files that were checked, or not at all: what is wrong with new
 files never takes a door out of service. Established connections keep the context they began with.
+A protocol with DTLS makes contexts of its own, of the same files once they were found good: `TlsMaterial`.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import os
 import ssl
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
+from .api import TlsMaterial
 from .config import Config, ConfigError
 from .core.scheduler import Scheduler
 
@@ -43,25 +45,43 @@ class _Fault(Exception):
 
 
 class TlsDoor:
-    """One door's certificates; `context` is for connections that begin now."""
+    """One door's certificates; `context` and `material` are for connections that begin now.
 
-    __slots__ = ("_alpn", "_label", "_loaded", "_own", "_seen", "_settings", "context", "name", "remarks")
+    Where there is DTLS as well, clients may have keys instead: `bare` is a door without a certificate.
+    """
 
-    def __init__(self, name: str, config: Config, alpn: str) -> None:
+    __slots__ = (
+        "_alpn",
+        "_dtls",
+        "_label",
+        "_loaded",
+        "_own",
+        "_seen",
+        "_settings",
+        "bare",
+        "context",
+        "material",
+        "name",
+        "remarks",
+    )
+
+    def __init__(self, name: str, config: Config, alpn: str, dtls: bool = False) -> None:
         """Load. Raise ConfigError with every fault."""
         self.name = name
+        self._dtls = dtls
         self._settings = config.tls_of(name)
         self._own = frozenset(config.tls_tables.get(name, ()))
         self._label = f"{config.source}: " if config.source else ""
         self._alpn = alpn
+        self.bare = dtls and not self._settings.certificate
         self.remarks: list[str] = []  # what is odd about the files in use, but no fault
         self._loaded = self._seen = self._stamp()
-        self.context = self._build()
+        self.context, self.material = self._build()
 
     def renew(self) -> None:
         """Take the files as they are now. Raise ConfigError; what was loaded then stays in use."""
         self._loaded = self._seen = self._stamp()  # before they are read: a later change is another one
-        self.context = self._build()
+        self.context, self.material = self._build()
 
     def changed(self) -> bool:
         """Tell whether files differ from what was loaded, and no longer change.
@@ -84,7 +104,7 @@ class TlsDoor:
 
     # -- from files to a context ------------------------------------------------------------------
 
-    def _build(self) -> ssl.SSLContext:
+    def _build(self) -> tuple[ssl.SSLContext, TlsMaterial]:
         settings, faults = self._settings, []
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = VERSIONS[settings.minimum_version]
@@ -92,15 +112,33 @@ class TlsDoor:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols([self._alpn])
         remarks: list[str] = []
-        for step in (self._load_certificate, self._load_client_ca, self._set_ciphers):
+        for step in (self._load_certificate, self._load_client_ca, self._set_ciphers, self._check_version):
             try:
                 remarks += step(context)
             except _Fault as fault:
                 faults.append(f"{self._label}{self._key(fault.key)}: {fault}")
+        material = TlsMaterial()
+        if not faults and self._dtls:
+            try:
+                material = self._material()
+            except _Fault as fault:  # taken away since it was read
+                faults.append(f"{self._label}{self._key(fault.key)}: {fault}")
         if faults:
             raise ConfigError(faults)
         self.remarks = remarks
-        return context
+        return context, material
+
+    def _material(self) -> TlsMaterial:
+        """Return what the files say, for who makes something else of it than `context`."""
+        settings = self._settings
+        asked = settings.client_certificates if settings.client_ca else ""
+        return TlsMaterial(
+            certificates=b"" if self.bare else _read("certificate", settings.certificate),
+            key=b"" if self.bare else _read("key", settings.key or settings.certificate),
+            client_ca=_read("client_ca", settings.client_ca) if asked not in ("", "none") else b"",
+            client_certificates=asked or "none",
+            ciphers=settings.ciphers,
+        )
 
     def _key(self, key: str) -> str:
         """Return a key as it was, or is to be, written."""
@@ -108,6 +146,8 @@ class TlsDoor:
 
     def _load_certificate(self, context: ssl.SSLContext) -> list[str]:
         settings = self._settings
+        if self.bare:
+            return [f"{self.name} has no certificate: it is open for DTLS with pre-shared keys, not for TLS"]
         if not settings.certificate:
             raise _Fault(
                 "certificate",
@@ -177,17 +217,29 @@ class TlsDoor:
                 raise _Fault("ciphers", text) from error
         return []
 
+    def _check_version(self, context: ssl.SSLContext) -> list[str]:
+        if self._dtls and self._settings.minimum_version != "1.2":
+            raise _Fault(
+                "minimum_version",
+                f"OpenSSL has no DTLS 1.3, and listeners.{self.name} speaks DTLS; "
+                f'say tls.{self.name}.minimum_version = "1.2"',
+            )
+        return []
+
 
 class TlsDoors(dict[str, TlsDoor]):
     """All TLS doors that are configured, by name."""
 
-    def __init__(self, config: Config, alpn: Mapping[str, str]) -> None:
-        """Load what the doors in `alpn` (name -> protocol in TLS's terms) need. Raise ConfigError."""
+    def __init__(self, config: Config, alpn: Mapping[str, str], dtls: Collection[str] = ()) -> None:
+        """Load what the doors in `alpn` (name -> protocol in TLS's terms) need. Raise ConfigError.
+
+        `dtls` are those that speak DTLS as well.
+        """
         super().__init__()
         faults: dict[str, None] = {}  # what is wrong with [tls] is said once, not once a door
         for name in alpn:
             try:
-                self[name] = TlsDoor(name, config, alpn[name])
+                self[name] = TlsDoor(name, config, alpn[name], name in dtls)
             except ConfigError as error:
                 faults.update(dict.fromkeys(error.faults))
         if faults:

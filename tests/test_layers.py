@@ -48,7 +48,6 @@ SHELL = (
     "doors",
     "tls",
     "tls_transport",
-    "peer_certificate",
 )
 BEHIND_HOOKS = (
     "gateway.protocols",
@@ -87,6 +86,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),
+    ("gateway.peer_certificate", ("gateway.core", "gateway.api")),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),
     ("gateway.api", ("gateway.core", "gateway.awaiting", "gateway.door_api", "gateway.http_part")),
     ("gateway.door_api", ("gateway.core", "gateway.api")),  # a part of it
@@ -95,6 +95,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 #: What HTTP makes of properties, for whoever speaks it.
 FIELDS = "gateway.http_fields"
+#: What a certificate says of its owner, for whoever brings a TLS of its own.
+CERTIFICATES = "gateway.peer_certificate"
 PUBLIC = frozenset({"gateway", "gateway.api", "gateway.testing"})
 
 
@@ -169,7 +171,8 @@ def allowed(module: str, name: str) -> bool:
         return module != "gateway.hookspecs" or top in sys.stdlib_module_names or top == "pluggy"
     if within(module, "gateway.protocols") and module != "gateway.protocols":
         own = ".".join(module.split(".")[:3])
-        below = (own, "gateway.core", "gateway.api", "gateway.hookspecs", "gateway.version", FIELDS)
+        shared = ("gateway.core", "gateway.api", "gateway.hookspecs", "gateway.version", FIELDS, CERTIFICATES)
+        below = (own, *shared)
         return any(within(name, prefix) for prefix in below)
     if module.removeprefix("gateway.") in SHELL:
         return not any(within(name, prefix) for prefix in BEHIND_HOOKS)
