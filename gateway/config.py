@@ -321,8 +321,6 @@ class _Reader:
             listeners[name] = ""
             if not isinstance(value, str):
                 self.fault(f"listeners.{name}", f'expected string ("host:port"), found {_type_name(value)}')
-            elif value and name == "coaps":
-                self.fault(f"listeners.{name}", "DTLS is not available yet; leave it empty")
             elif value:
                 listeners[name] = self._try(f"listeners.{name}", Address.parse, value) or ""
         return listeners

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .api import ConnectionProtocol, Protocol, ServerProtocol, TlsServerProtocol
+from .api import ConnectionProtocol, DatagramProtocol, Protocol, ServerProtocol, TlsServerProtocol
 from .config import Config, ConfigError, unknown_doors
 from .tls import TlsDoors
 
@@ -45,12 +45,20 @@ def check_doors(config: Config, protocols: Mapping[str, Protocol]) -> TlsDoors:
             faults.append(f"{label}network.proxy_protocol: {name!r}: {reason}")
     alpn = {name: _alpn(protocols[secured[name]]) for name in secured if config.address(name, "") is not None}
     try:
-        doors = TlsDoors(config, alpn)
+        doors = TlsDoors(
+            config, alpn, [name for name in alpn if _has_dtls(config, name, protocols[secured[name]])]
+        )
     except ConfigError as error:
         faults += error.faults
     if faults:
         raise ConfigError(faults)
     return doors
+
+
+def _has_dtls(config: Config, name: str, protocol: Protocol) -> bool:
+    """Tell whether a TLS door has a UDP socket, too."""
+    address = config.address(name, "")
+    return isinstance(protocol, DatagramProtocol) and address is not None and not address.path
 
 
 def _alpn(protocol: Protocol) -> str:

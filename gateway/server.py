@@ -322,13 +322,15 @@ class Server:
             await protocol.serve(address, self)
             self.doors.append(OpenDoor(name, address, None, protocol))
             return
-        proxy_from = self._proxy_rule() if name in self.config.network.proxy_protocol else None
-        door = Door(protocol, self, self.turn, self.limits, proxy_from)
-        listener = await self.listen(address, lambda: SocketTransport(door))
         own = protocol if isinstance(protocol, DatagramProtocol) and not address.path else None
+        listener = None
+        if not (address.tls and self.tls[address.tls].bare):  # what has no certificate has no TLS
+            proxy_from = self._proxy_rule() if name in self.config.network.proxy_protocol else None
+            door = Door(protocol, self, self.turn, self.limits, proxy_from)
+            listener = await self.listen(address, lambda: SocketTransport(door))
         self.doors.append(OpenDoor(name, address, listener, own))
         if own is not None:
-            if not address.port:  # "any": that of the listener, so that both are at one address
+            if listener is not None and not address.port:  # "any": both are to be at one address
                 address = msgspec.structs.replace(address, port=_port_of(listener))
             await own.listen_datagrams(address, self)
 

@@ -154,6 +154,7 @@ class Coap(msgspec.Struct, frozen=True):
     transfer_seconds: float = 247.0
     senml: dict[str, str] = {}
     senml_values: dict[str, str] = {}
+    dtls_idle_seconds: float = 90_000.0
 
 
 class Dedup(msgspec.Struct, frozen=True):
@@ -330,6 +331,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("mqtt", "receive_maximum"): (1, 65_535),
     ("mqtt", "topic_alias_maximum"): (0, 65_535),
     ("mqtt", "queue_length_max"): (0, 1 << 40),
+    ("coap", "dtls_idle_seconds"): (10, 365 * 86_400),
     ("amqp", "frame_bytes_max"): (4096, 1 << 31),
     ("amqp", "channels_max"): (1, 65_535),
     ("amqp", "heartbeat_seconds"): (0, 65_535),

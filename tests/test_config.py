@@ -243,7 +243,6 @@ BAD = [
         "[listeners]\nhttp = '8080'",
         "listeners.http: '8080' is no address; host:port, [v6]:port or unix:/path is expected",
     ),
-    ("[listeners]\ncoaps = '127.0.0.1:1'", "listeners.coaps: DTLS is not available yet; leave it empty"),
     ("[tls]\ncertficate = 'x'", "tls.certficate: unknown key; did you mean tls.certificate?"),
     ("[tls]\nkey = 1", "tls.key: expected string, found integer"),
     ("[tls]\nminimum_version = 1.2", "tls.minimum_version: expected string, found number"),
@@ -274,12 +273,11 @@ def test_a_fault_names_file_key_and_remedy(file: Path, text: str, fault: str) ->
 
 
 def test_all_faults_are_reported_at_once(file: Path) -> None:
-    text = "\n".join(text for text, _ in BAD if text.startswith("[listeners]\ncoaps") or "zebra]" in text)
+    text = "\n".join(text for text, _ in BAD if "zebra]" in text)
     text += "\n[limits]\nconnections_max = 0\npacket_bytes_max = 'x'\n"
     found = faults(file, text, "listeners.mqtt=0.0.0.0:1", "nonsense")
     keys = (
         "zebra",
-        "coaps",
         "connections_max",
         "packet_bytes_max",
         "users: ",

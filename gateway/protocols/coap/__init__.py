@@ -7,6 +7,7 @@ udp, messages                   datagrams: sockets and peers; duplicates, acknow
 guard                           whose an address is (Echo), and how much it may send
 blockwise, transfers            large payloads, in blocks (RFC 7959)
 oscore*                         what is protected end to end (RFC 8613)
+dtls, dtls_*                    the same encrypted: associations instead of addresses
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
@@ -98,6 +99,10 @@ class Coap:
     async def listen_datagrams(self, address: Address, gateway: Gateway) -> None:
         """Open a UDP socket. Raise OSError."""
         udp = UdpSocket(gateway, self.layer, self.peers_max)
+        if address.tls:
+            from .dtls_peers import DtlsPeers  # OpenSSL: only for who wants it
+
+            udp.dtls = DtlsPeers(gateway, self.layer, udp, address.tls, self.settings.dtls_idle_seconds)
         udp.open(address)
         self._sockets.append(udp)
 
@@ -110,7 +115,7 @@ class Coap:
 
     def connections(self) -> int:
         """Return how many peers there are."""
-        return sum(len(udp.peers) for udp in self._sockets)
+        return sum(len(udp) for udp in self._sockets)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import structlog
 
@@ -29,10 +29,33 @@ SWEEP_MS: Final = 10_000
 Datagram = tuple[bytes, object]
 
 
+class Cipher(Protocol):
+    """What is between a socket and peers whose datagrams are encrypted: `dtls_peers.DtlsPeers`."""
+
+    def __len__(self) -> int: ...
+
+    def receive(self, data: bytes, address: object) -> None:
+        """Take a datagram from the network."""
+
+    def close(self) -> None:
+        """Say goodbye to all."""
+
+
 class UdpSocket:
     """One socket and everybody who talks to it. Implements `messages.Wire` and `api.Flushable`."""
 
-    __slots__ = ("_gateway", "_layer", "_loop", "_out", "_peers_max", "_socket", "_writing", "lost", "peers")
+    __slots__ = (
+        "_gateway",
+        "_layer",
+        "_loop",
+        "_out",
+        "_peers_max",
+        "_socket",
+        "_writing",
+        "dtls",
+        "lost",
+        "peers",
+    )
 
     def __init__(self, gateway: Gateway, layer: MessageLayer, peers_max: int) -> None:
         self._gateway = gateway
@@ -43,7 +66,12 @@ class UdpSocket:
         self._out: deque[Datagram] = deque()
         self._writing = False  # the socket was full: the loop tells when it is not
         self.peers: dict[object, Peer] = {}
+        self.dtls: Cipher | None = None  # what has the peers instead, if datagrams are encrypted
         self.lost = 0  # datagrams that were not sent, or came from one peer too many
+
+    def __len__(self) -> int:
+        """Return how many peers there are."""
+        return len(self.peers) + (len(self.dtls) if self.dtls is not None else 0)
 
     def open(self, address: Address) -> None:
         """Raise OSError if the address cannot be used."""
@@ -70,6 +98,7 @@ class UdpSocket:
         now_ms = self._gateway.clock.monotonic_ms
         receive, guard = self._layer.receive, self._layer.guard
         peers = self.peers
+        dtls = self.dtls
         for _ in range(READS_MAX):
             try:
                 data, address = found.recvfrom(DATAGRAM_BYTES_MAX)
@@ -77,6 +106,9 @@ class UdpSocket:
                 return
             except OSError as error:  # what ICMP says of a datagram that we sent: its peer will be silent
                 log.debug("datagram not delivered", door="coap", reason=str(error))
+                continue
+            if dtls is not None:
+                dtls.receive(data, address)
                 continue
             peer = peers.get(address)
             if peer is None:
@@ -160,6 +192,8 @@ class UdpSocket:
 
     def close(self) -> None:
         """Send what waits, and close."""
+        if self.dtls is not None:
+            self.dtls.close()
         self.flush()
         found, self._socket = self._socket, None
         if found is not None:

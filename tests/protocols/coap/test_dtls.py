@@ -369,9 +369,10 @@ def test_a_full_gateway_lets_go_of_the_silent(worlds: Worlds, monkeypatch: pytes
     world.dtls.receive(with_cookie(world, refused), refused.address)
     assert world.dtls.counts["refused"] == 1
     world.later(1)
-    late = connected(world, Client(4))
-    assert world.dtls.counts["displaced"] == 2
+    late = Client(4)
     world.run(*silent, awake, late)
+    assert late.done
+    assert world.dtls.counts["displaced"] == 2
     assert [client.closed for client in (*silent, awake, late)] == [True, True, False, False]
 
 
