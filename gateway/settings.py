@@ -150,7 +150,7 @@ class Coap(msgspec.Struct, frozen=True):
 
     plain_credentials_from: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
     trusted_networks: list[str] = msgspec.field(default_factory=lambda: list(PRIVATE_NETWORKS))
-    requests_per_second_max: int = 20_000
+    requests_per_second_max: int = 30_000
     transfer_seconds: float = 247.0
     senml: dict[str, str] = {}
     senml_values: dict[str, str] = {}

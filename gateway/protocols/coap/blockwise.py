@@ -25,6 +25,7 @@ from .numbers import (
     FETCH,
     GET,
     OBSERVE,
+    PUT,
     REQUEST_ENTITY_INCOMPLETE,
     REQUEST_ENTITY_TOO_LARGE,
     SIZE1,
@@ -112,8 +113,10 @@ class Blockwise:
             self._take_block(request)
         elif len(request.payload) > self._bytes_max:
             request.respond(self._too_large(()))
-        elif options.block2 > 0:
+        elif options.block2 >= 0:
             self._give_block(request)
+        elif request.code == PUT and not options.query:
+            self._inner.handle(request)  # has no answer to be cut: what a publish asks for is in its query
         else:
             request.respond = partial(self._answer, request, request.respond)
             self._inner.handle(request)
