@@ -19,6 +19,7 @@ DEAD_PREFIX = "$dead/"
 SYS_PREFIX = "$sys/"
 TRANSACTION_PREFIX = "$transaction/"
 SESSION_PREFIX = "$session/"
+DOORS_SESSIONS = ("coap/",)  # behind it: those of doors other than MQTT, whose are its client identifiers
 REPLY_PREFIX = "$reply/"  # addresses for answers: see `replies`
 WEBHOOK_PREFIX = "$webhook/"  # begins the names of queues that webhooks have
 VHOST_PREFIX = "$vhost/"  # begins topics, and queues, of a virtual host other than "/"

@@ -77,13 +77,13 @@ class Coap:
         discovery = Discovery(gateway, configurations)
         pubsub = PubSub(gateway, configurations, discovery)
         topics = Topics(gateway, observers, self._packs, pubsub)
-        observers.topics = topics
         self.resources.table |= {"ps": topics, COLLECTION: pubsub, ".well-known": discovery}
         settings = self.settings
         self.blockwise = Blockwise(
             self.resources, gateway.scheduler, self.body_bytes_max, settings.transfer_seconds
         )
         self.oscore = Oscore(gateway, self.blockwise)
+        observers.blockwise = self.blockwise
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
         self.layer = MessageLayer(gateway, self.oscore, self.guard)
         self.streams = Streams(gateway, self.oscore, OptionsCache(), self._limits, PING_SECONDS)

@@ -22,7 +22,7 @@ from .exchange import Link, Login, Request
 from .numbers import SERVICE_UNAVAILABLE, UNAUTHORIZED
 
 if TYPE_CHECKING:
-    from .observe import Observation
+    from .observation import Observation
 
 CLIENT_ID_MAX: Final = 128  # characters of a query option, and enough for a certificate's name or a UUID
 CLIENTS_OF_LINK_MAX: Final = 256  # a gateway that speaks for its devices has one each
@@ -33,18 +33,26 @@ NOBODY: Final[Login] = ("", "", "", "")
 _LOGIN: Final = {"clientid": 0, "username": 1, "password": 2, "token": 3}
 
 Then = Callable[["Client", Request], None]
+#: Is told of a client that ends, and why, if that was not its own doing.
+OnGone = Callable[["Client", GatewayError | None], None]
 
 
 class Client:
     """A client's session, its links, and what it observes."""
 
-    __slots__ = ("links", "name", "observations", "session")
+    __slots__ = ("_clients", "links", "name", "observations", "session")
 
-    def __init__(self, session: Session, name: tuple[str, str] | None) -> None:
+    def __init__(self, clients: Clients, session: Session, name: tuple[str, str] | None) -> None:
+        self._clients = clients
         self.session = session
+        session.owner = self
         self.name = name  # (principal, client id) of one that is known again
         self.links: list[Link] = []
         self.observations: dict[bytes, Observation] = {}  # by token
+
+    def end(self, error: GatewayError) -> None:
+        """The session may not go on (`core.caller.Owner`): the next request has to log in again."""
+        self._clients.end(self, error)
 
 
 class Clients:
@@ -59,7 +67,7 @@ class Clients:
         ]
         self._named: dict[tuple[str, str], Client] = {}
         self._waiting: dict[tuple[Link, Login], list[tuple[Request, Then]]] = {}
-        self.on_gone: Callable[[Client], None] = lambda client: None  # who observes is told
+        self.on_gone: OnGone = lambda client, error: None  # who observes is told
 
     def find(self, request: Request) -> Client | None:
         """Return whose request it is, if that is known: the hot path's way."""
@@ -151,7 +159,7 @@ class Clients:
         client = self._named.get(name) if credentials.client_id else None
         if client is None or client.session.ended:
             session = self._gateway.open_session(principal, credentials)
-            client = Client(session, name if credentials.client_id else None)
+            client = Client(self, session, name if credentials.client_id else None)
             if client.name is not None:
                 self._named[client.name] = client
         self._join(client, link, login)
@@ -186,12 +194,13 @@ class Clients:
             return
         self.end(client)
 
-    def end(self, client: Client) -> None:
+    def end(self, client: Client, error: GatewayError | None = None) -> None:
         """End a session."""
         if client.name is not None and self._named.get(client.name) is client:
             del self._named[client.name]
-        if not client.session.ended:
-            self.on_gone(client)
+        if client.session.owner is client:  # not closed yet
+            self.on_gone(client, error)
+            client.session.ended = True
             client.session.close()
 
 

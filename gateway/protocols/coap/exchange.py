@@ -80,9 +80,10 @@ class Link:
     ) -> None:
         """Send a notification for the observation `token` (RFC 7641, 3.2; the Observe option is in it).
 
-        `done` is called exactly once, never before this has returned: True when a confirmable one was
-        acknowledged and any other was sent, False when the client answered RST, did not answer in time,
-        or is gone. A transport that is `reliable` takes everything for not confirmable.
+        `done` is called once, never before this has returned: True when it was acknowledged or, over a
+        `reliable` link, taken; False when the client answered RST, did not answer in time, or is gone. It is
+        not called for one that is not confirmable over a link that is not reliable: nobody ever knows.
+        A `reliable` link takes everything for not confirmable.
         """
         raise NotImplementedError
 

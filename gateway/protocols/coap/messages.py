@@ -348,7 +348,6 @@ class MessageLayer:
         sent.pop(mid, None)
         sent[mid] = token
         peer.send(encode(NON, response.code, mid, token, response.options, response.payload))
-        self._gateway.scheduler.after(0, lambda: done(True))
 
     def send_confirmable(
         self, peer: Peer, token: bytes, response: Response, done: Callable[[bool], None]

@@ -6,7 +6,6 @@ that. What is not confirmable is published at most once, if it does not say `qos
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -18,33 +17,25 @@ from gateway.core.message import NO_PROPERTIES, Message
 
 from .answers import Refused, answer_to, wrong_method
 from .clients import Client
-from .codec import Option, Options
+from .codec import Options
 from .exchange import Request, Response
-from .formats import NONE, number_of
 from .numbers import (
     CHANGED,
     CONTENT,
-    CONTENT_FORMAT,
     CREATED,
     DELETE,
     DELETED,
-    ETAG,
     GET,
-    MAX_AGE,
-    NOT_ACCEPTABLE,
     POST,
     PRECONDITION_FAILED,
     PUT,
-    VALID,
-    uint_bytes,
 )
-from .publishing import check_format, envelope_format, publish_pack, read_message
+from .publishing import check_format, publish_pack, read_message
 from .pubsub import PubSub
+from .representation import entity_tag, represent
 from .splitting import Rule, rule_for
 from .targets import Target, target_of
-from .translate import acceptable, to_envelope
 
-MAX_AGE_SECONDS: Final = 60  # what CoAP assumes where nothing is said (RFC 7252, 5.10.5)
 METHODS: Final = "GET, PUT, POST and DELETE"
 
 _CHANGED: Final = Response(CHANGED)
@@ -57,6 +48,8 @@ class Observing(Protocol):
     def register(self, client: Client, request: Request, target: Target) -> None: ...
 
     def deregister(self, client: Client, request: Request) -> None: ...
+
+    def end_session(self, client: Client, target: Target) -> None: ...
 
 
 class Topics:
@@ -164,44 +157,16 @@ class Topics:
             return
         if observe == 1:
             self._observing.deregister(client, request)
+            if target.session is not None:
+                self._observing.end_session(client, target)
+            if not target.topic or target.session is not None:
+                request.respond(Response(CONTENT))
+                return
         _check_topic(target)
         found = value_of(client.session, target.topic)
         if found is None:
             raise NotFound(f"topic {target.topic!r} has no value: nothing was published, or retained")
-        request.respond(self.representation(request.options, found[0]))
-
-    def representation(self, options: Options, message: Message) -> Response:
-        """Return a message as the answer to a GET, or 2.03 if the client has it. Raise Refused (Accept)."""
-        max_age = self.max_age(message)
-        tag = entity_tag(message)
-        enveloped = isinstance(options.meaning, Target) and options.meaning.meta
-        payload = message.body
-        properties = message.properties
-        if enveloped:
-            kind = envelope_format(options.accept)
-            tag = tag[:-1] + bytes((kind,))  # it is another representation
-        else:
-            kind = number_of(properties.content_type, properties.content_encoding)
-            if not acceptable(properties, options.accept):
-                raise Refused(NOT_ACCEPTABLE, f"the value is not of Content-Format {options.accept}")
-            if kind == NONE:
-                kind = options.accept  # of which nobody said what it is, and the client takes it as that
-        if tag in options.etags:
-            return Response(VALID, b"", ((ETAG, tag), max_age))
-        if enveloped:
-            payload = to_envelope(message, kind, self._gateway.clock.now_ms)
-        found: list[Option] = [(ETAG, tag), max_age]
-        if kind != NONE:
-            found.append((CONTENT_FORMAT, uint_bytes(kind)))
-        return Response(CONTENT, payload, found)
-
-    def max_age(self, message: Message) -> Option:
-        """Return the Max-Age option of a value: as long as it lasts, a minute at most."""
-        seconds = MAX_AGE_SECONDS
-        if message.expires_at_ms:
-            left_ms = message.expires_at_ms - self._gateway.clock.now_ms
-            seconds = min(seconds, max(0, left_ms // 1000))
-        return (MAX_AGE, uint_bytes(seconds))
+        request.respond(represent(request.options, found[0], self._gateway.clock.now_ms))
 
     def _clear(self, session: Session, request: Request, target: Target) -> None:
         _check_topic(target)
@@ -218,13 +183,6 @@ class Topics:
             return
         message = Message(topic, b"", 1, True, NO_PROPERTIES, session.origin, broker.clock.wall_ms)
         self.when_stored(request, session.publish(message), Response(DELETED))
-
-
-def entity_tag(message: Message) -> bytes:
-    """Return the ETag of a message, 8 bytes: it changes with each publish."""
-    return (message.timestamp_ms & 0xFFFFFFFF).to_bytes(4, "big") + zlib.crc32(message.body).to_bytes(
-        4, "big"
-    )
 
 
 def not_stored() -> NotStored:

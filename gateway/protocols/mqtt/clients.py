@@ -24,7 +24,7 @@ from gateway.core.message import Message, Origin
 from gateway.core.metrics import DropCause
 from gateway.core.scheduler import Timer
 from gateway.core.session import Session
-from gateway.core.topic import SESSION_PREFIX, SHARE_PREFIX
+from gateway.core.topic import DOORS_SESSIONS, SESSION_PREFIX, SHARE_PREFIX
 
 from .packets import PUBLISH, Will
 from .properties import decode_properties, encode_properties
@@ -91,11 +91,12 @@ class Clients:
 
         Otherwise whoever knows an identifier could read what waits for its owner, or cut it off.
         """
-        if principal.admin:
-            return
         earlier = self.connected.get(client_id)
+        if client_id.startswith(DOORS_SESSIONS) and not self.record(client_id):
+            if SESSION_PREFIX + client_id in self._broker.catalog.queues:
+                raise NotAuthorized(f"client identifier {client_id!r} is another door's; choose another")
         owner = self._owner(earlier, client_id)
-        if owner is not None and owner != principal.name:
+        if owner is not None and owner != principal.name and not principal.admin:
             raise NotAuthorized(f"client identifier {client_id!r} is used by another user; choose another")
 
     def _owner(self, earlier: Connected | None, client_id: str) -> str | None:
