@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.api import Address, Connection, Gateway, Protocol, Transport
+from gateway.api import Address, Connection, Gateway, Protocol, Series, Transport
 from gateway.hookspecs import hookimpl
 
 from .blockwise import Blockwise
@@ -51,6 +51,7 @@ class Coap:
     websocket_path = "/.well-known/coap"  # RFC 8323, 8.2
     websocket_subprotocol = "coap"
 
+    observers: Observers
     resources: Resources
     blockwise: Blockwise
     guard: Guard
@@ -84,6 +85,8 @@ class Coap:
         )
         self.oscore = Oscore(gateway, self.blockwise)
         observers.blockwise = self.blockwise
+        self.observers = observers
+        gateway.series.append(self._numbers)
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
         self.layer = MessageLayer(gateway, self.oscore, self.guard)
         self.streams = Streams(gateway, self.oscore, OptionsCache(), self._limits, PING_SECONDS)
@@ -112,6 +115,16 @@ class Coap:
             udp.close()
         self._sockets.clear()
         self.blockwise.close()
+
+    def _numbers(self) -> Iterable[Series]:
+        """Return what /metrics says of this door."""
+        lost = sum(udp.lost for udp in self._sockets)
+        return [
+            Series("gateway_coap_peers", "Clients by datagrams", [((), self.connections())]),
+            Series("gateway_coap_observations", "Observations", [((), len(self.observers))]),
+            Series("gateway_coap_malformed", "No messages of CoAP", [((), self.layer.malformed)], (), True),
+            Series("gateway_coap_lost", "Datagrams there was no room for", [((), lost)], (), True),
+        ]
 
     def connections(self) -> int:
         """Return how many peers there are."""
