@@ -159,13 +159,13 @@ def test_two_tokens_are_two_observations(client: CoapClient, publisher: CoapClie
 
 
 def test_a_selector_chooses(client: CoapClient, publisher: CoapClient) -> None:
-    first = client.observe("ps/o/g", ["selector=_tag = 'a'"])
+    first = client.observe("ps/o/g", ["selector=tag = 'a'"])
     assert first.code == "2.05", first
     publish(publisher, "ps/o/g", b"no", "tag=b")
     publish(publisher, "ps/o/g", b"yes", "tag=a")
     assert client.receive(first.token).payload == b"yes"
     assert client.observe("ps/o/g", ["selector=("]).code == "4.00"
-    assert client.observe("ps/o/g", ["selector=_tag = 'c'"]).code == "4.09"
+    assert client.observe("ps/o/g", ["selector=tag = 'c'"]).code == "4.09"
 
 
 @pytest.mark.parametrize(
