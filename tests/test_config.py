@@ -257,6 +257,15 @@ BAD = [
     ),
     ("[tls.mqtts]\nclient_ca = []", "tls.mqtts.client_ca: expected string, found array"),
     (
+        "[coap.senml]\n'a/#/b' = 'x'",
+        "coap.senml.\"a/#/b\": filter 'a/#/b': '#' must be the whole last level",
+    ),
+    (
+        "[coap.senml_values]\na = '{device}/{name}'",
+        "coap.senml_values.a: '{device}/{name}': {device} is unknown; {topic} and {name} are possible",
+    ),
+    ("[coap]\nsenml = []", "coap.senml: expected table of strings, found array"),
+    (
         "[tls.https]\nminimum_version = '1.0'",
         "tls.https.minimum_version: '1.0': one of 1.2, 1.3 is expected",
     ),

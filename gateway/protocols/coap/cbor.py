@@ -49,7 +49,7 @@ def _check(value: Any, depth: int) -> None:
             _check(item, depth + 1)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if not isinstance(key, str | int) or isinstance(key, bool):
+            if isinstance(key, bool) or not isinstance(key, str | int):
                 raise InvalidValue("CBOR: a key is a text or a number")
             _check(key, depth + 1)
             _check(item, depth + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gateway.api import Session
 from gateway.core.clock import Clock
 from gateway.core.errors import InvalidValue
@@ -64,10 +66,17 @@ def read_message(
     )
 
 
-def publish_pack(session: Session, rule: Rule, request: Request, target: Target, clock: Clock) -> int:
+def publish_pack(
+    session: Session,
+    rule: Rule,
+    request: Request,
+    target: Target,
+    clock: Clock,
+    configured: Mapping[str, TopicConfig],
+) -> int:
     """Publish the records of a SenML pack, all or none; return the position to wait for, 0 if none.
 
-    Raise InvalidValue naming the record, or what publishing raises.
+    Raise InvalidValue naming the record, Refused (a topic of another format), or what publishing raises.
     """
     if target.message_id is not None or target.idempotency_key is not None:
         raise InvalidValue("message_id and idempotency_key are of one message; a pack becomes several")
@@ -76,13 +85,15 @@ def publish_pack(session: Session, rule: Rule, request: Request, target: Target,
     expires_at_ms = clock.now_ms + target.ttl_ms if target.ttl_ms else 0
     messages = []
     for part in parts:
+        config = configured.get(part.topic)
+        check_format(config, number_of(part.properties.content_type))
         _say(part.properties, target)
         messages.append(
             Message(
                 part.topic,
                 part.body,
                 qos,
-                target.retain,
+                target.retain or config is not None,
                 part.properties,
                 session.origin,
                 clock.wall_ms,

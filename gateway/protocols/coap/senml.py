@@ -186,7 +186,7 @@ def _field(label: str, value: Any, content_format: int) -> Any:
     if label == "vd":
         return _data(value, content_format)
     if label == "bver":
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidValue("bver: a positive whole number is expected")
         return value
     if label.endswith("_"):

@@ -180,7 +180,7 @@ def _text(chars_max: int) -> Callable[[str, Any], str]:
 
 def _number(least: int, most: int) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise InvalidValue(f"{name}: a whole number from {least} to {most} is expected")
         return value
 

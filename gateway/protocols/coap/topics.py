@@ -95,7 +95,7 @@ class Topics:
         if self._packs and not target.meta:
             rule = rule_for(self._packs, topic, options.content_format)
             if rule is not None:
-                position = publish_pack(session, rule, request, target, self._gateway.clock)
+                position = publish_pack(session, rule, request, target, self._gateway.clock, self._configured)
                 self.when_stored(request, position, _CHANGED)
                 return
         answer = _CHANGED if self._configurations.has_value(topic) else _CREATED
