@@ -93,6 +93,13 @@ def test_libcoap_with_a_key(gateway: Secured) -> None:
     assert gateway.coap("device7/t", *key("device7", SECRET)).stdout.strip() == "21.5"
 
 
+def test_what_dtls_does_is_counted(gateway: Secured) -> None:
+    before = gateway.metric('gateway_coap_dtls_total{what="opened"}')
+    gateway.coap("device7/t", *key("device7", SECRET))
+    assert gateway.metric('gateway_coap_dtls_total{what="opened"}') == before + 1
+    assert gateway.metric("gateway_coap_dtls_handshakes") == 0
+
+
 def test_a_key_has_the_rights_of_its_user(gateway: Secured) -> None:
     refused = gateway.coap("device7/other", *key("device8", OTHER), body="no")
     assert "4.03" in refused.stderr
@@ -114,6 +121,30 @@ def test_a_wrong_key_and_an_unknown_identity(gateway: Secured, name: str, secret
     entry = gateway.audited()[-1]
     assert (entry["user"], entry["detail"]) == (name, why)
     assert gateway.retained("device7/refused") == ""
+
+
+def test_another_key_counts_at_once(gateway: Secured) -> None:
+    """Over one association: libcoap asks once a second."""
+    gateway.user("device9", secret=SECRET)
+    gateway.rule("own-device9", "user:device9", ["publish", "subscribe"], "topic:device9/#")
+    gateway.coap("device9/t", *key("device9", SECRET), body="1")
+    url = f"coaps://127.0.0.1:{gateway.coaps_port}/ps/device9/t"
+    command = [coap_client(), "-m", "get", "-G", "200", "-w", "-B", "30", *key("device9", SECRET), url]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert client.stdout is not None
+    try:
+        with client.stdout:
+            assert client.stdout.readline() == "1\n"
+            gateway.user("device9", secret=OTHER)
+            lines: list[str] = []
+            while not any("4.01" in line for line in lines):
+                lines.append(client.stdout.readline())
+                assert lines[-1], lines
+                assert len(lines) < 5, lines
+    finally:
+        client.kill()
+        client.wait()
+    assert gateway.coap("device9/t", *key("device9", OTHER)).stdout.strip() == "1"
 
 
 def test_libcoap_with_a_certificate(gateway: Secured, pki: Pki) -> None:

@@ -42,6 +42,10 @@ def faults(*sets: str, alpn: dict[str, str] = ALPN) -> list[str]:
     return caught.value.faults
 
 
+def dtls_doors(*sets: str) -> TlsDoors:
+    return TlsDoors(load(None, sets, True, None), {"coaps": "coap"}, ["coaps"])
+
+
 # -- what a context is --------------------------------------------------------------------------
 
 
@@ -58,6 +62,51 @@ def test_a_door_has_what_it_is_told_to_have(pki: Pki) -> None:
     assert context.verify_mode == ssl.CERT_OPTIONAL
     assert {cipher["protocol"] for cipher in context.get_ciphers()} == {"TLSv1.2", "TLSv1.3"}
     assert all("GCM" in cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2")
+
+
+def test_a_door_with_dtls_shows_what_is_in_its_files(pki: Pki) -> None:
+    door = dtls_doors(*pki.sets("required"), "tls.ciphers=ECDHE+AESGCM")["coaps"]
+    assert door.material == (
+        pki.path("server.pem").read_bytes(),
+        pki.path("server-key.pem").read_bytes(),
+        pki.path("ca.pem").read_bytes(),
+        "required",
+        "ECDHE+AESGCM",
+    )
+    assert not door.bare
+    assert "PRIVATE" not in repr(door.material)
+    before = door.material
+    pki.server()
+    door.renew()
+    assert door.material != before
+    before = door.material
+    pki.path("server.pem").write_text("no certificate")
+    with pytest.raises(ConfigError):
+        door.renew()
+    assert door.material is before
+
+
+def test_a_door_without_dtls_keeps_no_key_in_memory(pki: Pki) -> None:
+    assert doors(*pki.sets())["mqtts"].material == tls.TlsMaterial()
+
+
+def test_a_door_with_dtls_may_have_keys_alone(pki: Pki) -> None:
+    found = dtls_doors()
+    assert found["coaps"].bare
+    assert found["coaps"].material == tls.TlsMaterial()
+    assert found.remarks() == [
+        "coaps has no certificate: it is open for DTLS with pre-shared keys, not for TLS"
+    ]
+
+
+def test_there_is_no_dtls_1_3(pki: Pki) -> None:
+    with pytest.raises(ConfigError) as caught:
+        dtls_doors(*pki.sets(), 'tls.minimum_version="1.3"')
+    assert caught.value.faults == [
+        "tls.minimum_version: OpenSSL has no DTLS 1.3, and listeners.coaps speaks DTLS; "
+        'say tls.coaps.minimum_version = "1.2"'
+    ]
+    assert dtls_doors(*pki.sets(), 'tls.minimum_version="1.3"', 'tls.coaps.minimum_version="1.2"')
 
 
 def test_one_door_may_differ(pki: Pki) -> None:

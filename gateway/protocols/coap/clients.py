@@ -151,6 +151,8 @@ class Clients:
     async def _client(self, link: Link, login: Login, credentials: Credentials) -> Client:
         """Raise GatewayError."""
         anonymous = credentials.username is None and credentials.token is None
+        if anonymous:
+            link.confirm()
         principal = link.principal
         if principal is None or not anonymous:
             principal = await self._gateway.authenticate(credentials)

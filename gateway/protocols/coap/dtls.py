@@ -21,7 +21,7 @@ from typing import Final, Protocol
 import structlog
 from OpenSSL import SSL
 
-from gateway.api import Credentials, Gateway, Scheduler, SharedKey, TlsMaterial
+from gateway.api import AuthenticationFailed, Credentials, Gateway, Scheduler, SharedKey, TlsMaterial
 
 from .dtls_association import Address, Association, drain
 from .dtls_context import Cookies, DtlsContext, Unusable, lib
@@ -121,6 +121,19 @@ class Dtls:
             self._count("unknown")
         elif not self._offer(data, records, current, coming):
             self._count("unreadable")
+
+    def confirm(self, association: Association) -> None:
+        """Look whether the key that an association was made with is still its user's.
+
+        Raise AuthenticationFailed; the client is then soon told goodbye, and shakes hands again.
+        """
+        if not association.identity:
+            return
+        found = self.find_key(association.identity)
+        if found is None or found.key != association.key:
+            self.scheduler.after(0, association.close)
+            raise AuthenticationFailed("the key of this association is not its user's any more")
+        association.principal = found.principal
 
     def close(self) -> None:
         """Say goodbye to all."""

@@ -64,6 +64,7 @@ class Association:
         "deadline",
         "heard_ms",
         "identity",
+        "key",
         "open",
         "peer",
         "principal",
@@ -83,6 +84,7 @@ class Association:
         self.open = False  # the handshake is over, and nobody has said goodbye
         self.random = random  # the client's, of the ClientHello
         self.identity = b""  # what a client with a pre-shared key says who it is
+        self.key = b""  # that of the identity
         self.tried = False  # it has sent its Finished: what is wrong, if it is not taken, is its key
         self.heard_ms = owner.scheduler.now_ms  # when the last good record came
         self.deadline: Timer | None = None  # of the handshake, later that of being idle: the owner's
@@ -160,7 +162,7 @@ class Association:
         found = self._owner.find_key(identity)
         if found is None:
             return None
-        self.principal = found.principal
+        self.key, self.principal = found
         return found.key
 
     def _set_timer(self, tls: SSL.Connection) -> None:

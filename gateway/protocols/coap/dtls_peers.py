@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
-from gateway.api import Gateway
+from gateway.api import Gateway, Series
 
 from .dtls import Dtls
 from .dtls_association import Address, Association
 from .messages import MessageLayer, Peer, Wire
+
+
+class DtlsPeer(Peer):
+    """An association; its `address` for the wire is itself."""
+
+    __slots__ = ("_association", "_dtls")
+
+    def __init__(self, wire: Wire, association: Association, layer: MessageLayer, dtls: Dtls) -> None:
+        super().__init__(wire, association, association.peer, layer, True)
+        self._association = association
+        self._dtls = dtls
+        self.principal = association.principal
+        self.certificate = association.certificate
+        self.bucket = layer.guard.bucket(str(association.address[0]))
+
+    def confirm(self) -> None:
+        self._dtls.confirm(self._association)
+        self.principal = self._association.principal
+
+    @property
+    def open(self) -> bool:
+        return self._association.open
 
 
 class DtlsPeers:
@@ -24,9 +47,22 @@ class DtlsPeers:
         self._wire = wire
         self._peers: dict[Association, Peer] = {}
         self._dtls = Dtls(gateway, door, self, idle_seconds)
+        gateway.series.append(self._series)
 
     def __len__(self) -> int:
         return len(self._dtls)
+
+    def _series(self) -> Iterable[Series]:
+        values = [((what,), float(count)) for what, count in sorted(self._dtls.counts.items())]
+        yield Series(
+            "gateway_coap_dtls",
+            "DTLS datagrams and handshakes, by what became of them",
+            values,
+            ("what",),
+            True,
+        )
+        handshakes = [((), float(self._dtls.handshakes))]
+        yield Series("gateway_coap_dtls_handshakes", "DTLS handshakes under way", handshakes)
 
     # -- what the socket calls ----------------------------------------------------------------
 
@@ -48,11 +84,7 @@ class DtlsPeers:
     # -- what DTLS calls ----------------------------------------------------------------------
 
     def opened(self, association: Association) -> None:
-        peer = Peer(self, association, association.peer, self._layer, True)
-        peer.principal = association.principal
-        peer.certificate = association.certificate
-        peer.bucket = self._layer.guard.bucket(str(association.address[0]))
-        self._peers[association] = peer
+        self._peers[association] = DtlsPeer(self, association, self._layer, self._dtls)
 
     def received(self, association: Association, data: bytes) -> None:
         peer = self._peers[association]

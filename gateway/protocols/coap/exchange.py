@@ -90,6 +90,9 @@ class Link:
     def drop_pending(self, token: bytes) -> None:
         """Give up retransmitting notifications of `token`; their `done` is not called any more."""
 
+    def confirm(self) -> None:
+        """Ask anew whoever vouched for `principal`: a session is to begin. Raise AuthenticationFailed."""
+
     @property
     def open(self) -> bool:
         """Whether something can be sent."""

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api import TlsMaterial
+from gateway.api import AuthenticationFailed, TlsMaterial
 from gateway.protocols.coap import dtls as module
 from gateway.protocols.coap.dtls_association import Address, drain
 from gateway.protocols.coap.dtls_records import read_records
 from tests.certificates import LONG_AGO, Pki
-from tests.protocols.coap.dtls_support import HOST, PSK, Client, Fate, World
+from tests.protocols.coap.dtls_support import HOST, KEYS, PSK, Client, Fate, World
 
 ECDSA = "ECDHE-ECDSA-AES128-CCM8"
 
@@ -224,6 +224,26 @@ def test_a_wrong_key_and_an_unknown_identity_look_the_same(worlds: Worlds) -> No
         assert reason == f"DTLS: {why}"
         assert (credentials.protocol, credentials.peer) == ("coap", f"{HOST}:1000")
         assert credentials.username == ("device7" if world is wrong else "device9")
+
+
+def test_a_key_that_is_taken_away_counts_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connected(world)
+    association = world.association
+    world.dtls.confirm(association)
+    monkeypatch.setitem(KEYS, b"device7", b"another key, now")
+    with pytest.raises(AuthenticationFailed):
+        world.dtls.confirm(association)
+    assert association.open, "the answer goes out first"
+    world.later(0)
+    world.run(client)
+    assert client.closed
+    again = connected(world)
+    monkeypatch.delitem(KEYS, b"device7")
+    with pytest.raises(AuthenticationFailed):
+        world.dtls.confirm(world.association)
+    world.later(0)
+    assert again.done
+    assert not world.dtls.associations
 
 
 def test_a_client_that_leaves_is_no_failed_login(world: World) -> None:
