@@ -15,6 +15,7 @@ import structlog
 from gateway.api import Gateway, Transport
 from gateway.core.scheduler import Timer
 
+from .clients import WAITING_MAX
 from .codec import Option, OptionsCache, Packet, split_options
 from .exchange import SILENCE, Handler, Request, Response
 from .guard import suppressed
@@ -229,7 +230,7 @@ class StreamConnection:
                     self.wake()
                     self._stop(True)
                     return
-                if link.congested or len(self._unanswered) + len(self._custody) >= REQUESTS_MAX:
+                if link.congested or len(self._unanswered) + len(self._custody) >= self._requests_max():
                     self._stop(True)
                     return
                 packet = decoder.next()
@@ -241,6 +242,11 @@ class StreamConnection:
         if decoder.error is not None:
             self._abort(str(decoder.error))
         self._stop(False)
+
+    def _requests_max(self) -> int:
+        # Until it is known whose they are, no more than may wait for that.
+        known = self.link.client is not None or self.link.clients
+        return REQUESTS_MAX if known else WAITING_MAX
 
     def _stop(self, stop: bool) -> None:
         """Read from the client, or not."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from gateway.protocols.coap.clients import WAITING_MAX
 from gateway.protocols.coap.codec import Option, OptionsCache, Packet, split_options
 from gateway.protocols.coap.exchange import Link, Request, Response
 from gateway.protocols.coap.numbers import (
@@ -54,9 +56,12 @@ class Handler:
         self.requests: list[Request] = []
         self.answer: Callable[[Request], Response] | None = None
         self.links_gone: list[Link] = []
+        self.known = True
 
     def handle(self, request: Request) -> None:
         self.requests.append(request)
+        if self.known:
+            request.link.client = cast(Any, self)  # whose they are is known at once
         if self.answer is not None:
             request.respond(self.answer(request))
 
@@ -301,6 +306,21 @@ def test_too_many_requests_are_not_read(bench: Bench) -> None:
     for waiting in bench.handler.requests[5:7]:
         waiting.respond(Response())
     client.settle()
+    assert client.transport.reading
+
+
+def test_requests_of_nobody_known_yet(bench: Bench) -> None:
+    """While a login is checked, no more are taken than may wait for it."""
+    bench.handler.known = False
+    client = bench.client().begin()
+    client.raw(encode_frame(GET, b"", (), b"") * 200)
+    assert len(bench.handler.requests) == WAITING_MAX
+    assert not client.transport.reading
+    bench.handler.known = True
+    client.link.client = cast(Any, bench)
+    bench.handler.requests[0].respond(Response())
+    client.settle()
+    assert len(bench.handler.requests) == 200
     assert client.transport.reading
 
 
