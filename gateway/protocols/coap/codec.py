@@ -332,8 +332,9 @@ class OptionsCache:
         found = self._known.get(block)
         if found is None:
             found = read_options(block)
-            # An Echo or a block number is never said again.
-            if len(block) <= CACHED_BYTES_MAX and found.echo is None and found.block1 < 0:
+            # An Echo, a block number or a partial IV is never said again.
+            once = found.echo is not None or found.block1 >= 0 or found.oscore is not None
+            if len(block) <= CACHED_BYTES_MAX and not once:
                 if len(self._known) >= CACHED_MAX:
                     self._known.clear()
                 self._known[block] = found

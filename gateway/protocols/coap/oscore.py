@@ -293,7 +293,10 @@ class Oscore:
         """Return (code, options, payload, what is wrong with them) of what was inside."""
         try:
             code, block, payload = read_inside(plaintext)
-            options = self._options.read(request_options(block, outer))
+            options = self._options.read(block)
+            meant = request_options(options, outer)
+            if meant is not None:
+                options = self._options.read(encode_options(meant))
         except Malformed as error:
             return 0, Options(), b"", refusal(BAD_REQUEST, f"inside OSCORE: {error}")
         if options.critical or options.proxy:

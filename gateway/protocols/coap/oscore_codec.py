@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
-from .codec import PAYLOAD_MARKER, Malformed, Option, Options, encode_options, options_end, split_options
+from .codec import PAYLOAD_MARKER, Malformed, Option, Options, encode_options, options_end
 from .numbers import OBSERVE, OSCORE, PROXY_SCHEME, PROXY_URI, URI_HOST, URI_PORT
 
 ALGORITHM: Final = "AES-CCM-16-64-128"  # the one that everybody must know (RFC 8613, 3.2)
@@ -199,19 +199,18 @@ def write_inside(code: int, options: list[Option], payload: bytes) -> bytes:
     return b"%c%b" % (code, block)
 
 
-def request_options(block: bytes, outer: Options) -> bytes:
-    """Return the run of options of a request as it was meant: those inside, and outside what may be there.
+def request_options(inner: Options, outer: Options) -> list[Option] | None:
+    """Return the options of a request as it was meant, None if that is what was inside: what may be outside
+    is added.
 
     An Observe counts if it is on both sides: without the one outside, somebody on the way has taken it
     off, and would not pass on what we tell later (RFC 8613, 4.1.3.5.1).
     """
-    outside = [option for option in outer.all if option[0] in _OUTSIDE]
-    if not outside and outer.observe >= 0:
-        return block
-    inside = split_options(block)
-    numbers = {number for number, _ in inside}
-    kept = [option for option in inside if option[0] != OBSERVE or outer.observe >= 0]
-    return encode_options(kept + [option for option in outside if option[0] not in numbers])
+    numbers = {number for number, _ in inner.all}
+    outside = [option for option in outer.all if option[0] in _OUTSIDE and option[0] not in numbers]
+    if not outside and (inner.observe < 0 or outer.observe >= 0):
+        return None
+    return outside + [option for option in inner.all if option[0] != OBSERVE or outer.observe >= 0]
 
 
 def response_options(options: tuple[Option, ...], header: bytes) -> tuple[list[Option], list[Option]]:
