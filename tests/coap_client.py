@@ -70,7 +70,8 @@ class CoapClient:
         self.sock = self._open()
 
     def _open(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET6 if ":" in self._host[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
         OPENED.append(sock)
         sock.connect(self._host)
         return sock

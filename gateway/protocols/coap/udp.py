@@ -7,9 +7,11 @@ goes out at the end of the turn, after the log was written.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
+import sys
 from collections import deque
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
@@ -21,10 +23,16 @@ log = structlog.get_logger("gateway")
 
 DATAGRAM_BYTES_MAX: Final = 65_535  # UDP's own limit: what is cut off would look like another message
 READS_MAX: Final = 128  # datagrams a turn: a millisecond or two, then the others
-UNSENT_MAX: Final = 10_000  # datagrams that wait for a full socket; the rest is lost, as on any link
+UNSENT_MAX: Final = 50_000  # datagrams that wait for a full socket; the rest is lost, as on any link
 SOCKET_BUFFER_BYTES: Final = 4 << 20  # some thousand datagrams that come while a turn lasts
 PEER_IDLE_MS: Final = 247_000  # EXCHANGE_LIFETIME: after that nothing of it can come again
 SWEEP_MS: Final = 10_000
+
+ANCILLARY_BYTES: Final = 64  # of one datagram: a structure of at most 20 bytes, and its head
+
+# (level, type of what is received and sent, option that asks for it): RFC 3542, 6; ip(7)
+_V4_INFO: Final = (0, 8, 8)  # IPPROTO_IP, IP_PKTINFO: Python has no name for it before 3.14
+_V6_INFO: Final = (41, 50, 49)  # IPPROTO_IPV6, IPV6_PKTINFO, IPV6_RECVPKTINFO
 
 Datagram = tuple[bytes, object]
 
@@ -46,6 +54,7 @@ class UdpSocket:
 
     __slots__ = (
         "_gateway",
+        "_info",
         "_layer",
         "_loop",
         "_out",
@@ -64,6 +73,7 @@ class UdpSocket:
         self._loop = asyncio.get_running_loop()
         self._socket: socket.socket | None = None
         self._out: deque[Datagram] = deque()
+        self._info: tuple[int, int, int] | None = None  # how to say where a datagram arrived, if asked for
         self._writing = False  # the socket was full: the loop tells when it is not
         self.peers: dict[object, Peer] = {}
         self.dtls: Cipher | None = None  # what has the peers instead, if datagrams are encrypted
@@ -81,11 +91,16 @@ class UdpSocket:
             found.setblocking(False)
             for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 found.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER_BYTES)
+            if family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as the TCP listener
             found.bind(where)
         except OSError:
             found.close()
             raise
         self._socket = found
+        if ipaddress.ip_address(where[0]).is_unspecified and sys.platform == "linux":
+            self._info = _V6_INFO if family == socket.AF_INET6 else _V4_INFO
+            found.setsockopt(self._info[0], self._info[2], 1)
         self._loop.add_reader(found.fileno(), self._readable)
         self._gateway.scheduler.after(SWEEP_MS, self._sweep)
 
@@ -99,9 +114,10 @@ class UdpSocket:
         receive, guard = self._layer.receive, self._layer.guard
         peers = self.peers
         dtls = self.dtls
+        anywhere = self._info is not None
         for _ in range(READS_MAX):
             try:
-                data, address = found.recvfrom(DATAGRAM_BYTES_MAX)
+                data, address = self._received() if anywhere else found.recvfrom(DATAGRAM_BYTES_MAX)
             except BlockingIOError:
                 return
             except OSError as error:  # what ICMP says of a datagram that we sent: its peer will be silent
@@ -122,6 +138,16 @@ class UdpSocket:
                 self._layer.too_many(peer, data)
             else:
                 receive(peer, data)
+
+    def _received(self) -> tuple[bytes, tuple[Any, ...]]:
+        """Return a datagram, and where it came from with, at the end, where it arrived."""
+        assert self._socket is not None
+        assert self._info is not None
+        data, more, _, address = self._socket.recvmsg(DATAGRAM_BYTES_MAX, ANCILLARY_BYTES)
+        arrived: bytes = more[0][2] if more else b""
+        if arrived and self._info is _V4_INFO:
+            arrived = bytes(4) + arrived[4:8] + bytes(4)  # from the same address, by whatever interface
+        return data, (*address, arrived)
 
     def _arrived(self, address: object) -> Peer | None:
         """Return a new peer, None if there are too many."""
@@ -161,7 +187,7 @@ class UdpSocket:
     def send(self, data: bytes, address: object) -> None:
         if not self._out:
             self._gateway.flush_later(self)
-        elif len(self._out) >= UNSENT_MAX:
+        elif self._writing and len(self._out) >= UNSENT_MAX:
             self.lost += 1
             return
         self._out.append((data, address))
@@ -173,7 +199,7 @@ class UdpSocket:
         while out:
             data, address = out[0]
             try:
-                found.sendto(data, cast(tuple[str, int], address))
+                self._send(found, data, cast(tuple[Any, ...], address))
             except BlockingIOError:
                 self._writing = True
                 self._loop.add_writer(found.fileno(), self._writable)
@@ -182,6 +208,15 @@ class UdpSocket:
                 self.lost += 1
                 log.debug("datagram not sent", door="coap", reason=str(error))
             out.popleft()
+
+    def _send(self, found: socket.socket, data: bytes, address: tuple[Any, ...]) -> None:
+        if self._info is None:
+            found.sendto(data, address)
+            return
+        # A machine with several addresses has to answer from the one that was asked.
+        arrived = address[-1]
+        more = [(self._info[0], self._info[1], arrived)] if arrived else []
+        found.sendmsg([data], more, 0, address[:-1])
 
     def _writable(self) -> None:
         found = self._socket
