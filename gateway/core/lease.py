@@ -1,17 +1,22 @@
 """Leases: deliveries in the hands of somebody without a connection.
 
-A pull consumer (HTTP now, POP later) gets a token for each delivery and a time to settle
+A pull consumer (HTTP and CoAP now, POP later) gets a token for each delivery and a time to settle
 it. When the time is over the delivery goes back to its queue and the token is worthless.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from .delivery import Delivery
 from .errors import NotFound
 from .message import Outcome
 from .scheduler import Scheduler, Timer
+
+SECONDS_DEFAULT: Final = 30.0
+SECONDS_MAX: Final = 12 * 3600.0  # a shift; what is held longer has been forgotten
+DELAY_SECONDS_MAX: Final = 7 * 86_400.0  # of what is given back: a timer in memory, not a schedule
 
 Settle = Callable[[Delivery, Outcome, "int | None", str], bool]
 
@@ -38,9 +43,7 @@ class Leases:
         """Return what a token stands for. Raise NotFound if it was settled or has expired."""
         held = self._held.get(token)
         if held is None:
-            raise NotFound(
-                "no such delivery: it was settled already, or its lease expired and it was given back"
-            )
+            raise unknown()
         return held[0]
 
     def extend(self, token: str, lease_ms: int) -> None:
@@ -59,3 +62,8 @@ class Leases:
     def _expire(self, token: str) -> None:
         delivery, _ = self._held.pop(token)
         self._settle(delivery, Outcome.REQUEUE, 0, "")
+
+
+def unknown() -> NotFound:
+    """Return the error for a token that stands for nothing, or for nothing of the caller's."""
+    return NotFound("no such delivery: it was settled already, or its lease expired and it was given back")

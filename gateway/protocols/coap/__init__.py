@@ -11,6 +11,7 @@ dtls, dtls_*                    the same encrypted: associations instead of addr
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
+queues, pulls, pending          /queues: receive and settle; commands in a publish's answer
 formats, translate, publishing  Content-Formats, envelopes; cbor: CBOR from clients
 senml, splitting                SenML packs, and the rules by which they are split
 links, discovery                the link format, /.well-known/core
@@ -34,7 +35,10 @@ from .guard import Guard
 from .messages import MessageLayer
 from .observe import Observers
 from .oscore import Oscore
+from .pending import Pending
 from .pubsub import PubSub
+from .pulls import Pulls
+from .queues import Queues
 from .resources import Resources
 from .splitting import read_rules
 from .stream import PING_SECONDS, Streams
@@ -58,6 +62,7 @@ class Coap:
     oscore: Oscore
     layer: MessageLayer
     streams: Streams
+    pulls: Pulls
 
     def __init__(self, config: Any) -> None:
         self.settings = config.coap
@@ -77,7 +82,11 @@ class Coap:
         configurations.restore()
         discovery = Discovery(gateway, configurations)
         pubsub = PubSub(gateway, configurations, discovery)
-        topics = Topics(gateway, observers, self._packs, pubsub)
+        self.pulls = Pulls(gateway)
+        self.resources.on_reset.append(self.pulls)
+        pending = Pending(gateway, self.pulls)
+        topics = Topics(gateway, observers, self._packs, pubsub, pending)
+        self.resources.table["queues"] = Queues(gateway, topics, self.pulls)
         self.resources.table |= {"ps": topics, COLLECTION: pubsub, ".well-known": discovery}
         settings = self.settings
         self.blockwise = Blockwise(
@@ -110,7 +119,8 @@ class Coap:
         self._sockets.append(udp)
 
     async def stop(self) -> None:
-        """Close the sockets."""
+        """Answer who waits for a message, and close the sockets."""
+        self.pulls.stop()
         for udp in self._sockets:
             udp.close()
         self._sockets.clear()

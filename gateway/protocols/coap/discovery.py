@@ -88,7 +88,7 @@ class Discovery:
                 break
             if name.startswith("$") or not session.may(Action.CONSUME, QUEUE_PREFIX + name):
                 continue
-            link = Link(path_of(["queues", *name.split("/")]), _QUEUE)
+            link = Link(path_of(("queues", name)), _QUEUE)
             if link.href.startswith(prefix):
                 found.append(link)
         return found

@@ -25,9 +25,13 @@ NO_OPTIONS: Final[tuple[Option, ...]] = ()
 
 
 class Response:
-    """An answer, or a notification. `options` in any order; Block2 and the like are the transport's."""
+    """An answer, or a notification. `options` in any order; Block2 and the like are the transport's.
 
-    __slots__ = ("code", "options", "payload")
+    `done`, if set, is called when the transport gets to know whether the answer has arrived: with False
+    after RST or no acknowledgement in time. Mostly it does not get to know: then it is not called.
+    """
+
+    __slots__ = ("code", "done", "options", "payload")
 
     def __init__(
         self, code: int = CHANGED, payload: bytes = b"", options: Sequence[Option] = NO_OPTIONS
@@ -35,6 +39,7 @@ class Response:
         self.code = code
         self.payload = payload
         self.options = options
+        self.done: Callable[[bool], None] | None = None
 
 
 #: What is answered to somebody who wants no answer (RFC 7967): an acknowledgement, if it was confirmable.

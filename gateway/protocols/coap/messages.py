@@ -149,7 +149,7 @@ class Exchange:
             data = encode(ACK, response.code, self.mid, self.token, response.options, response.payload)
         else:
             self.reply = empty(ACK, self.mid)
-            self.layer.send_confirmable(peer, self.token, response, _nothing)
+            self.layer.send_confirmable(peer, self.token, response, response.done or _nothing)
             return
         self.reply = data
         peer.send(data)

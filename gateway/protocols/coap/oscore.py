@@ -171,7 +171,9 @@ class _Exchange:
             size = OUTSIDE_BYTES + len(outer.payload)
             if too_large_for_stranger(OUTSIDE_BYTES + len(response.payload), size):
                 response = self.challenge()
-        outer.respond(protect(self.context, response, self.code, self.request_iv, b""))
+        sealed = protect(self.context, response, self.code, self.request_iv, b"")
+        sealed.done = response.done
+        outer.respond(sealed)
 
     def challenge(self) -> Response:
         """Return what asks the client to show that it is where its requests come from (RFC 9175, 2)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.core import lease
 from gateway.core.errors import InvalidTopic, InvalidValue
 from gateway.core.message import NO_PROPERTIES, Properties
 from gateway.core.replay import parse_time
@@ -19,6 +20,7 @@ from .formats import content_of
 
 TTL_SECONDS_MAX: Final = 0xFFFFFFFF  # as in MQTT 5, so that every door can say it
 EXPIRY_SECONDS_MAX: Final = 0xFFFFFFFF
+TTD_SECONDS_MAX: Final = 60  # clients give up after EXCHANGE_LIFETIME, NATs forget after some minutes
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False, "": True}
 
 
@@ -46,6 +48,8 @@ class Target:
         "topic",
         "ttd_seconds",
         "ttl_ms",
+        "wait_ack",
+        "wait_lease_ms",
         "wait_queue",
     )
 
@@ -66,8 +70,10 @@ class Target:
         self.selector: str | None = None
         self.session: str | None = None  # name of a durable observer
         self.expiry_seconds = -1
-        self.ttd_seconds = -1.0  # how long the device listens for commands (see queues)
+        self.ttd_seconds = -1.0  # how long the device listens for commands (see pending)
         self.wait_queue: str | None = None  # where its commands are
+        self.wait_ack = True  # a command is done with when it is sent
+        self.wait_lease_ms = int(lease.SECONDS_DEFAULT * 1000)  # else it is to be settled in that time
 
 
 def target_of(options: Options) -> Target:
@@ -75,8 +81,14 @@ def target_of(options: Options) -> Target:
     found = options.meaning
     if isinstance(found, Target):
         return found
+    target = options.meaning = target_at(options, _topic(options.path))
+    return target
+
+
+def target_at(options: Options, topic: str) -> Target:
+    """Return what a query says of a publish to a topic. Raise InvalidValue."""
     target = Target()
-    target.topic = _topic(options.path)
+    target.topic = topic
     for item in options.query:
         name, _, value = item.partition("=")
         if name in LOGIN_PARAMETERS:
@@ -87,8 +99,9 @@ def target_of(options: Options) -> Target:
         _READERS[name](target, value)
     if target.delay_ms and target.deliver_at_ms is not None:
         raise InvalidValue("delay and deliver_at exclude each other; send one of them")
+    if target.wait_queue is not None and target.ttd_seconds < 0:
+        raise InvalidValue("commands is there, but no ttd; ttd=0 takes what is there and does not wait")
     target.properties = _properties(target, options.content_format)
-    options.meaning = target
     return target
 
 
@@ -135,7 +148,7 @@ def _read_retain(target: Target, value: str) -> None:
 
 
 def _read_ttl(target: Target, value: str) -> None:
-    seconds = _seconds("ttl", value, TTL_SECONDS_MAX)
+    seconds = seconds_of("ttl", value, TTL_SECONDS_MAX)
     target.ttl_ms = max(1, int(seconds * 1000))
 
 
@@ -194,23 +207,46 @@ def _read_session(target: Target, value: str) -> None:
 
 
 def _read_expiry(target: Target, value: str) -> None:
-    target.expiry_seconds = int(_seconds("expiry", value, EXPIRY_SECONDS_MAX))
+    target.expiry_seconds = int(seconds_of("expiry", value, EXPIRY_SECONDS_MAX))
 
 
 def _read_ttd(target: Target, value: str) -> None:
-    target.ttd_seconds = _seconds("ttd", value, 60)  # longer than any answer may take
+    target.ttd_seconds = seconds_of("ttd", value, TTD_SECONDS_MAX, True)
 
 
 def _read_commands(target: Target, value: str) -> None:
+    if not value:
+        raise InvalidValue("commands names no queue")
     target.wait_queue = value
 
 
-def _seconds(name: str, value: str, most: float) -> float:
-    """Return seconds above 0. Raise InvalidValue."""
+def _read_ack(target: Target, value: str) -> None:
+    target.wait_ack = read_ack(value)
+
+
+def _read_lease(target: Target, value: str) -> None:
+    target.wait_lease_ms = read_lease_ms(value)
+
+
+def read_ack(value: str) -> bool:
+    """Return whether what is sent is done with. Raise InvalidValue."""
+    if value not in ("auto", "manual"):
+        raise InvalidValue(f"ack is {value[:40]!r}; auto or manual is expected")
+    return value == "auto"
+
+
+def read_lease_ms(value: str) -> int:
+    """Return milliseconds of a lease. Raise InvalidValue."""
+    return max(1, int(seconds_of("lease", value, lease.SECONDS_MAX) * 1000))
+
+
+def seconds_of(name: str, value: str, most: float, zero: bool = False) -> float:
+    """Return seconds, above 0 unless `zero`. Raise InvalidValue."""
     plain = value.isascii() and len(value) <= 24 and value.replace(".", "", 1).isdigit()
-    seconds = float(value) if plain else 0.0
-    if not 0 < seconds <= most:
-        raise InvalidValue(f"{name} is {value[:40]!r}; seconds above 0, at most {most}, are expected")
+    seconds = float(value) if plain else -1.0
+    if not 0 <= seconds <= most or (seconds == 0 and not zero):
+        least = "0 or more seconds" if zero else "seconds above 0"
+        raise InvalidValue(f"{name} is {value[:40]!r}; {least}, at most {most:.0f}, are expected")
     return seconds
 
 
@@ -231,4 +267,6 @@ _READERS: Final = {
     "expiry": _read_expiry,
     "ttd": _read_ttd,
     "commands": _read_commands,
+    "ack": _read_ack,
+    "lease": _read_lease,
 }

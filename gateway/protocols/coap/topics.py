@@ -30,8 +30,10 @@ from .numbers import (
     PRECONDITION_FAILED,
     PUT,
 )
+from .pending import Pending
 from .publishing import check_format, publish_pack, read_message
 from .pubsub import PubSub
+from .pulls import Want
 from .representation import entity_tag, represent
 from .splitting import Rule, rule_for
 from .targets import Target, target_of
@@ -55,14 +57,28 @@ class Observing(Protocol):
 class Topics:
     """Implements `resources.Resource`."""
 
-    __slots__ = ("_collection", "_configurations", "_configured", "_gateway", "_observing", "_packs")
+    __slots__ = (
+        "_collection",
+        "_configurations",
+        "_configured",
+        "_gateway",
+        "_observing",
+        "_packs",
+        "_pending",
+    )
 
     def __init__(
-        self, gateway: Gateway, observing: Observing, packs: Sequence[Rule], collection: PubSub
+        self,
+        gateway: Gateway,
+        observing: Observing,
+        packs: Sequence[Rule],
+        collection: PubSub,
+        pending: Pending,
     ) -> None:
         self._gateway = gateway
         self._observing = observing
         self._packs = packs
+        self._pending = pending
         self._collection = collection
         self._configurations = collection.configurations
         self._configured = collection.configurations.by_topic
@@ -74,37 +90,45 @@ class Topics:
             return
         target = target_of(request.options)
         if code in (PUT, POST):
-            self._publish(client.session, request, target)
+            self._publish(client, request, target)
         elif code == GET:
             self._get(client, request, target)
         elif code == DELETE:
-            self._clear(client.session, request, target)
+            self._clear(client, request, target)
         else:
             request.respond(wrong_method(METHODS))
 
     # -- publish ------------------------------------------------------------------------------
 
-    def _publish(self, session: Session, request: Request, target: Target) -> None:
+    def _publish(self, client: Client, request: Request, target: Target) -> None:
         _check_topic(target)
         options = request.options
         if options.if_match or options.if_none_match:
-            self._check_conditions(session, options, target.topic)
+            self._check_conditions(client.session, options, target.topic)
         topic = target.topic
         if self._configured and not target.meta:
             check_format(self._configured.get(topic), options.content_format)
         if self._packs and not target.meta:
             rule = rule_for(self._packs, topic, options.content_format)
             if rule is not None:
+                session = client.session
+                want = self._pending.want(session, request, target)
                 position = publish_pack(session, rule, request, target, self._gateway.clock, self._configured)
-                self.when_stored(request, position, _CHANGED)
+                self.when_stored(client, request, position, _CHANGED, want)
                 return
         answer = _CHANGED if self._configurations.has_value(topic) else _CREATED
+        self.publish(client, request, target, answer)
+
+    def publish(self, client: Client, request: Request, target: Target, answer: Response) -> None:
+        """Publish; answer when that is stored, with a command if one was asked for. Raise GatewayError."""
+        session = client.session
+        want = self._pending.want(session, request, target)
         message = self.message(session, request, target)
         if target.idempotency_key is not None:
             position = session.publish_once(message).position
         else:
             position = session.publish(message)
-        self.when_stored(request, position, answer)
+        self.when_stored(client, request, position, answer, want)
 
     def message(self, session: Session, request: Request, target: Target) -> Message:
         """Return the message that a request describes."""
@@ -126,16 +150,23 @@ class Topics:
             expires_at_ms,
         )
 
-    def when_stored(self, request: Request, position: int, answer: Response) -> None:
-        """Answer when everything up to `position` is stored."""
-        if position <= 0:
-            assert position in (0, NO_SUBSCRIBERS)
-            request.respond(answer)
-            return
+    def when_stored(
+        self, client: Client, request: Request, position: int, answer: Response, want: Want | None = None
+    ) -> None:
+        """Answer when everything up to `position` is stored, with what is wanted besides."""
 
         def stored(done: bool) -> None:
-            request.respond(answer if done else answer_to(not_stored()))
+            if not done:
+                request.respond(answer_to(not_stored()))
+            elif want is None:
+                request.respond(answer)
+            else:
+                self._pending.answer(client, request, want, answer)
 
+        if position <= 0:
+            assert position in (0, NO_SUBSCRIBERS)
+            stored(True)
+            return
         self._gateway.when_durable(position, stored)
 
     def _check_conditions(self, session: Session, options: Options, topic: str) -> None:
@@ -168,8 +199,9 @@ class Topics:
             raise NotFound(f"topic {target.topic!r} has no value: nothing was published, or retained")
         request.respond(represent(request.options, found[0], self._gateway.clock.now_ms))
 
-    def _clear(self, session: Session, request: Request, target: Target) -> None:
+    def _clear(self, client: Client, request: Request, target: Target) -> None:
         _check_topic(target)
+        session = client.session
         topic = target.topic
         session.check(Action.PUBLISH, topic)
         if request.options.if_match:
@@ -182,7 +214,7 @@ class Topics:
             request.respond(Response(DELETED))
             return
         message = Message(topic, b"", 1, True, NO_PROPERTIES, session.origin, broker.clock.wall_ms)
-        self.when_stored(request, session.publish(message), Response(DELETED))
+        self.when_stored(client, request, session.publish(message), Response(DELETED))
 
 
 def not_stored() -> NotStored:

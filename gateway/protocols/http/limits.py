@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core import lease
 from ...core.receiver import INBOX_MESSAGES_MAX
 
 BODY_BYTES_MAX = 16 << 20  # a message, or a batch, is held in memory whole: not a file transfer
@@ -46,9 +47,9 @@ RECEIVE_MAX = 1000  # deliveries in one answer
 RECEIVE_BYTES_MAX = 16 << 20  # of bodies in one answer, or page of a browse: as large as a body may be
 RECEIVE_WAIT_SECONDS_MAX = 60.0  # proxies cut idle requests off at about a minute
 RECEIVE_TURN_SECONDS = 0.05  # what a receive without `wait` gives a queue that has messages to deliver them
-LEASE_SECONDS_DEFAULT = 30.0
-LEASE_SECONDS_MAX = 12 * 3600.0  # a shift; what is held longer has been forgotten
-DELAY_SECONDS_MAX = 7 * 86_400.0  # a nack's delay is a timer in memory, not a schedule
+LEASE_SECONDS_DEFAULT = lease.SECONDS_DEFAULT
+LEASE_SECONDS_MAX = lease.SECONDS_MAX
+DELAY_SECONDS_MAX = lease.DELAY_SECONDS_MAX
 TTL_SECONDS_MAX = 4_294_967_295  # what MQTT's message expiry can say
 BINDINGS_MAX = 1000  # of one request
 
