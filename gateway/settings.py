@@ -155,6 +155,7 @@ class Coap(msgspec.Struct, frozen=True):
     senml: dict[str, str] = {}
     senml_values: dict[str, str] = {}
     dtls_idle_seconds: float = 90_000.0
+    ping_seconds: float = 60.0
 
 
 class Dedup(msgspec.Struct, frozen=True):
@@ -332,6 +333,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("mqtt", "topic_alias_maximum"): (0, 65_535),
     ("mqtt", "queue_length_max"): (0, 1 << 40),
     ("coap", "dtls_idle_seconds"): (10, 365 * 86_400),
+    ("coap", "ping_seconds"): (0, 86_400),
     ("amqp", "frame_bytes_max"): (4096, 1 << 31),
     ("amqp", "channels_max"): (1, 65_535),
     ("amqp", "heartbeat_seconds"): (0, 65_535),

@@ -26,6 +26,7 @@ from gateway.protocols.coap.numbers import (
     CSM,
     GET,
     NOT_FOUND,
+    OBSERVE,
     PING,
     PONG,
     PUT,
@@ -116,6 +117,22 @@ def test_aiocoap(doors: Doors, aiocoap: dict[str, AiocoapClient], scheme: str) -
     assert reply.payload == LARGE
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_aiocoap_observes(doors: Doors, aiocoap: dict[str, AiocoapClient], scheme: str) -> None:
+    """What HTTP publishes, from the first value to the last and in order, also when it comes in blocks."""
+    client = aiocoap[scheme]
+    topic = f"observed/{scheme.replace('+', '-')}"
+    url = f"{doors.process.url}/v1/topics/{topic}"
+    httpx.post(url, content=b"0").raise_for_status()
+    assert client.observe(scheme, f"/ps/{topic}").payload == b"0"
+    for n in range(1, 20):
+        httpx.post(url, content=b"%d" % n).raise_for_status()
+    assert [client.next(scheme).payload for n in range(1, 20)] == [b"%d" % n for n in range(1, 20)]
+    httpx.post(url, content=LARGE).raise_for_status()
+    assert client.next(scheme).payload == LARGE
+    client.cancel(scheme)
+
+
 # -- libcoap ------------------------------------------------------------------------------------
 
 
@@ -171,7 +188,8 @@ def test_answers_are_cut_for_who_takes_little(doors: Doors) -> None:
 
 
 def test_ping_release_and_unknown_options(doors: Doors) -> None:
-    with CoapStreamClient(doors.coap) as client:
+    tls = doors.pki.context(alpn="coap")
+    with CoapStreamClient(doors.coaps, tls=tls) as client:
         client.send(PING, b"p", (2, b""))
         assert client.expect(1)[b"p"].code == PONG
         assert client.ask(GET, (9, b"x" * 256), *ps("x")).code == BAD_OPTION
@@ -258,6 +276,47 @@ def test_who_does_not_read_costs_little(doors: Doors) -> None:
             packet = greedy.next()
             assert packet is not None
             received += len(packet.payload)
+
+
+def test_observations_end_by_request(doors: Doors) -> None:
+    """There is no RST: GET with Observe 1 and the same token (RFC 8323, 7.4)."""
+    with CoapStreamClient(doors.coap) as client, CoapStreamClient(doors.coap) as publisher:
+        client.send(GET, b"o", (OBSERVE, b""), *ps("ended"))
+        assert client.expect(1)[b"o"].code == CONTENT
+        publisher.put("ended", b"1")
+        assert client.expect(1)[b"o"].payload == b"1"
+        client.send(GET, b"o", (OBSERVE, b"\x01"), *ps("ended"))
+        assert client.expect(1)[b"o"].payload == b"1"
+        publisher.put("ended", b"2")
+        assert client.ask(GET, *ps("ended")).payload == b"2"
+
+
+def test_a_slow_observer_delays_nobody(doors: Doors) -> None:
+    """Forty megabytes for somebody who does not read: others get them, and memory stays as it is."""
+    count, size = 4000, 10_000
+    with (
+        CoapStreamClient(doors.coap) as slow,
+        CoapStreamClient(doors.coap) as quick,
+        CoapStreamClient(doors.coap) as publisher,
+    ):
+        for client in (slow, quick):
+            client.send(GET, b"o", (OBSERVE, b""), *ps("burst"))
+            assert client.expect(1)[b"o"].code == CONTENT
+        before = doors.process.rss_bytes()
+        for n in range(count):
+            publisher.send(PUT, n.to_bytes(2, "big"), *ps("burst"), payload=b"%010d" % n + bytes(size - 10))
+            assert publisher.expect(1)
+            packet = quick.next()
+            assert packet is not None
+            assert int(packet.payload[:10]) == n
+        assert doors.process.rss_bytes() - before < 30_000_000
+        numbers: list[int] = []
+        while not numbers or numbers[-1] < count - 1:  # the oldest were left out, the newest arrives
+            packet = slow.next()
+            assert packet is not None
+            numbers.append(int(packet.payload[:10]))
+        assert numbers == sorted(set(numbers))
+        assert len(numbers) < count
 
 
 # -- WebSocket ----------------------------------------------------------------------------------

@@ -17,15 +17,18 @@ from gateway.api import Authenticator, Exchange
 from gateway.config import load
 from gateway.core.access import Credentials, Principal
 from gateway.hookspecs import hookimpl
+from gateway.protocols.coap.numbers import CSM, FORBIDDEN, PUT
+from gateway.protocols.coap.stream_codec import FrameDecoder, encode_frame
 from gateway.protocols.mqtt.encoder import encode_auth, encode_connect
 from gateway.protocols.mqtt.packets import Connect
 from gateway.protocols.mqtt.reasons import Reason
 from gateway.server import Server
 from tests.certificates import Pki
+from tests.coap_stream_client import ps
 from tests.process import free_port
 
 pytestmark = pytest.mark.interop
-DOORS = ("mqtts", "amqps", "https")
+DOORS = ("mqtts", "amqps", "coaps", "https")
 
 
 class Noting(Authenticator):
@@ -76,7 +79,13 @@ class House:
         self.noting = Noting()
         self.ports = {name: free_port() for name in DOORS}
         sets = [f"listeners.{name}=127.0.0.1:{port}" for name, port in self.ports.items()]
-        sets += ["listeners.mqtt=", "listeners.amqp=", "listeners.http=", "plugins.disabled=['auth', 'line']"]
+        sets += [
+            "listeners.mqtt=",
+            "listeners.amqp=",
+            "listeners.http=",
+            "listeners.coap=",
+            "plugins.disabled=['auth', 'line']",
+        ]
         config = load(None, [*sets, *self.pki.sets(asked)], True, tmp_path / "data")
         self.server = Server(config, [Kit(self.noting)])
 
@@ -107,7 +116,7 @@ async def _leave(writer: asyncio.StreamWriter) -> None:
 
 async def test_all_doors_are_open_and_named(tmp_path: Path) -> None:
     async with house(tmp_path) as made:
-        assert [door.name for door in made.server.doors] == ["mqtts", "amqps", "https"]
+        assert [door.name for door in made.server.doors] == list(DOORS)
 
 
 @pytest.mark.parametrize("name", ["device7", ""])
@@ -130,6 +139,22 @@ async def test_mqtt_with_an_exchange_and_again(tmp_path: Path) -> None:
         assert (await asyncio.wait_for(reader.read(100), 10))[0] >> 4 == 15
         await _leave(writer)
         assert made.noting.seen == [("mqtt", "X", "device7")] * 2
+
+
+async def test_coap_over_tls(tmp_path: Path) -> None:
+    async with house(tmp_path) as made:
+        for name in ("device7", ""):
+            reader, writer = await made.stream("coaps", name)
+            writer.write(
+                encode_frame(CSM, b"", (), b"") + encode_frame(PUT, b"t", ps("t", "username=ann"), b"x")
+            )
+            decoder = FrameDecoder(1 << 16)
+            while (packet := decoder.next()) is None or packet.code == CSM:
+                if packet is None:
+                    decoder.feed(await asyncio.wait_for(reader.read(100), 10))
+            assert packet.code == FORBIDDEN  # a client that is known, and for whom there is no rule
+            await _leave(writer)
+        assert made.noting.seen == [("coap", "ann", "device7"), ("coap", "ann", "-")]
 
 
 async def test_amqp(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ from .pulls import Pulls
 from .queues import Queues
 from .resources import Resources
 from .splitting import read_rules
-from .stream import PING_SECONDS, Streams
+from .stream import Streams
 from .topic_config import COLLECTION
 from .topics import Topics
 from .udp import UdpSocket
@@ -98,7 +98,7 @@ class Coap:
         gateway.series.append(self._numbers)
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
         self.layer = MessageLayer(gateway, self.oscore, self.guard)
-        self.streams = Streams(gateway, self.oscore, OptionsCache(), self._limits, PING_SECONDS)
+        self.streams = Streams(gateway, self.oscore, OptionsCache(), self._limits, settings.ping_seconds)
 
     def connect(self, transport: Transport, gateway: Gateway) -> Connection:
         """A client has arrived by TCP or TLS."""

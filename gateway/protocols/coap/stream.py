@@ -29,9 +29,6 @@ log = structlog.get_logger("gateway")
 #: Requests of one connection that wait for an answer, and pings that wait for those: as many as MQTT's
 #: receive maximum. A client that has more is not read until some are answered.
 REQUESTS_MAX: Final = 1000
-#: An observer that was silent for so long is asked whether it is there: well before common NATs forget a
-#: TCP connection (RFC 5382: two hours at the least, many some minutes), and no burden for who sleeps little.
-PING_SECONDS: Final = 60.0
 #: How long the client has for a Pong before its connection counts as dead.
 PONG_MS: Final = 30_000
 #: How long a connection stays open after a Release for answers that are due: a long poll's usual time.

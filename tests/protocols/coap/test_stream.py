@@ -33,7 +33,6 @@ from gateway.protocols.coap.numbers import (
     URI_PATH,
 )
 from gateway.protocols.coap.stream import (
-    PING_SECONDS,
     PONG_MS,
     RELEASE_MS,
     REQUESTS_MAX,
@@ -126,7 +125,7 @@ class Bench:
     def __init__(self) -> None:
         self.gateway = TestGateway()
         self.handler = Handler()
-        self.streams = Streams(self.gateway, self.handler, OptionsCache(), LIMITS, PING_SECONDS)
+        self.streams = Streams(self.gateway, self.handler, OptionsCache(), LIMITS, 60.0)
 
     def client(self, whole: bool = False) -> Client:
         return Client(self.gateway, self.streams, whole)
