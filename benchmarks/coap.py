@@ -15,10 +15,13 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import httpx
 
 from . import machine, processes
 from .brokers import free_ports, stop
@@ -82,6 +85,50 @@ def aiocoap_alone(seconds: float) -> Figures:
     return found
 
 
+class Gateway(NamedTuple):
+    """A gateway that runs."""
+
+    pid: int
+    coap_port: int
+    url: str
+
+
+@contextlib.contextmanager
+def gateway(*sets: str) -> Iterator[Gateway]:
+    """Run a gateway on the servers' core."""
+    coap_port, http_port = free_ports(2)
+    wanted = [f"listeners.{name}=" for name in ("mqtt", "amqp", "openmessaging")]
+    wanted += [f"listeners.coap=127.0.0.1:{coap_port}", f"listeners.http=127.0.0.1:{http_port}", *sets]
+    with tempfile.TemporaryDirectory(dir=machine.ROOT) as directory:
+        machine.require_disk(Path(directory))
+        command = [sys.executable, "-m", "gateway", "serve", "--dev", "--data", directory]
+        command += [word for text in wanted for word in ("--set", text)]
+        with processes.pinned(processes.cores()[1]):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            if not any(line.startswith(b"gateway ready") for line in process.stdout):
+                raise RuntimeError("the gateway did not start")
+            yield Gateway(process.pid, coap_port, f"http://127.0.0.1:{http_port}")
+        finally:
+            stop(process)
+
+
+def gateway_puts(seconds: float) -> Figures:
+    """Measure PUTs that nobody takes, and PUTs that are on disk before they are answered."""
+    found: Figures = {}
+    for title, stored in (("nobody subscribed", False), ("stored: a durable queue, fdatasync", True)):
+        with gateway() as running:
+            if stored:
+                wanted = {"bindings": ["bench"], "durable": True}
+                httpx.put(f"{running.url}/v1/queues/bench", json=wanted).raise_for_status()
+            found[title] = figures(*put_rate(running.pid, running.coap_port, seconds, sys.maxsize))
+            if stored:
+                told = httpx.get(f"{running.url}/v1/queues/bench").json()
+                found[title]["in_queue"] = told["depth"]
+    return found
+
+
 def figures(sent: Sent, cost: float) -> Figures:
     """Return a run as the report has it."""
     return {
@@ -92,7 +139,7 @@ def figures(sent: Sent, cost: float) -> Figures:
     }
 
 
-SCENARIOS: dict[str, Callable[[float], Figures]] = {"aiocoap": aiocoap_alone}
+SCENARIOS: dict[str, Callable[[float], Figures]] = {"aiocoap": aiocoap_alone, "put": gateway_puts}
 
 
 def medians(rounds: list[Figures]) -> Figures:

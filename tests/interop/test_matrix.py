@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,10 +16,12 @@ import pika
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 
+from tests.interop.aiocoap_client import AiocoapClient
 from tests.interop.paho_client import V5, V311, PahoClient, properties
 from tests.process import GatewayProcess, wait_for
 
 BODY = bytes(range(256))
+BODIES = (b"", random.Random(3).randbytes(100_000))  # besides
 TOPIC = "site/7/te.mp"  # in AMQP: site.7.te/mp
 KEY = "site.7.te/mp"
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -120,7 +123,7 @@ class Mqtt:
     def listen(self) -> None:
         self._client.subscribe(TOPIC, 1)
 
-    def send(self) -> None:
+    def send(self, body: bytes = BODY) -> None:
         made = None
         if self.five:
             made = properties(
@@ -129,7 +132,7 @@ class Mqtt:
                 CorrelationData=SENT["correlation"],
                 UserProperty=user_properties(SENT["headers"], SENT["message_id"]),
             )
-        self._client.publish(TOPIC, BODY, 1, **({"properties": made} if made is not None else {}))
+        self._client.publish(TOPIC, body, 1, **({"properties": made} if made is not None else {}))
 
     def receive(self) -> tuple[bytes, dict[str, Any]]:
         message = self._client.messages.get(timeout=10)
@@ -157,7 +160,7 @@ class Http:
     def listen(self) -> None:
         assert self._client.put(self._queue, json={"bindings": [TOPIC]}).status_code < 300
 
-    def send(self) -> None:
+    def send(self, body: bytes = BODY) -> None:
         headers = {
             "content-type": SENT["content_type"],
             "x-correlation-data": SENT["correlation"].decode(),
@@ -165,7 +168,7 @@ class Http:
         }
         for name, value in SENT["headers"].items():
             headers[f"x-property-{name}"] = "json:" + json.dumps(typed(value))
-        answer = self._client.post(f"/v1/topics/{TOPIC}", content=BODY, headers=headers)
+        answer = self._client.post(f"/v1/topics/{TOPIC}", content=body, headers=headers)
         assert answer.status_code == 200, answer.text
 
     def receive(self) -> tuple[bytes, dict[str, Any]]:
@@ -199,7 +202,7 @@ class Amqp:
         self.channel.queue_declare(self._queue, durable=True)
         self.channel.queue_bind(self._queue, "amq.topic", KEY)
 
-    def send(self) -> None:
+    def send(self, body: bytes = BODY) -> None:
         made = pika.BasicProperties(
             content_type=SENT["content_type"],
             correlation_id=SENT["correlation"].decode(),
@@ -207,7 +210,7 @@ class Amqp:
             headers=dict(SENT["headers"]),
             delivery_mode=2,
         )
-        self.channel.basic_publish("amq.topic", KEY, BODY, made)
+        self.channel.basic_publish("amq.topic", KEY, body, made)
 
     def receive(self) -> tuple[bytes, dict[str, Any]]:
         method, made, body = wait_for(self._get, what="the message")
@@ -229,35 +232,69 @@ def _with_zone(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
+# -- CoAP -------------------------------------------------------------------------------------------
+
+
+class House(GatewayProcess):
+    """The gateway of all these tests, and one process of aiocoap's."""
+
+    coap: AiocoapClient
+
+
+class Coap:
+    """aiocoap: a confirmable PUT, and an observation. It has no room for properties."""
+
+    def __init__(self, gateway: House, stack: ExitStack, name: str) -> None:
+        self._client, self._name = gateway.coap, name
+        self._queries = ("qos=1", f"clientid={name}")
+
+    def listen(self) -> None:
+        assert self._client.observe(self._name, f"/ps/{TOPIC}", *self._queries, context=self._name)
+
+    def send(self, body: bytes = BODY) -> None:
+        answer = self._client.put(f"/ps/{TOPIC}", body, *self._queries, context=self._name)
+        assert answer.code.startswith("2.")
+
+    def receive(self) -> tuple[bytes, dict[str, Any]]:
+        return self._client.next(self._name).payload, {}
+
+
 # -- the pairs ----------------------------------------------------------------------------------------
 
-DOORS: dict[str, Callable[[GatewayProcess, ExitStack, str], Any]] = {
+DOORS: dict[str, Callable[[House, ExitStack, str], Any]] = {
     "mqtt311": lambda gateway, stack, name: Mqtt(gateway, stack, name, V311),
     "mqtt5": lambda gateway, stack, name: Mqtt(gateway, stack, name, V5),
     "http": Http,
     "amqp": Amqp,
+    "coap": Coap,
 }
+PLAIN = {"mqtt311", "coap"}  # bodies alone
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path_factory.mktemp("matrix") / "data").start()
-    yield process
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    process = House(tmp_path_factory.mktemp("matrix") / "data")
+    process.start()
+    with AiocoapClient(process.coap_port) as process.coap:
+        yield process
     process.stop()
     assert not process.bugs(), "\n".join(process.errors)
 
 
-@pytest.mark.parametrize("receiver", DOORS)
+@pytest.mark.parametrize("receiver", [name for name in DOORS if name != "coap"])
 @pytest.mark.parametrize("sender", DOORS)
-def test_from_to(shared: GatewayProcess, sender: str, receiver: str) -> None:
+def test_from_to(shared: House, sender: str, receiver: str) -> None:
     with ExitStack() as stack:
         to = DOORS[receiver](shared, stack, f"to-{sender}-{receiver}")
         by = DOORS[sender](shared, stack, f"by-{sender}-{receiver}")
         to.listen()
         by.send()
         body, made = to.receive()
+        for more in BODIES:
+            by.send(more)
+            assert to.receive()[0] == more
     assert body == BODY
-    if "mqtt311" in (sender, receiver):
+    if PLAIN & {sender, receiver}:
         assert not {name: value for name, value in made.items() if value and name != "message_id"}
     else:
         assert made == SENT
