@@ -1,4 +1,4 @@
-"""aiocoap with a real gateway: publish, values, conditions, blocks, by all transports it has."""
+"""aiocoap with a real gateway: publish, values, conditions, observing, by all transports it has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
     assert not process.bugs(), "\n".join(process.errors)
 
 
-@pytest.fixture(scope="module", params=["coap"])
+@pytest.fixture(scope="module", params=["coap", "coap+tcp", "coap+ws"])
 def client(shared: GatewayProcess, request: pytest.FixtureRequest) -> Iterator[AiocoapClient]:
     """One by each transport; topics below have the transport's name in front."""
     port = shared.http_port if request.param == "coap+ws" else shared.coap_port
@@ -94,6 +94,44 @@ def test_a_large_value_both_ways(client: AiocoapClient, path: str) -> None:
     assert client.put(path, LARGE, "retain=true").code == "2.01"
     found = client.get(path)
     assert (found.code, found.payload == LARGE) == ("2.05", True)
+
+
+def test_observe(shared: GatewayProcess, client: AiocoapClient, path: str) -> None:
+    topic = path.removeprefix("/ps/")
+    client.put(path, b"before", "retain=true")
+    first = client.observe(path, path)
+    assert (first.code, first.payload) == ("2.05", b"before")
+    assert first.observe is not None
+    with PahoClient(topic, V5).open(shared.mqtt_port) as publisher:
+        numbers = [first.observe]
+        for n in range(20):
+            publisher.publish(topic, b"%d" % n, n % 3)
+            found = client.next(path)
+            assert (found.code, found.payload) == ("2.05", b"%d" % n)
+            assert found.observe is not None
+            numbers.append(found.observe)
+        assert numbers == sorted(set(numbers)), "RFC 7641, 3.4: each is newer"
+        client.cancel(path)
+
+
+def test_observe_many_topics(client: AiocoapClient, path: str) -> None:
+    """A filter in the query: who observes says nothing of one value."""
+    first = client.observe(path, "/ps", f"filter={path.removeprefix('/ps/')}/%2B/t".replace("%2B", "+"))
+    assert first.code == "2.05"
+    for n in range(5):
+        client.put(f"{path}/{n}/t", b"%d" % n)
+        client.put(f"{path}/{n}/other", b"not this")
+        assert client.next(path).payload == b"%d" % n
+    client.cancel(path)
+
+
+def test_a_large_notification(client: AiocoapClient, path: str) -> None:
+    """The first block is pushed, the others are fetched (RFC 7959, 2.6)."""
+    client.put(path, b"small", "retain=true")
+    client.observe(path, path)
+    client.put(path, LARGE, "retain=true")
+    assert client.next(path).payload == LARGE
+    client.cancel(path)
 
 
 def test_what_is_not_there(client: AiocoapClient, path: str) -> None:

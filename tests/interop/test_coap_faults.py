@@ -22,7 +22,7 @@ pytestmark = pytest.mark.interop
 DEVICES = 25
 MESSAGES = 10
 ALL_FAULTS = {
-    "loss": Faults(loss=0.15),
+    "loss": Faults(loss=0.1),
     "duplication": Faults(duplication=0.5, late_seconds=0.15),
     "reordering": Faults(reordering=0.5, late_seconds=0.15),
     "all of it": Faults(0.1, 0.25, 0.25, 0.15),

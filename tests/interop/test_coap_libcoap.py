@@ -1,23 +1,26 @@
-"""libcoap's `coap-client` with a real gateway: put, get, delete, blocks, NON."""
+"""libcoap's `coap-client` with a real gateway: put, get, delete, observe, blocks, NON, TCP."""
 
 from __future__ import annotations
 
+import queue
 import random
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.interop.paho_client import V5, PahoClient
 from tests.peers import coap_client
-from tests.process import GatewayProcess
+from tests.process import GatewayProcess, wait_for
 
 pytestmark = pytest.mark.interop
 SECONDS_MAX = 20
 LARGE = random.Random(5).randbytes(100_000)
-SCHEMES = ("coap",)
+SCHEMES = ("coap", "coap+tcp")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +47,29 @@ class Libcoap:
         if done.stderr:
             raise Refused(done.stderr.decode().strip())
         return self._out.read_bytes() if self._out.exists() else b""
+
+    @contextmanager
+    def observing(self, path: str, seconds: int = SECONDS_MAX) -> Iterator[queue.Queue[str]]:
+        """Observe; give what is printed, line by line, after the first answer was."""
+        command = [coap_client(), "-w", "-s", str(seconds), self._base + path]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        lines: queue.Queue[str] = queue.Queue()
+
+        def read() -> None:
+            assert process.stdout is not None
+            with process.stdout:
+                for line in process.stdout:
+                    if line.strip():
+                        lines.put(line.strip())
+
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        try:
+            yield lines
+        finally:
+            process.terminate()
+            process.wait(10)
+            thread.join(10)
 
 
 class Refused(Exception):
@@ -94,3 +120,18 @@ def test_not_confirmable(shared: GatewayProcess, topic: str, tmp_path: Path) -> 
         assert (message.payload, message.qos) == (b"hi", 0)
         client.run(f"/ps/libcoap/{topic}?qos=1", "-N", "-m", "put", "-e", "hi")
         assert listener.receive().qos == 1
+
+
+def test_observe(shared: GatewayProcess, client: Libcoap, topic: str) -> None:
+    path = f"/ps/libcoap/{topic}"
+    client.run(f"{path}?retain=true", "-m", "put", "-e", "before")
+    with (
+        client.observing(path) as lines,
+        PahoClient(topic, V5).open(shared.mqtt_port) as publisher,
+    ):
+        assert lines.get(timeout=SECONDS_MAX) == "before"
+        for n in range(30):
+            publisher.publish(f"libcoap/{topic}", b"n%d" % n, 1)
+            assert lines.get(timeout=SECONDS_MAX) == f"n{n}"
+    # Ended by a signal, it says nothing: what is sent to it after that nobody takes.
+    wait_for(lambda: client.run(path), what="others are still answered")

@@ -11,6 +11,7 @@ from tests.peers import NODE_APP, node_package
 from tests.process import GatewayProcess
 
 pytestmark = pytest.mark.interop
+NOTIFICATIONS = 20
 SECONDS_MAX = 90
 
 
@@ -29,3 +30,4 @@ def test_the_npm_package_talks_to_us(gateway: GatewayProcess) -> None:
         "format": "application/json",
     }
     assert told["large"] == {"code": "2.01", "same": True}
+    assert told["observed"]["bodies"] == ["first", *(f"n{n}" for n in range(NOTIFICATIONS))]

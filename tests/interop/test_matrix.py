@@ -281,7 +281,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     assert not process.bugs(), "\n".join(process.errors)
 
 
-@pytest.mark.parametrize("receiver", [name for name in DOORS if name != "coap"])
+@pytest.mark.parametrize("receiver", DOORS)
 @pytest.mark.parametrize("sender", DOORS)
 def test_from_to(shared: House, sender: str, receiver: str) -> None:
     with ExitStack() as stack:

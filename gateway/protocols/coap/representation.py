@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from base64 import urlsafe_b64encode
 from typing import Final
 
 from gateway.core.message import Message
@@ -52,10 +53,12 @@ def represent(options: Options, message: Message, now_ms: int, validate: bool = 
 
 
 def entity_tag(message: Message) -> bytes:
-    """Return the ETag of a message, 8 bytes: it changes with each publish."""
-    return (message.timestamp_ms & 0xFFFFFFFF).to_bytes(4, "big") + zlib.crc32(message.body).to_bytes(
-        4, "big"
-    )
+    """Return the ETag of a message, 8 letters: it changes with the body, and mostly with each publish.
+
+    An ETag may be any bytes, but there are clients that take it for text (the npm package coap).
+    """
+    number = (message.timestamp_ms & 0xFFFF) << 32 | zlib.crc32(message.body)
+    return urlsafe_b64encode(number.to_bytes(6, "big"))
 
 
 def _max_age(message: Message, now_ms: int) -> Option:

@@ -6,6 +6,7 @@
 const coap = require('coap');
 
 const WAIT_MS = 20_000;
+const NOTIFICATIONS = 20;
 const LARGE = Buffer.alloc(100_000, 'a hundred kilobytes, more or less; ');
 
 const [host, port] = process.argv[2].split(':');
@@ -50,8 +51,27 @@ async function large() {
   return { code: put.code, same: got.payload.equals(LARGE) };
 }
 
+async function observe() {
+  await request('PUT', '/ps/node/observed', { payload: 'first', query: 'retain=true' });
+  const stream = await request('GET', '/ps/node/observed', { observe: true });
+  const bodies = [];
+  let more = () => {};
+  stream.on('data', (data) => { bodies.push(data.toString()); more(); });
+  const until = (count) => within(`notification ${count}`, new Promise((resolve) => {
+    more = () => bodies.length >= count && resolve();
+    more();
+  }));
+  await until(1);
+  for (let n = 0; n < NOTIFICATIONS; n += 1) {
+    await request('PUT', '/ps/node/observed', { payload: `n${n}`, query: 'qos=1' });
+    await until(n + 2);
+  }
+  stream.close();
+  return { bodies };
+}
+
 async function main() {
-  console.log(JSON.stringify({ values: await values(), large: await large() }));
+  console.log(JSON.stringify({ values: await values(), large: await large(), observed: await observe() }));
   process.exit(0);
 }
 
