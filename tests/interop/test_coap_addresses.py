@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from gateway.protocols.coap.numbers import POST
 from tests.coap_client import CoapClient
@@ -16,6 +17,8 @@ CONFIG = """
 [anonymous]
 publish = ["#"]
 subscribe = ["#"]
+[users.somebody]
+password = "{password}"
 """
 
 
@@ -28,7 +31,7 @@ def test_the_address_that_was_asked_answers(
 ) -> None:
     port = free_port()
     config = tmp_path / "gateway.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.format(password=PasswordHasher().hash("secret")))
     make_gateway(f"listeners.coap={listen}:{port}", dev=False, config=config).start()
     for host in asked:
         with CoapClient(port, host) as client:  # a connected socket: it takes nothing from elsewhere
