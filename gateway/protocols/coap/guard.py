@@ -8,6 +8,7 @@ victim's address on requests gains nothing. Acknowledgements are no such proof: 
 from __future__ import annotations
 
 import hmac
+from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
@@ -72,7 +73,7 @@ class Guard:
         self._networks = [ip_network(text, strict=False) for text in trusted_networks]
         self._rate = requests_per_second_max
         self._burst = int(requests_per_second_max * BURST_SECONDS)
-        self._hosts: dict[str, Bucket] = {}
+        self._hosts: OrderedDict[str, Bucket] = OrderedDict()
 
     # -- whose an address is --------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class Guard:
         found = self._hosts.get(host)
         if found is None:
             if len(self._hosts) >= HOSTS_MAX:
-                del self._hosts[next(iter(self._hosts))]
+                self._hosts.popitem(last=False)
             found = Bucket(self._burst or UNCOUNTED, self._clock.monotonic_ms, self.trusts(host))
             self._hosts[host] = found
         return found

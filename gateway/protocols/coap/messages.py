@@ -175,6 +175,7 @@ class MessageLayer:
     """One for all sockets of the door."""
 
     __slots__ = (
+        "_arrivals",
         "_exchanges",
         "_gateway",
         "_large",
@@ -193,8 +194,11 @@ class MessageLayer:
         self.malformed = 0  # datagrams that were none of CoAP's
         self._gateway = gateway
         self._options = OptionsCache()
-        self._exchanges: dict[tuple[Peer, int], Exchange] = {}  # in the order of their arrival
-        self._large: dict[Exchange, None] = {}  # whose answers take room
+        self._exchanges: dict[tuple[Peer, int], Exchange] = {}
+        # The same in the order of their arrival: a dictionary that loses its first entry again and again
+        # looks for the next one from where all the others were.
+        self._arrivals: deque[Exchange] = deque()
+        self._large: deque[Exchange] = deque()  # whose answers take room
         self._unanswered: dict[Exchange, None] = {}  # confirmable ones, the oldest first
 
     # -- what comes in ------------------------------------------------------------------------
@@ -234,9 +238,10 @@ class MessageLayer:
                 known.again()
                 return
             del exchanges[key]
-        elif len(exchanges) >= EXCHANGES_MAX:
-            del exchanges[next(iter(exchanges))]
         exchange = exchanges[key] = Exchange(self, peer, packet, digest, now_ms, len(data))
+        self._arrivals.append(exchange)
+        if len(self._arrivals) > EXCHANGES_MAX:
+            self._forget(self._arrivals.popleft())
         try:
             options = self._options.read(packet.block)
         except Malformed as error:
@@ -291,24 +296,25 @@ class MessageLayer:
     def large(self, exchange: Exchange) -> None:
         """See to it that large answers do not take all memory: a GET may as well be done again (4.5)."""
         if exchange.code == GET:
-            self._exchanges.pop((exchange.peer, exchange.mid), None)
+            self._forget(exchange)
             return
-        self._large[exchange] = None
+        self._large.append(exchange)
         if len(self._large) > LARGE_MAX:
-            oldest = next(iter(self._large))
-            del self._large[oldest]
-            if self._exchanges.get((oldest.peer, oldest.mid)) is oldest:
-                del self._exchanges[(oldest.peer, oldest.mid)]
+            self._forget(self._large.popleft())
+
+    def _forget(self, exchange: Exchange) -> None:
+        if exchange.reply is not None:
+            exchange.reply = b""  # takes no room while it is in one of the queues
+        key = (exchange.peer, exchange.mid)
+        if self._exchanges.get(key) is exchange:
+            del self._exchanges[key]
 
     def forget_old(self, now_ms: int) -> None:
         """Forget exchanges whose message ids are free again."""
-        exchanges = self._exchanges
         old_ms = now_ms - EXCHANGE_LIFETIME_MS
-        while exchanges:
-            key = next(iter(exchanges))
-            if exchanges[key].at_ms > old_ms:
-                return
-            self._large.pop(exchanges.pop(key), None)
+        for waiting in (self._arrivals, self._large):
+            while waiting and waiting[0].at_ms <= old_ms:
+                self._forget(waiting.popleft())
 
     # -- acknowledgements of what takes its time ------------------------------------------------
 

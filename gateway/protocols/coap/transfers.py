@@ -7,6 +7,7 @@ transfer that goes on is asked for once a round trip, one that was left by its c
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
 from .codec import Option, Options
@@ -78,7 +79,7 @@ class Store(Generic[E]):
     def __init__(self, lifetime_ms: int, bytes_max: int, link_bytes_max: int) -> None:
         self._lifetime_ms = lifetime_ms
         self._links: dict[Link, dict[Key, E]] = {}
-        self._order: dict[E, None] = {}  # the one not asked for longest comes first
+        self._order: OrderedDict[E, None] = OrderedDict()  # the one not asked for longest comes first
         self.bytes = 0
         self.bytes_max = bytes_max
         self.link_bytes_max = link_bytes_max
@@ -95,8 +96,7 @@ class Store(Generic[E]):
         if entry.until_ms <= now_ms:
             self.drop(entry)
             return None
-        del self._order[entry]
-        self._order[entry] = None
+        self._order.move_to_end(entry)
         entry.until_ms = now_ms + self._lifetime_ms
         return entry
 
@@ -129,8 +129,7 @@ class Store(Generic[E]):
         while self.bytes > self.bytes_max and len(self._order) > 1:
             oldest = next(iter(self._order))
             if oldest is entry:  # is the one asked for now: it goes to the end, where it belongs
-                del self._order[entry]
-                self._order[entry] = None
+                self._order.move_to_end(entry)
             else:
                 self.drop(oldest)
 

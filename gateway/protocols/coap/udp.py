@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Any, Final, Protocol, cast
 
 import structlog
@@ -26,6 +26,7 @@ READS_MAX: Final = 128  # datagrams a turn: a millisecond or two, then the other
 UNSENT_MAX: Final = 50_000  # datagrams that wait for a full socket; the rest is lost, as on any link
 SOCKET_BUFFER_BYTES: Final = 4 << 20  # some thousand datagrams that come while a turn lasts
 PEER_IDLE_MS: Final = 247_000  # EXCHANGE_LIFETIME: after that nothing of it can come again
+LOOKED_AT_MAX: Final = 64  # peers, before a new one is turned away: observers may be most of them
 SWEEP_MS: Final = 10_000
 
 ANCILLARY_BYTES: Final = 64  # of one datagram: a structure of at most 20 bytes, and its head
@@ -75,7 +76,7 @@ class UdpSocket:
         self._out: deque[Datagram] = deque()
         self._info: tuple[int, int, int] | None = None  # how to say where a datagram arrived, if asked for
         self._writing = False  # the socket was full: the loop tells when it is not
-        self.peers: dict[object, Peer] = {}
+        self.peers: OrderedDict[object, Peer] = OrderedDict()
         self.dtls: Cipher | None = None  # what has the peers instead, if datagrams are encrypted
         self.lost = 0  # datagrams that were not sent, or came from one peer too many
 
@@ -162,12 +163,15 @@ class UdpSocket:
         return peer
 
     def _make_room(self) -> bool:
-        """Forget the peer that came first of those that nothing waits for; False if there is none."""
-        for address, peer in self.peers.items():
+        """Forget the peer that came first of those that nothing waits for; False if none was found soon."""
+        for _ in range(min(LOOKED_AT_MAX, len(self.peers))):
+            address = next(iter(self.peers))
+            peer = self.peers[address]
             if not peer.busy:
                 del self.peers[address]
                 self._layer.gone(peer)
                 return True
+            self.peers.move_to_end(address)
         return False
 
     def _sweep(self) -> None:
