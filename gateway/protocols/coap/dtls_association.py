@@ -237,7 +237,7 @@ class Association:
         self._owner.ended(self, reason)
 
     def _release(self) -> None:
-        self._tls = None  # 50 KB: not when somebody's last reference goes, but now
+        self._tls = None  # 70 KB: not when somebody's last reference goes, but now
         self._owner.scheduler.cancel(self._timer)
         self._owner.scheduler.cancel(self.deadline)
         self._timer = self.deadline = None
