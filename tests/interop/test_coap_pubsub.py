@@ -14,6 +14,16 @@ import pytest
 from aiocoap.numbers.codes import Code
 from aiocoap.util import linkformat
 
+from gateway.protocols.coap.numbers import (
+    CONTENT_FORMAT,
+    DELETE,
+    IPATCH,
+    LOCATION_PATH,
+    POST,
+    PUT,
+    uint_bytes,
+)
+from tests.coap_client import CoapClient
 from tests.process import GatewayProcess
 
 pytestmark = pytest.mark.interop
@@ -127,7 +137,7 @@ async def test_properties_are_read_and_changed(device: Device) -> None:
     whole = cbor2.loads(cbor2.dumps(said))
     assert cbor2.loads(created.payload) == whole
 
-    part = await device.props(Code.FETCH, path, {9: [1, 3, 6]})
+    part = await device.ask(Code.FETCH, path, cbor2.dumps([1, 3, 6, 77]), content_format=60)
     assert cbor2.loads(part.payload) == {1: "/ps/house/room%202", 6: 100}
     assert path in linkformat_targets(await device.props(Code.FETCH, "/ps", {0: "room2", 6: 100}))
     assert path not in linkformat_targets(await device.props(Code.FETCH, "/ps", {0: "room2", 6: 99}))
@@ -143,6 +153,11 @@ async def test_properties_are_read_and_changed(device: Device) -> None:
         2: "core.ps.data",
         4: "humidity",
     }
+    for keys in ([True], ["a"], {9: [1]}, 1):
+        bad = await device.ask(Code.FETCH, path, cbor2.dumps(keys), content_format=60)
+        assert bad.code == Code.BAD_REQUEST, keys
+    other = await device.props(Code.FETCH, path, [1])
+    assert other.code == Code.UNSUPPORTED_CONTENT_FORMAT
     for change in ({0: "room3"}, {1: "/ps/elsewhere"}, {2: "core.ps.conf"}, {8: b"x"}, {9: [1]}, {77: 1}):
         assert (await device.props(Code.iPATCH, path, change)).code == Code.BAD_REQUEST, change
     assert cbor2.loads((await device.props(Code.GET, path)).payload)[4] == "humidity"
@@ -184,7 +199,7 @@ BAD_TOPICS: list[tuple[Any, Code]] = [
     ({0: "x", 2: "core.ps.data", 8: b"x"}, Code.BAD_REQUEST),
     ({0: "x", 2: "core.ps.data", 3: 0, 8: b"x" * 1025}, Code.BAD_REQUEST),
     ({0: "x", 2: "core.ps.data", 9: [1]}, Code.BAD_REQUEST),
-    ({0: "x", 2: "core.ps.data", 10: 1}, Code.BAD_REQUEST),
+    ({0: "x", 2: "core.ps.data", -1: 1}, Code.BAD_REQUEST),
     ({"topic-name": "x", 2: "core.ps.data"}, Code.BAD_REQUEST),
     ([], Code.BAD_REQUEST),
 ]
@@ -223,6 +238,43 @@ async def test_a_topic_expires_with_its_value(device: Device) -> None:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
     assert (await device.ask(Code.GET, "/ps/short")).code == Code.NOT_FOUND
+
+
+def test_observers_of_a_configured_topic(gateway: GatewayProcess) -> None:
+    """Draft, 3.2.2, 2.5.3 and 3.2.4: not while half created, not too many, and told when it ends."""
+    with CoapClient(gateway.coap_port) as client:
+        plain, pubsub = [(CONTENT_FORMAT, b"")], [(CONTENT_FORMAT, uint_bytes(PUBSUB))]
+
+        def put(payload: bytes) -> None:
+            assert client.request(PUT, "ps/watched", payload, options=plain).code[0] == "2"
+
+        said = {0: "watched", 2: "core.ps.data", 3: 0, 6: 2}
+        created = client.request(POST, "ps", cbor2.dumps(said), options=pubsub)
+        path = "/".join(value.decode() for number, value in created.options.all if number == LOCATION_PATH)
+        assert client.observe("ps/watched").code == "4.04"
+
+        put(b"1")
+        watchers = [client.observe("ps/watched") for _ in range(3)]
+        assert [(watcher.code, watcher.payload) for watcher in watchers] == [("2.05", b"1")] * 3
+        assert [watcher.options.observe >= 0 for watcher in watchers] == [True, True, False]
+        first, second = watchers[0].token, watchers[1].token
+        put(b"2")
+        for token in (first, second):
+            assert client.receive(token).payload == b"2"
+
+        assert client.request(IPATCH, path, cbor2.dumps({6: 1}), options=pubsub).code == "2.04"
+        assert client.receive(second).code == "4.04"
+        put(b"3")
+        assert client.receive(first).payload == b"3"
+
+        assert client.request(DELETE, "ps/watched").code == "2.02"
+        assert client.receive(first).code == "4.04"
+        put(b"4")
+        again = client.observe("ps/watched")
+        assert again.options.observe >= 0
+        assert client.request(DELETE, path).code == "2.02"
+        assert client.receive(again.token).code == "4.04"
+        assert client.ping() == []  # nothing else came, to nobody
 
 
 # -- discovery --------------------------------------------------------------------------------

@@ -75,11 +75,11 @@ class Coap:
     def start(self, gateway: Gateway) -> None:
         """Put the parts of the door together."""
         clients = Clients(gateway, self.settings)
-        observers = Observers(gateway, clients)
-        self.resources = Resources(gateway, clients)
-        self.resources.on_reset.append(observers)
         configurations = Configurations(gateway)
         configurations.restore()
+        observers = Observers(gateway, clients, configurations)
+        self.resources = Resources(gateway, clients)
+        self.resources.on_reset.append(observers)
         discovery = Discovery(gateway, configurations)
         pubsub = PubSub(gateway, configurations, discovery)
         self.pulls = Pulls(gateway)

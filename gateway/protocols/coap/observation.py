@@ -24,6 +24,7 @@ from .exchange import Link, Response
 from .numbers import LOCATION_PATH, OBSERVE, uint_bytes
 
 UNCONFIRMED_MAX: Final = 8  # notifications between two that are acknowledged: a window of NSTART's spirit
+DAY_MS: Final = 86_400_000
 CONFIRM_MS: Final = 60_000  # when the last acknowledgement is older, the next is asked for
 WAITING_MAX: Final = 1000  # messages for a client that does not keep up; references, not copies
 SEQUENCE_MASK: Final = 0xFFFFFF  # 24 bits (RFC 7641, 2)
@@ -58,6 +59,7 @@ class Observation:
     """What a client observes by one token over one link."""
 
     __slots__ = (
+        "check_ms",
         "confirmed_ms",
         "filter",
         "flying",
@@ -91,6 +93,7 @@ class Observation:
         self.options = options  # of the request that began it: further blocks are fetched by the same
         self.named = "+" in topic_filter or "#" in topic_filter  # a notification says its topic
         self.qos = qos
+        self.check_ms = DAY_MS  # at the latest, a notification is confirmable after so long (4.5)
         self.sequence = surroundings.now_ms >> SEQUENCE_SHIFT & SEQUENCE_MASK
         self.confirmed_ms = surroundings.now_ms  # the registration itself has shown that the client is there
         self.unconfirmed = 0
@@ -147,7 +150,7 @@ class Observation:
         """Tell whether the client has to show that it is there."""
         if self.unconfirmed >= UNCONFIRMED_MAX:
             return True
-        return self.surroundings.now_ms - self.confirmed_ms >= CONFIRM_MS
+        return self.surroundings.now_ms - self.confirmed_ms >= min(CONFIRM_MS, self.check_ms)
 
     def notify(self, message: Message, confirmable: bool, done: Callable[[bool], None]) -> None:
         """Send a notification of a message."""

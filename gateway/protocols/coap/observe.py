@@ -8,11 +8,12 @@ before ends when nobody acknowledges.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from gateway.api import Gateway, GatewayError
-from gateway.core.errors import Conflict, InvalidValue
+from gateway.core.errors import Conflict, InvalidValue, NotFound
 from gateway.core.last import value_of
 from gateway.core.message import Message
 from gateway.core.metrics import DropCause
@@ -24,11 +25,13 @@ from .answers import answer_to
 from .blockwise import Blockwise
 from .clients import Client, Clients
 from .codec import Options
+from .configurations import Configurations
 from .durable import Durables
 from .exchange import Link, Request, Response
 from .numbers import CONTENT, GET, MAX_AGE, uint_bytes
 from .observation import Observation
 from .representation import represent
+from .subscribers import Subscribers
 from .targets import Target
 
 OBSERVATIONS_MAX: Final = 1000  # of one client: one device, or a gateway for some; each costs about 1 KB
@@ -39,13 +42,27 @@ SILENT_CHECK_MS: Final = 60_000
 class Observers:
     """All observations of the door. Implements `topics.Observing`, `observation.Surroundings`."""
 
-    __slots__ = ("_by_id", "_clients", "_gateway", "_next_id", "blockwise", "durables")
+    __slots__ = (
+        "_by_id",
+        "_clients",
+        "_configurations",
+        "_gateway",
+        "_next_id",
+        "_subscribers",
+        "blockwise",
+        "durables",
+    )
 
-    def __init__(self, gateway: Gateway, clients: Clients) -> None:
+    def __init__(self, gateway: Gateway, clients: Clients, configurations: Configurations) -> None:
         self._gateway = gateway
         self._clients = clients
         self._by_id: dict[int, tuple[Client, Observation]] = {}
         self._next_id = 0
+        self._configurations = configurations
+        self._subscribers = Subscribers(configurations)
+        configurations.on_change.append(self._reconfigured)
+        for topic in configurations.by_topic:
+            self._subscribers.begin(topic, 0)
         self.durables = Durables(gateway, self)
         self.blockwise: Blockwise | None = None
         clients.on_gone = self._client_gone
@@ -93,6 +110,8 @@ class Observers:
             self._forget(client, known)
             known = None
         if known is None:
+            if topic_filter in self._configurations.by_topic and not self._admits(client, request, target):
+                return
             known = self._begin(client, request, target, topic_filter, selector)
             begun = True
         else:
@@ -124,6 +143,19 @@ class Observers:
             return None
         return self._gateway.broker.selectors.find(target.selector, USUAL_LANGUAGE)
 
+    def _admits(self, client: Client, request: Request, target: Target) -> bool:
+        """Tell whether a configured topic may be observed; if it has enough observers, answer as GET is.
+
+        Raise NotFound for one that is half created (draft-ietf-core-coap-pubsub-21, 3.2.2).
+        """
+        found = value_of(client.session, target.topic)
+        if found is None:
+            raise NotFound(f"topic {target.topic!r} is half created: nothing was published to it")
+        if not self._subscribers.full(target.topic):
+            return True
+        request.respond(represent(request.options, found[0], self._gateway.clock.now_ms))
+        return False
+
     def _begin(
         self, client: Client, request: Request, target: Target, topic_filter: str, selector: Selector | None
     ) -> Observation:
@@ -148,6 +180,9 @@ class Observers:
             request.options,
             max(0, target.qos),
         )
+        if topic_filter in self._configurations.by_topic:
+            observation.check_ms = 1000 * self._configurations.observer_check(topic_filter)
+            self._subscribers.count(topic_filter, 1)
         request.link.held += 1
         self._by_id[observation.id] = (client, observation)
         client.observations[request.token] = observation
@@ -163,12 +198,40 @@ class Observers:
 
     def _deliver(self, items: list[Item]) -> None:
         """The broker has messages for a client."""
-        by_id = self._by_id
+        by_id, configured = self._by_id, self._configurations.by_topic
         for message, binding in items:
+            deleted = message.topic in configured and message.retain and not message.body
             for id in binding.ids:
                 found = by_id.get(id)
-                if found is not None:
+                if found is None:
+                    continue
+                if deleted and not found[1].named:
+                    self.later(partial(self._end_all, (id,), f"the data of {message.topic!r} was deleted"))
+                else:
                     found[1].offer(message)
+
+    # -- configured topics ----------------------------------------------------------------------
+
+    def _reconfigured(self, topic: str) -> None:
+        """A topic's configuration came, changed or went: so do observers that are too many, or all."""
+        ids = [id for id, (_, observation) in self._by_id.items() if observation.filter == topic]
+        self._subscribers.begin(topic, len(ids))
+        config = self._configurations.by_topic.get(topic)
+        if config is None:
+            self._end_all(ids, f"topic {topic!r} was deleted")
+            return
+        for id in ids:
+            self._by_id[id][1].check_ms = 1000 * self._configurations.observer_check(topic)
+        if 0 <= config.max_subscribers < len(ids):  # who came last goes first
+            self._end_all(ids[config.max_subscribers :], f"topic {topic!r} may have fewer observers now")
+
+    def _end_all(self, ids: Sequence[int], why: str) -> None:
+        """End observations with a last 4.04 (RFC 7641, 3.2), but for those of filters, which go on."""
+        for id in ids:
+            client, observation = self._by_id.get(id, (None, None))
+            if client is not None and observation is not None and not observation.named:
+                observation.link.notify(observation.token, answer_to(NotFound(why)), False, _nothing)
+                self._forget(client, observation)
 
     # -- going ----------------------------------------------------------------------------------
 
@@ -177,6 +240,7 @@ class Observers:
             return
         if client.observations.get(observation.token) is observation:
             del client.observations[observation.token]
+        self._subscribers.count(observation.filter, -1)
         observation.close()
         session = client.session
         binding = session.subscriptions.get(observation.filter)
@@ -217,7 +281,8 @@ class Observers:
         for observation in list(client.observations.values()):
             if error is not None:
                 observation.link.notify(observation.token, answer_to(error), False, _nothing)
-            self._by_id.pop(observation.id, None)
+            if self._by_id.pop(observation.id, None) is not None:
+                self._subscribers.count(observation.filter, -1)
             observation.close()
         client.observations.clear()
 
@@ -225,8 +290,9 @@ class Observers:
 
     def _ask_silent(self) -> None:
         """Have clients that acknowledged nothing for long show that they are there."""
-        late_ms = self.now_ms - SILENT_MS
+        now_ms = self.now_ms
         for client, observation in list(self._by_id.values()):
+            late_ms = now_ms - min(SILENT_MS, observation.check_ms)
             if observation.confirmed_ms <= late_ms and observation.flying is None and not observation.named:
                 try:
                     found = value_of(client.session, observation.filter)

@@ -1,4 +1,4 @@
-"""CoAP pub/sub (draft-ietf-core-coap-pubsub-19): the topic collection, and the topics in it.
+"""CoAP pub/sub (draft-ietf-core-coap-pubsub-21): the topic collection, and the topics in it.
 
 `/pst` is the collection, and so is `/ps` alone, as in the draft's examples. `/pst/<id>` is a topic's
 configuration, `/ps/<topic>` its data: what `topics` serves, whether a topic is configured or not.
@@ -42,7 +42,7 @@ from .numbers import (
     UNSUPPORTED_CONTENT_FORMAT,
     uint_bytes,
 )
-from .topic_config import COLLECTION, DATA_TYPE, FILTER, TopicConfig, conf_link
+from .topic_config import COLLECTION, DATA_TYPE, TopicConfig, conf_link
 
 _CONF_OPTIONS: Final = ((CONTENT_FORMAT, uint_bytes(PUBSUB)),)
 
@@ -86,8 +86,6 @@ class PubSub:
         elif code == FETCH:
             _check_accept(request, LINK_FORMAT)
             wanted = _read(request)
-            if FILTER in wanted:
-                raise InvalidValue("conf-filter is for a topic; topic properties are expected here")
             found = [config for config in self.configurations.visible(session) if config.matches(wanted)]
             query = read_query(request.options.query, LOGIN_PARAMETERS)
             request.respond(_list(query.pick(map(conf_link, found))))
@@ -120,7 +118,7 @@ class PubSub:
             if not may_read(session, config.topic):
                 session.check(Action.SUBSCRIBE, config.topic)  # refuses, counts, and says why
             _check_accept(request, PUBSUB)
-            payload = _payload(config) if code == GET else _part(config, _read(request))
+            payload = _payload(config) if code == GET else _part(config, request)
             request.respond(Response(CONTENT, payload, _CONF_OPTIONS))
         elif code in (POST, PUT, IPATCH):
             self._update(session, request, config)
@@ -168,17 +166,17 @@ def _payload(config: TopicConfig) -> bytes:
     return topic_config.write(config.properties())
 
 
-def _part(config: TopicConfig, wanted: topic_config.Properties) -> bytes:
+def _part(config: TopicConfig, request: Request) -> bytes:
     """Return the properties that a FETCH asks for (2.5.2), as far as they are there."""
-    if set(wanted) != {FILTER}:
-        raise InvalidValue("conf-filter, and nothing else, is expected")
-    mine = config.properties()
-    return topic_config.write({key: value for key, value in mine.items() if key in wanted[FILTER]})
+    if request.options.content_format not in (CBOR, NONE):
+        raise Refused(UNSUPPORTED_CONTENT_FORMAT, f"keys of topic properties are of Content-Format {CBOR}")
+    wanted = topic_config.read_keys(request.payload)
+    return topic_config.write({key: value for key, value in config.properties().items() if key in wanted})
 
 
 def _read(request: Request) -> topic_config.Properties:
     """Return the topic properties of a request. Raise Refused or InvalidValue."""
-    if request.options.content_format not in (PUBSUB, CBOR, NONE):
+    if request.options.content_format not in (PUBSUB, NONE):
         raise Refused(UNSUPPORTED_CONTENT_FORMAT, f"topic properties are of Content-Format {PUBSUB}")
     return topic_config.read(request.payload)
 

@@ -1,4 +1,4 @@
-"""Topics of CoAP pub/sub and their properties as CBOR (draft-ietf-core-coap-pubsub-19, 2.2 and 4): pure."""
+"""Topics of CoAP pub/sub and their properties as CBOR (draft-ietf-core-coap-pubsub-21, 2.2 and 4): pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COUNT_MAX: Final = 0xFFFFFFFF
 YEAR_9999_MS: Final = 253_402_300_799_000
 
 NAME, DATA, RESOURCE_TYPE, CONTENT_FORMAT, TOPIC_TYPE = 0, 1, 2, 3, 4
-EXPIRATION, MAX_SUBSCRIBERS, OBSERVER_CHECK, INITIALIZE, FILTER = 5, 6, 7, 8, 9
+EXPIRATION, MAX_SUBSCRIBERS, OBSERVER_CHECK, INITIALIZE = 5, 6, 7, 8
 
 #: Key in CBOR -> what the draft calls it (table 1).
 NAMES: Final = {
@@ -41,7 +41,6 @@ NAMES: Final = {
     MAX_SUBSCRIBERS: "max-subscribers",
     OBSERVER_CHECK: "observer-check",
     INITIALIZE: "initialize",
-    FILTER: "conf-filter",
 }
 IMMUTABLE: Final = (NAME, DATA, RESOURCE_TYPE)  # once the topic is there
 
@@ -102,8 +101,6 @@ def make(id: str, said: Properties) -> TopicConfig:
     """Return the configuration that properties describe. Raise InvalidValue."""
     if NAME not in said:
         raise InvalidValue(f"{NAMES[NAME]} is missing")
-    if FILTER in said:
-        raise InvalidValue(f"{NAMES[FILTER]} is for FETCH")
     if INITIALIZE in said and CONTENT_FORMAT not in said:
         raise InvalidValue(f"{NAMES[INITIALIZE]} needs {NAMES[CONTENT_FORMAT]}")
     name: str = said[NAME]
@@ -155,9 +152,20 @@ def read(payload: bytes) -> Properties:
     for key, value in raw.items():
         check = _CHECKS.get(key) if isinstance(key, int) else None
         if check is None:
-            raise InvalidValue(f"{str(key)[:40]!r}: no such topic property; its keys are 0 to {FILTER}")
+            raise InvalidValue(f"{str(key)[:40]!r}: no such topic property; their keys are 0 to {INITIALIZE}")
         found[key] = check(NAMES[key], value)
     return found
+
+
+def read_keys(payload: bytes) -> frozenset[int]:
+    """Return the keys of the properties that a FETCH of a topic asks for (2.5.2). Raise InvalidValue.
+
+    Keys that nobody knows are of properties that the topic has not.
+    """
+    found = cbor.decode(payload)
+    if not isinstance(found, list) or not all(type(key) is int for key in found):
+        raise InvalidValue("an array of the keys of topic properties is expected, as in [1, 3]")
+    return frozenset(found)
 
 
 def write(properties: Properties) -> bytes:
@@ -208,12 +216,6 @@ def _initial(name: str, value: Any) -> bytes:
     return value
 
 
-def _keys(name: str, value: Any) -> list[int]:
-    if not isinstance(value, list) or not all(type(key) is int and key in NAMES for key in value):
-        raise InvalidValue(f"{name}: an array of the keys of topic properties is expected")
-    return value
-
-
 _CHECKS: Final[dict[int, Callable[[str, Any], Any]]] = {
     NAME: _text(NAME_CHARS_MAX),
     DATA: _text(4096),
@@ -224,5 +226,4 @@ _CHECKS: Final[dict[int, Callable[[str, Any], Any]]] = {
     MAX_SUBSCRIBERS: _number(0, COUNT_MAX),
     OBSERVER_CHECK: _number(1, COUNT_MAX),
     INITIALIZE: _initial,
-    FILTER: _keys,
 }
