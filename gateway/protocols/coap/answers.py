@@ -89,14 +89,19 @@ def answer_to(error: GatewayError) -> Response:
     return refusal(INTERNAL_SERVER_ERROR, "the gateway has a bug; its log says more")
 
 
-def fault_of(options: Options) -> Response:
-    """Return what is wrong with options: one that must be known and is not, a proxy's, or Hop-Limit 0."""
+def fault_of(options: Options) -> Response | None:
+    """Return what is wrong with a request's options, for every transport; None if they can be served.
+
+    4.02 for a critical option that is unknown, repeated, or of a wrong length (RFC 7252, 5.4.1); 5.05 for
+    a proxy's; 4.00 for a Hop-Limit of 0.
+    """
     if options.critical:
         return refusal(BAD_OPTION, f"option {options.critical} is not known here, or not in this form")
     if options.hop_limit == 0:
         return refusal(BAD_REQUEST, "Hop-Limit: 1 to 255 are valid (RFC 8768)")
-    assert options.proxy
-    return refusal(PROXYING_NOT_SUPPORTED, "this is no proxy; leave out Proxy-Uri and Proxy-Scheme")
+    if options.proxy:
+        return refusal(PROXYING_NOT_SUPPORTED, "this is no proxy; leave out Proxy-Uri and Proxy-Scheme")
+    return None
 
 
 def wrong_method(known: str) -> Response:

@@ -248,11 +248,12 @@ class MessageLayer:
             exchange.respond(refusal(BAD_REQUEST, str(error)))
             return
         exchange.no_response = options.no_response
-        if options.critical or options.proxy or options.hop_limit == 0:
+        fault = fault_of(options)
+        if fault is not None:
             if options.critical and packet.kind == NON:
                 exchange.reply = b""  # is rejected, which for these is silence (RFC 7252, 5.4.1 and 4.3)
             else:
-                exchange.respond(fault_of(options))
+                exchange.respond(fault)
             return
         if not peer.proven and self._is_challenged(peer, options):
             exchange.respond(self.guard.challenge(peer.peer))

@@ -301,8 +301,9 @@ class Oscore:
                 options = self._options.read(encode_options(meant))
         except Malformed as error:
             return 0, Options(), b"", refusal(BAD_REQUEST, f"inside OSCORE: {error}")
-        if options.critical or options.proxy:
-            return code, options, payload, fault_of(options)
+        fault = fault_of(options)
+        if fault is not None:
+            return code, options, payload, fault
         if not 0 < code < 32 or options.oscore is not None:
             return code, options, payload, refusal(BAD_REQUEST, "inside OSCORE: no plain request")
         return code, options, payload, None

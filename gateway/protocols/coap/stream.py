@@ -15,12 +15,12 @@ import structlog
 from gateway.api import Gateway, Transport
 from gateway.core.scheduler import Timer
 
+from .answers import fault_of, refusal
 from .clients import WAITING_MAX
-from .codec import Option, OptionsCache, Packet, split_options
+from .codec import Malformed, Option, OptionsCache, Packet, split_options
 from .exchange import SILENCE, Handler, Request, Response
 from .guard import suppressed
-from .intake import understand
-from .numbers import ABORT, CSM, PING, PONG, RELEASE, code_name, uint, uint_bytes
+from .numbers import ABORT, BAD_REQUEST, CSM, PING, PONG, RELEASE, code_name, uint, uint_bytes
 from .stream_codec import Decoder, FrameDecoder, MessageDecoder
 from .stream_link import MESSAGE_BYTES_MIN, WRITTEN_BYTES_MAX, StreamLink
 
@@ -269,11 +269,16 @@ class StreamConnection:
 
     def _request(self, packet: Packet) -> None:
         exchange = StreamExchange(self, packet.token)
-        options = understand(self._streams.cache, packet.block)
-        if isinstance(options, Response):
-            exchange.respond(options)
+        try:
+            options = self._streams.cache.read(packet.block)
+        except Malformed as error:
+            exchange.respond(refusal(BAD_REQUEST, str(error)))
             return
         exchange.no_response = options.no_response
+        fault = fault_of(options)
+        if fault is not None:
+            exchange.respond(fault)
+            return
         if options.observe == 0 and self._timer is None and self._streams.ping_ms:
             self._watch()
         self._streams.handler.handle(
