@@ -157,11 +157,12 @@ class Clients:
         if principal is None or not anonymous:
             principal = await self._gateway.authenticate(credentials)
             self._gateway.begin_turn()
-        name = (principal.name, credentials.client_id)
-        client = self._named.get(name) if credentials.client_id else None
+        known_by = credentials.client_id or (link.identity if anonymous else "")
+        name = (principal.name, known_by)
+        client = self._named.get(name) if known_by else None
         if client is None or client.session.ended:
             session = self._gateway.open_session(principal, credentials)
-            client = Client(self, session, name if credentials.client_id else None)
+            client = Client(self, session, name if known_by else None)
             if client.name is not None:
                 self._named[client.name] = client
         self._join(client, link, login)

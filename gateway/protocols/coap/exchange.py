@@ -59,6 +59,7 @@ class Link:
         "client",
         "clients",
         "held",
+        "identity",
         "peer",
         "principal",
         "proven",
@@ -78,6 +79,7 @@ class Link:
         self.certificate: Certificate | None = None  # what TLS or DTLS has verified
         self.client: Client | None = None
         self.clients: dict[Login, Client] | None = None
+        self.identity = ""  # among its principal's, at every address; "": it is its address
         self.held = 0  # by so many observations: it is not to be forgotten
 
     def notify(
@@ -93,7 +95,7 @@ class Link:
         raise NotImplementedError
 
     def drop_pending(self, token: bytes) -> None:
-        """Give up retransmitting notifications of `token`; their `done` is not called any more."""
+        """The observation `token` is over: give up notifying; no `done` of it is called any more."""
 
     def confirm(self) -> None:
         """Ask anew whoever vouched for `principal`: a session is to begin. Raise AuthenticationFailed."""

@@ -67,6 +67,7 @@ class OscoreLink(Link):
         self.context = context
         self.numbers = numbers
         self.principal = context.principal
+        self.identity = context.device
         self.registered: dict[bytes, _Registration] = {}  # observations by token
 
     @property
@@ -89,29 +90,25 @@ class OscoreLink(Link):
         registration = self.registered.get(token)
         if registration is None or not registration.notify(self, token, response, confirmable, done):
             self.numbers.scheduler.after(0, lambda: done(False))
-        elif registration.over(response):
-            del self.registered[token]
+        elif not observes(response):
+            del self.registered[token]  # it was the last one
 
     def drop_pending(self, token: bytes) -> None:
-        registration = self.registered.get(token)
+        registration = self.registered.pop(token, None)
         if registration is not None:
-            registration.dropped += 1
+            registration.over = True
         self.under.drop_pending(token)
 
 
 class _Registration:
     """The request that an observation goes back to: every notification is bound to it (RFC 8613, 5.4)."""
 
-    __slots__ = ("code", "dropped", "request_iv")
+    __slots__ = ("code", "over", "request_iv")
 
     def __init__(self, request_iv: bytes, code: int) -> None:
         self.request_iv = request_iv
         self.code = code
-        self.dropped = 0  # how often what waits for its number was given up
-
-    def over(self, response: Response) -> bool:
-        """Tell whether a notification is the last one: it has no Observe."""
-        return all(number != OBSERVE for number, _ in response.options)
+        self.over = False  # nobody waits for what has no number yet
 
     def notify(
         self,
@@ -122,10 +119,9 @@ class _Registration:
         done: Callable[[bool], None],
     ) -> bool:
         """Send a notification when there is a number for it; False: there is none."""
-        wanted = self.dropped
 
         def send(own_iv: bytes) -> None:
-            if wanted != self.dropped:
+            if self.over:
                 return
             if own_iv:
                 sealed = protect(link.context, response, self.code, self.request_iv, own_iv)
@@ -134,6 +130,11 @@ class _Registration:
                 link.numbers.scheduler.after(0, lambda: done(False))
 
         return link.numbers.take(send)
+
+
+def observes(response: Response) -> bool:
+    """Tell whether a response is the answer to a registration, or a notification that others follow."""
+    return any(number == OBSERVE for number, _ in response.options)
 
 
 def protect(context: Context, response: Response, code: int, request_iv: bytes, own_iv: bytes) -> Response:
@@ -155,15 +156,18 @@ class _Exchange:
         self.context = context
         self.outer = outer
         self.request_iv = request_iv
-        self.link: OscoreLink | None = None  # that observes by it
+        self.link: OscoreLink | None = None  # that would observe by it
         # RFC 8613, 4.2: so that those on the way may pass on notifications.
         self.code = CONTENT if outer.code == FETCH else CHANGED
 
     def respond(self, response: Response) -> None:
         """Answer, with the request's own nonce."""
-        if self.link is not None and all(number != OBSERVE for number, _ in response.options):
-            self.link.registered.pop(self.outer.token, None)  # it was not made an observation
         outer = self.outer
+        if self.link is not None:
+            if observes(response):
+                self._observed(self.link, response)
+                return
+            self.link.registered.pop(outer.token, None)
         if suppressed(self.no_response, response.code):
             outer.respond(SILENCE)
             return
@@ -175,18 +179,20 @@ class _Exchange:
         sealed.done = response.done
         outer.respond(sealed)
 
+    def _observed(self, link: OscoreLink, response: Response) -> None:
+        """Answer a registration, with a number: clients compare those of notifications with it."""
+        outer = self.outer
+        link.registered[outer.token] = _Registration(self.request_iv, self.code)
+
+        def answer(own_iv: bytes) -> None:
+            outer.respond(protect(self.context, response, self.code, self.request_iv, own_iv))
+
+        if not link.numbers.take(answer):
+            answer(b"")
+
     def challenge(self) -> Response:
         """Return what asks the client to show that it is where its requests come from (RFC 9175, 2)."""
         return Response(UNAUTHORIZED, b"", ((ECHO, self.echo),))
-
-    def observe(self, link: OscoreLink) -> bool:
-        """Make it the request that an observation goes back to; False if the link has too many."""
-        token = self.outer.token
-        if token not in link.registered and len(link.registered) >= OBSERVATIONS_MAX:
-            return False
-        link.registered[token] = _Registration(self.request_iv, self.code)
-        self.link = link
-        return True
 
 
 class Oscore:
@@ -317,7 +323,9 @@ class Oscore:
         exchange.no_response = options.no_response
         link = self._link(exchange.context, outer.link)
         if options.observe == REGISTER:
-            if not exchange.observe(link):
+            if outer.token in link.registered or len(link.registered) < OBSERVATIONS_MAX:
+                exchange.link = link
+            else:
                 options = self._without_observe(options)
         elif options.observe > REGISTER:
             link.registered.pop(outer.token, None)

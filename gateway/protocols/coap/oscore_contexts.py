@@ -39,6 +39,7 @@ NUMBERS_KEY: Final = "coap/oscore/numbers"  # in the engine: all below it may ha
 NUMBERS_BLOCK: Final = 4096  # are noted as used at once: one small write for so many notifications
 NUMBERS_END: Final = 1 << 40  # RFC 8613, 7.2.1: partial IVs have 5 bytes
 NUMBERS_WAITING_MAX: Final = 10_000  # notifications that wait for the disk: a bit more than 2 blocks
+RETRY_MS: Final = 1000  # after the disk would not take the note
 # Numbers also follow the clock, so that a data directory that is lost, or put back from a backup, is no
 # harm: 512 a second from 2023 on last until 2091.
 CLOCK_EPOCH_MS: Final = 1_672_531_200_000
@@ -75,7 +76,7 @@ class Numbers:
     def take(self, call: Take) -> bool:
         """Call with a partial IV, now or when the disk has noted it; False: there is none.
 
-        In the order asked. Those who wait get b"" when it could not be noted.
+        In the order asked, as what is sent later counts as newer. Those who wait while numbers end get b"".
         """
         if self._next < self._limit and not self._waiting:
             call(self._one())
@@ -105,7 +106,9 @@ class Numbers:
             engine.put(NUMBERS_KEY, goal.to_bytes(6, "big"))
             self._gateway.when_durable(engine.position(), lambda stored: self._noted(goal, stored))
         elif self._next >= NUMBERS_END:
-            self._refuse()
+            waiting, self._waiting = self._waiting, deque()
+            for call in waiting:
+                call(b"")
         elif self._waiting:
             self._asking = True
             self.scheduler.after(CLOCK_WAIT_MS, self._ask)
@@ -113,7 +116,8 @@ class Numbers:
     def _noted(self, goal: int, stored: bool) -> None:
         self._asking = False
         if not stored:
-            self._refuse()
+            self._asking = True
+            self.scheduler.after(RETRY_MS, self._ask)
             return
         self._limit = goal
         while self._waiting and self._next < self._limit:
@@ -121,20 +125,16 @@ class Numbers:
         if self._waiting:
             self._ask()
 
-    def _refuse(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for call in waiting:
-            call(b"")
-
 
 class Context:
     """One device's security context: a user's key, and which of the user's devices."""
 
-    __slots__ = ("_challenge", "identity", "key", "keys", "links", "name", "principal", "window")
+    __slots__ = ("_challenge", "device", "identity", "key", "keys", "links", "name", "principal", "window")
 
     def __init__(self, name: tuple[bytes | None, bytes], identity: bytes, key: bytes) -> None:
         """Raise ImportError if the library is not there."""
         self.name = name
+        self.device = f"oscore:{'' if name[0] is None else '+'}{name[1].hex()}"  # among its user's
         self.identity = identity
         self.key = key
         self.principal: Principal | None = None

@@ -37,6 +37,7 @@ class World:
 
     def __init__(self) -> None:
         self.inner = Inner()
+        self.first = -1  # the number of the answer to a registration
         self.users = Users({b"lamp": SECRET, LONG: SECRET[::-1]})
         self.gateway: TestGateway
         self.gateway, self.layer = make(self.users, self.inner)
@@ -246,8 +247,9 @@ def observing(world: World, token: bytes = b"o") -> tuple[Talk, object]:
     talk.ask(code=GET)
     world.inner.answer = Response(CONTENT, b"0", ((OBSERVE, b"\x01"),))
     answer = talk.ask(token, code=GET, observe=0)
-    assert (answer.payload, answer.opt.observe) == (b"0", -1)
+    assert (answer.payload, answer.opt.observe >= 0) == (b"0", True)
     assert world.inner.requests[-1].options.observe == 0
+    world.first = answer.opt.observe
     return talk, talk.sent[1]
 
 
@@ -258,7 +260,7 @@ def test_notifications(world: World) -> None:
     for number in range(2, 5):
         note = Response(CONTENT, b"%d" % number, ((OBSERVE, bytes((number,))),))
         link.notify(b"o", note, number == 3, done.append)
-    numbers = []
+    numbers = [world.first]
     for wanted, (token, response, confirmable, end) in enumerate(talk.wire.told, 2):
         plain = talk.read(response, bound)
         assert (token, plain.payload, confirmable) == (b"o", b"%d" % wanted, wanted == 3)
@@ -266,7 +268,7 @@ def test_notifications(world: World) -> None:
         numbers.append(plain.opt.observe)
         end(True)
     assert done == [True] * 3
-    assert numbers == sorted(set(numbers))
+    assert numbers == list(range(world.first, world.first + 4)), "some clients mind large steps"
 
 
 def test_the_last_notification_ends_it(world: World) -> None:

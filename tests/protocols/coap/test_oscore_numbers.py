@@ -17,6 +17,7 @@ from gateway.protocols.coap.oscore_contexts import (
     NUMBERS_BLOCK,
     NUMBERS_END,
     NUMBERS_KEY,
+    RETRY_MS,
     Numbers,
     by_clock,
 )
@@ -140,11 +141,15 @@ def test_a_directory_that_is_lost(machine: Machine) -> None:
 
 def test_a_disk_that_is_full(machine: Machine) -> None:
     taken = machine.take(2)
-    machine.disk.answer(stored=False)
-    assert taken == [-1, -1]
-    taken = machine.take(1)
+    for _ in range(3):
+        machine.disk.answer(stored=False)
+        taken += machine.take(1)
+        assert machine.disk.waiting == []
+        machine.pass_time(RETRY_MS)
+    assert taken == []
     machine.disk.answer()
-    assert taken == [by_clock(START_MS)]
+    first = by_clock(START_MS)
+    assert taken == [first, first + 1], "who came first has the lower number"
 
 
 def test_who_waits_is_limited(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +190,11 @@ def test_without_a_disk_nobody_is_ahead_of_the_clock() -> None:
         gateway.close()
 
 
-def test_what_waits_for_a_number_and_is_dropped() -> None:
-    """A newer notification replaces it: it is not sent, and nobody is told of it."""
+def test_what_waits_for_a_number_and_is_dropped(request: pytest.FixtureRequest) -> None:
+    """The observation is over: it is not sent, and nobody is told of it, not even by the next one."""
     inner = Inner()
     gateway, layer = make(Users({b"lamp": SECRET}), inner)
+    request.addfinalizer(gateway.close)
     talk = Talk(layer, Device())
     talk.ask(code=GET)
     inner.answer = Response(CONTENT, b"0", ((OBSERVE, b"\x01"),))
@@ -204,11 +210,14 @@ def test_what_waits_for_a_number_and_is_dropped() -> None:
     for number in range(NUMBERS_BLOCK):
         tell(number)
     sent = len(talk.wire.told)
-    assert sent == NUMBERS_BLOCK - 1, "one number went into the challenge"
+    assert sent == NUMBERS_BLOCK - 2, "one number went into the challenge, one into the answer"
     link.drop_pending(b"o")
+    data, bound = talk.protect(b"o", code=GET, observe=0)
+    answers = talk.feed(data)
     tell(NUMBERS_BLOCK)
+    assert answers == []
     disk.answer()
+    assert talk.read(answers[0], bound).payload == b"0"
     assert len(talk.wire.told) == sent + 1
-    assert talk.read(talk.wire.told[-1][1], talk.sent[1]).payload == b"%d" % NUMBERS_BLOCK
+    assert talk.read(talk.wire.told[-1][1], bound).payload == b"%d" % NUMBERS_BLOCK
     assert done == []
-    gateway.close()
