@@ -79,13 +79,8 @@ def connect(gateway: Guarded, tmp_path: Path) -> Connect:
             client.load(**settings)
             yield client
         finally:
-            tcp = [
-                interface.token_interface
-                for interface in context.request_interfaces
-                if transport != "udp6"
-                if hasattr(interface, "token_interface")
-            ]
-            opened = [each._transport for pooling in tcp for each in pooling._pool.values()]
+            pools = [getattr(each, "token_interface", None) for each in context.request_interfaces]
+            opened = [each._transport for pool in pools for each in getattr(pool, "_pool", {}).values()]
             await context.shutdown()
             for each in opened:  # it leaves them to the garbage collector
                 each.abort()
