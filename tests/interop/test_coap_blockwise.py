@@ -6,8 +6,10 @@ import random
 import subprocess
 import textwrap
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gateway.protocols.coap.numbers import PUT
@@ -105,6 +107,71 @@ def test_aiocoap_there_and_back(server: GatewayProcess, body: Path, scheme: str)
     found = run(aiocoap_python(), "-c", textwrap.dedent(AIOCOAP), uri, str(body))
     assert "PUT 2.01" in found
     assert "GET 2.05 Content True 8" in found
+
+
+TAKE = """
+    import asyncio, sys
+    from aiocoap import Context, Message, POST
+    async def main():
+        context = await Context.create_client_context()
+        answer = await context.request(Message(code=POST, uri=sys.argv[1])).response
+        print(answer.code, answer.payload == open(sys.argv[2], "rb").read())
+        await context.shutdown()
+    asyncio.run(main())
+"""
+
+
+def test_a_large_message_is_taken_once(server: GatewayProcess, body: Path, tmp_path: Path) -> None:
+    """Further blocks of what a POST has taken are no further messages."""
+    with httpx.Client(base_url=server.url) as http:
+        assert http.put("/v1/queues/large", json={}).is_success
+        for _ in range(2):
+            assert http.post("/v1/queues/large/messages", content=BODY).is_success
+        uri = f"coap://127.0.0.1:{server.coap_port}/queues/large/receive?ack=auto"
+        back = tmp_path / "back"
+        run(coap_client(), "-B", "20", "-m", "post", "-o", str(back), uri)
+        assert back.read_bytes() == BODY
+        assert http.get("/v1/queues/large").json()["depth"] == 1
+        assert "2.01 Created True" in run(aiocoap_python(), "-c", textwrap.dedent(TAKE), uri, str(body))
+        assert http.get("/v1/queues/large").json()["depth"] == 0
+
+
+WATCH = """
+    import asyncio, hashlib, sys
+    from aiocoap import Context, Message, GET
+    async def main():
+        context = await Context.create_client_context()
+        request = context.request(Message(code=GET, uri=sys.argv[1], observe=0))
+        first = await request.response
+        print("now", len(first.payload), flush=True)
+        async for answer in request.observation:
+            print("then", len(answer.payload), hashlib.sha256(answer.payload).hexdigest(), flush=True)
+            if len(answer.payload) > 20000:
+                break
+        await context.shutdown()
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("scheme", ["coap", "coap+tcp"])
+def test_large_notifications(server: GatewayProcess, scheme: str) -> None:
+    """The first block comes without asking, aiocoap fetches the others."""
+    name = f"watched{len(scheme)}"
+    with CoapClient(server.coap_port) as publisher, httpx.Client(base_url=server.url) as http:
+        publisher.request(PUT, f"/ps/{name}", b"1")
+        uri = f"{scheme}://127.0.0.1:{server.coap_port}/ps/{name}"
+        command = [aiocoap_python(), "-c", textwrap.dedent(WATCH), uri]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            try:
+                assert watching.stdout.readline() == "now 1\n"
+                for body in (BODY[:5000], BODY):
+                    assert http.post(f"/v1/topics/{name}", content=body).is_success
+                    found = watching.stdout.readline().split()
+                    assert found == ["then", str(len(body)), sha256(body).hexdigest()]
+                assert watching.wait(SECONDS) == 0
+            finally:
+                watching.kill()
 
 
 NODE = """

@@ -452,7 +452,7 @@ def test_a_stranger_does_not_observe_and_takes_nothing(server: GatewayProcess, r
         challenged = stranger.observe("/ps/reading")
         assert challenged.code == "4.01"
         assert challenged.options.observe == -1
-        assert stranger.request(POST, "/queues/q").code == "4.01"
+        assert stranger.request(POST, "/queues/q/receive").code == "4.01"
         assert stranger.request(PUT, "/ps/reading", b"1", query=["ttd=1"]).code == "4.01"
         assert raw.get("/ps/reading").payload == b"21.5"
 

@@ -39,9 +39,9 @@ HOSTS_MAX: Final = 65_536  # addresses whose requests are counted: about 16 MB; 
 BURST_SECONDS: Final = 1.0  # of its rate, an address may send at once
 RETRY_SECONDS: Final = 1  # a bucket that was empty is full then
 
-#: Paths below which requests take something, and the query by which a publish does: a response that is
-#: withheld because it is too large would be lost. These are challenged before they are done.
-TAKING_PATHS: Final = frozenset({"queues"})
+#: Where requests take something, and the query by which a publish does: a response that is withheld
+#: because it is too large would be lost. These are challenged before they are done.
+TAKING_PATH: Final = ("queues", "receive")  # with the queue's name between them
 TAKING_QUERY: Final = "ttd="
 
 _CHALLENGE: Final = b"repeat this with the Echo option, or come by coaps or TCP"
@@ -147,7 +147,8 @@ def needs_proof(options: Options) -> bool:
 
     Observations are, as each notification answers it again, and what takes something from a queue.
     """
-    if options.observe == 0 or (options.path and options.path[0] in TAKING_PATHS):
+    path = options.path
+    if options.observe == 0 or (len(path) == 3 and path[::2] == TAKING_PATH):
         return True
     return any(item.startswith(TAKING_QUERY) for item in options.query)
 

@@ -178,7 +178,8 @@ ASKS = {
     "a value": ([(URI_PATH, b"ps"), (URI_PATH, b"a")], False),
     "an observation": ([(URI_PATH, b"ps"), (OBSERVE, b"")], True),
     "the end of an observation": ([(URI_PATH, b"ps"), (OBSERVE, b"\1")], False),
-    "a message of a queue": ([(URI_PATH, b"queues"), (URI_PATH, b"q")], True),
+    "a message of a queue": ([(URI_PATH, b"queues"), (URI_PATH, b"q"), (URI_PATH, b"receive")], True),
+    "a message for a queue": ([(URI_PATH, b"queues"), (URI_PATH, b"receive")], False),
     "pending commands": ([(URI_PATH, b"ps"), (URI_QUERY, b"qos=1"), (URI_QUERY, b"ttd=5")], True),
     "nothing": ([], False),
 }
