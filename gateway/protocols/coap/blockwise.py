@@ -7,6 +7,7 @@ one representation (Block2). What has no block options and fits passes with a lo
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from functools import partial
 from hashlib import blake2b
@@ -48,7 +49,7 @@ LIFETIME_SECONDS: Final = 247.0
 #: Of all unfinished uploads, and of all representations being fetched: each more than a thousand clients
 #: with 64 KB, and what a small machine can spare. A body that is allowed fits in any case.
 BYTES_MAX: Final = 64 << 20
-ETAG_BYTES: Final = 8  # of those made here: the longest there are (RFC 7252, 5.10.6)
+HASH_BYTES: Final = 6  # of an ETag made here: 8 letters, as long as there may be (see representation)
 SZX_MAX: Final = 6  # 1024 bytes
 SZX_BERT: Final = 7  # any number of KiB in a message, over reliable transports (RFC 8323, 6)
 NUMBER_MAX: Final = (1 << 20) - 1
@@ -247,7 +248,7 @@ class Blockwise:
         payload = response.payload
         options = tuple(option for option in response.options if option[0] != OBSERVE)
         if not any(number == ETAG for number, _ in options):
-            options = (*options, (ETAG, blake2b(payload, digest_size=ETAG_BYTES).digest()))
+            options = (*options, (ETAG, urlsafe_b64encode(blake2b(payload, digest_size=HASH_BYTES).digest())))
         kept = Download(link, key, response.code, options, payload)
         self.downloads.add(kept, len(payload), self._scheduler.now_ms)
         self._expect_end()

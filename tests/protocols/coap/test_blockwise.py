@@ -328,6 +328,9 @@ def test_the_etag_tells_contents_apart(world: World) -> None:
     world.gives(BODY)
     first = option(world.ask(GET), ETAG)
     assert option(world.ask(GET), ETAG) == first
+    assert first is not None
+    assert first.isascii()
+    assert len(first) == 8
     world.gives(BODY[::-1])
     assert option(world.ask(GET), ETAG) != first
 
