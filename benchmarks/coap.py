@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ import httpx
 
 from . import machine, processes
 from .brokers import free_ports, stop
+from .coap_fleet import Fleet
 from .coap_load import MESSAGE_IDS, Sent, puts
 
 AIOCOAP_PYTHON = os.environ.get("GATEWAY_TEST_AIOCOAP_PYTHON") or str(
@@ -40,6 +42,15 @@ AIOCOAP_RUNS = tuple(
 PAYLOAD_BYTES = 64
 WINDOW = 32
 WARM_UP = 2000  # requests before those that count
+
+OBSERVERS = 10_000
+PUBLISHES = 5
+FLEETS = (
+    ("10,000 devices", OBSERVERS, ()),
+    ("10,000 devices, confirmable", OBSERVERS, ("qos=1",)),
+    ("100 devices with 100 tokens each", OBSERVERS // 100, ()),
+)
+REGISTERED = 50_000
 
 Figures = dict[str, Any]
 
@@ -139,7 +150,60 @@ def figures(sent: Sent, cost: float) -> Figures:
     }
 
 
-SCENARIOS: dict[str, Callable[[float], Figures]] = {"aiocoap": aiocoap_alone, "put": gateway_puts}
+def fan_out(seconds: float) -> Figures:
+    """Measure how long it takes until the last of 10,000 observers of a topic has a message."""
+    found: Figures = {}
+    for title, devices, query in FLEETS:
+        with gateway() as running, contextlib.ExitStack() as stack:
+            fleet = Fleet(running.coap_port, devices, OBSERVERS // devices)
+            stack.callback(fleet.close)
+            client = puts(running.coap_port, "ps/fan", PAYLOAD_BYTES, 1, ("qos=1",))
+            stack.callback(client.close)
+            client.run(seconds, 1)
+            registering = fleet.register("ps/fan", query)
+            rounds = []
+            for _ in range(PUBLISHES):
+                began = time.perf_counter()
+                client.run(seconds, 1)
+                rounds.append(fleet.notified(began))
+        found[title] = {
+            "seconds": statistics.median(each.seconds for each in rounds),
+            "slowest": max(each.seconds for each in rounds),
+            "confirmable": rounds[-1].confirmable,
+            "twice": sum(each.again for each in rounds),
+            "registered_per_second": OBSERVERS / registering,
+        }
+    return found
+
+
+def registered(seconds: float) -> Figures:
+    """Measure what the gateway's memory grows by with 50,000 observers."""
+    found: Figures = {}
+    for title, devices in (
+        ("50,000 devices", REGISTERED),
+        ("500 devices, 100 tokens each", REGISTERED // 100),
+    ):
+        with gateway() as running:
+            before = processes.settled_rss_bytes(running.pid)
+            fleet = Fleet(running.coap_port, devices, REGISTERED // devices)
+            with contextlib.closing(fleet):
+                taken = fleet.register("ps/fan")
+                grown = processes.settled_rss_bytes(running.pid) - before
+            found[title] = {
+                "mb": grown / 1e6,
+                "bytes_each": grown / REGISTERED,
+                "mb_before": before / 1e6,
+                "registered_per_second": REGISTERED / taken,
+            }
+    return found
+
+
+SCENARIOS: dict[str, Callable[[float], Figures]] = {
+    "aiocoap": aiocoap_alone,
+    "put": gateway_puts,
+    "fan-out": fan_out,
+    "registered": registered,
+}
 
 
 def medians(rounds: list[Figures]) -> Figures:
