@@ -259,11 +259,9 @@ def drain(tls: SSL.Connection) -> bytes:
 
 def _certificate_of(tls: SSL.Connection) -> Certificate | None:
     """Return the client's verified certificate; None if it showed none, or one that cannot be understood."""
-    found = tls.get_peer_certificate(as_cryptography=True)
-    if found is None:
-        return None
     try:
-        return read_certificate(found.public_bytes(Encoding.DER))
+        found = tls.get_peer_certificate(as_cryptography=True)
+        return None if found is None else read_certificate(found.public_bytes(Encoding.DER))
     except ValueError as error:
         log.warning("a client's certificate cannot be read; it counts as none", reason=str(error))
         return None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Final
 
+import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.bindings.openssl.binding import Binding
@@ -23,6 +24,8 @@ from OpenSSL import SSL, crypto
 from gateway.api import TlsMaterial
 
 from .dtls_records import DATAGRAM_BYTES_MAX
+
+log = structlog.get_logger("gateway")
 
 lib: Final[Any] = Binding.lib
 ffi: Final[Any] = Binding.ffi
@@ -153,7 +156,11 @@ class DtlsContext:
         An identity nobody has gets a key nobody has (RFC 4279, 2): its handshake ends as with a wrong key.
         """
         name: bytes = ffi.string(identity)
-        key = self.key_of(name)
+        try:
+            key = self.key_of(name)
+        except Exception:  # it must not go through OpenSSL
+            log.exception("bug: no key for a handshake")
+            key = None
         if key is None or not 0 < len(key) <= room_bytes:
             key = blake2b(name, digest_size=FAKE_KEY_BYTES, key=self._fake_secret).digest()
         ffi.memmove(room, key, len(key))
@@ -206,16 +213,19 @@ def _ask_for_certificates(context: SSL.Context, material: TlsMaterial) -> None:
 
 def _verified(connection: SSL.Connection, found: crypto.X509, error: int, depth: int, fine: int) -> bool:
     """OpenSSL has looked at one certificate of a client's chain, and asks whether we agree."""
-    return bool(fine) and not is_weak(found.to_cryptography())
+    try:
+        return bool(fine) and not is_weak(found.to_cryptography())
+    except (ValueError, UnsupportedAlgorithm):
+        return False  # OpenSSL can read it, and cryptography cannot: nobody knows what is in it
 
 
 def is_weak(certificate: x509.Certificate) -> bool:
-    """Tell whether a certificate could be forged: a short key, or a broken digest in its signature."""
-    try:
-        key = certificate.public_key()
-        digest = certificate.signature_hash_algorithm  # None for Ed25519 and the like, which need none
-    except (ValueError, UnsupportedAlgorithm):
-        return True
+    """Tell whether a certificate could be forged: a short key, or a broken digest in its signature.
+
+    Raise ValueError or UnsupportedAlgorithm if it cannot be understood.
+    """
+    key = certificate.public_key()
+    digest = certificate.signature_hash_algorithm  # None for Ed25519 and the like, which need none
     if isinstance(key, rsa.RSAPublicKey | dsa.DSAPublicKey) and key.key_size < RSA_BITS_MIN:
         return True
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < CURVE_BITS_MIN:

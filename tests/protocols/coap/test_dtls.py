@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gateway.api import AuthenticationFailed, TlsMaterial
 from gateway.protocols.coap import dtls as module
+from gateway.protocols.coap import dtls_context
 from gateway.protocols.coap.dtls_association import Address, drain
 from gateway.protocols.coap.dtls_records import read_records
 from tests.certificates import LONG_AGO, Pki
+from tests.peers import executable
 from tests.protocols.coap.dtls_support import HOST, KEYS, PSK, Client, Fate, World
 
 ECDSA = "ECDHE-ECDSA-AES128-CCM8"
@@ -174,6 +182,90 @@ def test_client_certificates(
     found = world.association.certificate
     assert (found.common_name if found is not None else "") == named
     assert world.association.principal is None, "whose a certificate is, authenticators say"
+
+
+def signed(pki: Pki, name: str, key: Any, digest: hashes.HashAlgorithm) -> tuple[str, str]:
+    """Write a client's certificate for any key, with any digest."""
+    certificate = pki.authority._builder(name, key, None).sign(pki.authority.key, digest)
+    pem = serialization.Encoding.PEM
+    files = pki.path(f"{name}.pem"), pki.path(f"{name}-key.pem")
+    files[0].write_bytes(certificate.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return str(files[0]), str(files[1])
+
+
+@pytest.mark.parametrize(
+    ("key", "digest", "enters"),
+    [
+        (partial(rsa.generate_private_key, 65537, 2048), hashes.SHA256(), True),
+        (partial(rsa.generate_private_key, 65537, 1024), hashes.SHA256(), False),
+        (partial(ec.generate_private_key, ec.SECP256R1()), hashes.SHA256(), True),
+        (ed25519.Ed25519PrivateKey.generate, hashes.SHA256(), True),
+    ],
+    ids=["RSA", "a short RSA key", "P-256", "Ed25519"],
+)
+def test_weak_certificates_are_refused(
+    worlds: Worlds, pki: Pki, key: Callable[[], Any], digest: hashes.HashAlgorithm, enters: bool
+) -> None:
+    """OpenSSL's security level 0, which CCM_8 needs, would let them in."""
+    world = worlds(material(pki, "required"))
+    client = Client(ciphers=ECDSA, pki=pki, certificate=signed(pki, "any", key(), digest))
+    world.run(client)
+    assert bool(world.dtls.associations) is enters
+    assert bool(client.error) is not enters
+
+
+def test_sha_1_is_refused(worlds: Worlds, pki: Pki) -> None:
+    """`cryptography` signs nothing with it any more; `openssl` does."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    files = signed(pki, "old", key, hashes.SHA256())
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    authority = pki.path("authority-key.pem")
+    authority.write_bytes(pki.authority.key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    by = ["-CA", str(pki.path("ca.pem")), "-CAkey", str(authority), "-set_serial", "7"]
+    for digest, enters in (("-sha256", True), ("-sha1", False)):
+        made = subprocess.run(
+            [executable("openssl"), "x509", "-req", *by, digest, "-days", "1"],
+            input=request.public_bytes(pem),
+            capture_output=True,
+            check=True,
+            timeout=20,
+        )
+        Path(files[0]).write_bytes(made.stdout)
+        world = worlds(material(pki, "required"))
+        client = Client(ciphers=ECDSA, pki=pki, certificate=files)
+        world.run(client)
+        assert bool(world.dtls.associations) is enters
+        assert bool(client.error) is not enters
+
+
+def test_a_certificate_that_cannot_be_read_is_refused(
+    worlds: Worlds, pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(certificate: object) -> bool:
+        raise ValueError("no such version")
+
+    monkeypatch.setattr(dtls_context, "is_weak", unreadable)
+    world = worlds(material(pki, "optional"))
+    client = Client(ciphers=ECDSA, pki=pki, certificate=pki.client("device7"))
+    world.run(client)
+    assert client.error
+    assert not world.dtls.associations
+
+
+def test_keys_that_cannot_be_had_refuse_a_client(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is our mistake, and neither OpenSSL's nor the client's to deal with."""
+
+    def broken(kind: str, identity: bytes) -> None:
+        raise RuntimeError("the key store is broken")
+
+    monkeypatch.setattr(world.gateway, "shared_key", broken)
+    with capture_logs() as logs:
+        world.run(Client())
+    assert not world.dtls.associations
+    assert [entry["event"] for entry in logs] == ["bug: no key for a handshake"]
 
 
 def test_a_key_is_enough_where_certificates_are_required(worlds: Worlds, pki: Pki) -> None:
