@@ -48,7 +48,9 @@ from gateway.protocols.coap.numbers import (
     uint_bytes,
 )
 from gateway.protocols.coap.observe import Observers
+from gateway.protocols.coap.pending import Pending
 from gateway.protocols.coap.pubsub import PubSub
+from gateway.protocols.coap.pulls import Pulls
 from gateway.protocols.coap.resources import Resources
 from gateway.protocols.coap.splitting import Rule
 from gateway.protocols.coap.topics import Topics
@@ -87,7 +89,13 @@ class House:
         listing = Discovery(gateway, self.configurations)
         pubsub = PubSub(gateway, self.configurations, listing)
         observers = Observers.__new__(Observers)
-        topics = Topics(gateway, observers, [Rule("packs/#", "{topic}/{name}", False)], pubsub)
+        topics = Topics(
+            gateway,
+            observers,
+            [Rule("packs/#", "{topic}/{name}", False)],
+            pubsub,
+            Pending(gateway, Pulls(gateway)),
+        )
         self.resources = Resources(gateway, NoClients())  # type: ignore[arg-type]
         self.resources.table |= {"ps": topics, "pst": pubsub, ".well-known": listing}
 
@@ -220,15 +228,18 @@ def test_links_are_those_that_a_client_may_follow(house: House) -> None:
     house.publish("kept", retain=True)
     house.publish("gone", retain=True)
     house.publish("gone", b"", retain=True)
-    for queue in ("jobs", "mail"):
+    for queue in ("jobs", "mail/in"):
         house.gateway.broker.catalog.declare(queue, "classic", DEFAULT, True)
     house.let("device", (Action.SUBSCRIBE, "a/#"), (Action.CONSUME, "$queue/jobs"))
     assert house.links("device") == ["/ps", "/pst", "/queues/jobs", "/ps/a/1", "/ps/a/2"]
     house.let("device", *ALL)
     topics = ["/ps/a/1", "/ps/a/2", "/ps/b/1", "/ps/kept"]
-    assert house.links("device") == ["/ps", "/pst", "/queues/jobs", "/queues/mail", *topics]
+    assert house.links("device") == ["/ps", "/pst", "/queues/jobs", "/queues/mail%2Fin", *topics]
     assert house.links("device", "ps", "rt=core.ps.data") == topics
-    assert house.links("device", ".well-known/core", "rt=gateway.queue") == ["/queues/jobs", "/queues/mail"]
+    assert house.links("device", ".well-known/core", "rt=gateway.queue") == [
+        "/queues/jobs",
+        "/queues/mail%2Fin",
+    ]
 
 
 # -- what holds -------------------------------------------------------------------------------
