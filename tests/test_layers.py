@@ -25,6 +25,7 @@ WAITING = frozenset(
 CODECS = {
     "mqtt": ("packets", "properties", "reasons", "decoder", "encoder"),
     "amqp": ("errors", "tables", "properties", "methods", "frames"),
+    "coap": ("numbers", "codec", "stream_codec"),
 }
 #: What a codec may know of us besides: how a peer's mistake is called.
 CODECS_MAY = "gateway.core.errors"

@@ -375,12 +375,34 @@ def test_text_and_other_paths(doors: Doors) -> None:
 # -- the end ------------------------------------------------------------------------------------
 
 
-def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway that asks soon, and that a test may kill."""
+    process = GatewayProcess(tmp_path_factory.mktemp("other"), ("coap.ping_seconds=0.3",)).start()
+    yield process
+    process.stop()
+
+
+def test_a_silent_observer_is_asked(other: GatewayProcess) -> None:
+    with CoapStreamClient(other.coap_port) as client:
+        client.send(GET, b"o", (OBSERVE, b""), *ps("quiet"))
+        assert client.expect(1)[b"o"].code == CONTENT
+        for _ in range(2):
+            packet = client.next()
+            assert packet is not None
+            assert packet.code == PING
+            client.send(PONG, packet.token)
+
+
+def test_what_was_answered_survives_a_kill(other: GatewayProcess) -> None:
     """kill -9 while a client publishes: what it was told is stored is there, and it goes on."""
-    process = GatewayProcess(tmp_path / "data").start()
+    process = other
     answered: list[int] = []
-    with CoapStreamClient(process.coap_port) as client, AiocoapClient(process.coap_port, "coap+tcp") as other:
-        assert other.put("/ps/other", b"1", "retain=true").code == "2.01"
+    with (
+        CoapStreamClient(process.coap_port) as client,
+        AiocoapClient(process.coap_port, "coap+tcp") as aiocoap,
+    ):
+        assert aiocoap.put("/ps/other", b"1", "retain=true").code == "2.01"
 
         def publish() -> None:
             with suppress(OSError, AssertionError):
@@ -394,9 +416,9 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
         process.kill()
         publisher.join()
         with pytest.raises(Failed):
-            other.get("/ps/other")
+            aiocoap.get("/ps/other")
         process.start()
-        assert other.get("/ps/other").payload == b"1"
+        assert aiocoap.get("/ps/other").payload == b"1"
     with CoapStreamClient(process.coap_port) as client:
         last = answered[-1]
         for n in range(last - 19, last + 1):
