@@ -132,6 +132,7 @@ class Coap:
         return [
             Series("gateway_coap_peers", "Clients by datagrams", [((), self.connections())]),
             Series("gateway_coap_observations", "Observations", [((), len(self.observers))]),
+            Series("gateway_coap_waiting", "Requests that wait for a message", [((), len(self.pulls))]),
             Series("gateway_coap_malformed", "No messages of CoAP", [((), self.layer.malformed)], (), True),
             Series("gateway_coap_lost", "Datagrams there was no room for", [((), lost)], (), True),
         ]
