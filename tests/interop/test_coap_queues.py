@@ -221,6 +221,60 @@ def test_many_who_wait_and_leave_take_nothing_along(server: GatewayProcess, queu
     assert shown(server, queue)["depth"] == 1
 
 
+# -- observe ----------------------------------------------------------------------------------
+
+
+def test_aiocoap_observes_a_queue_and_competes(
+    server: GatewayProcess, peer: AiocoapClient, device: CoapClient, queue: str
+) -> None:
+    assert peer.observe(queue, f"/queues/{queue}").code == "2.05"
+    put(server, queue, b"a")
+    put(server, queue, b"b")
+    assert [peer.next(queue).payload for _ in range(2)] == [b"a", b"b"]
+    device.answers_con = None
+    token = device.observe(f"queues/{queue}").token
+    put(server, queue, b"c")
+    put(server, queue, b"d")
+    mine = device.receive(token)
+    theirs = peer.next(queue)
+    assert ({mine.payload, theirs.payload}, mine.kind) == ({b"c", b"d"}, CON)
+    device.reset(mine)
+    assert peer.next(queue).payload == mine.payload, "refused, it goes to the other"
+    wait_for(lambda: shown(server, queue)["unsettled"] == 0)
+    assert shown(server, queue)["consumers"] == 1
+
+
+def test_an_acknowledgement_settles_and_lets_the_next_come(
+    server: GatewayProcess, device: CoapClient, queue: str
+) -> None:
+    put(server, queue, b"a")
+    put(server, queue, b"b")
+    device.answers_con = None
+    token = device.observe(f"queues/{queue}").token
+    first = device.receive(token)
+    state = shown(server, queue)
+    assert (first.payload, state["depth"], state["unsettled"]) == (b"a", 1, 1)
+    device.acknowledge(first)
+    second = device.receive(token)
+    assert (second.payload, second.mid != first.mid) == (b"b", True)
+    device.reset(second)
+    wait_for(lambda: shown(server, queue)["depth"] == 1, what="the message to go back")
+    assert shown(server, queue)["consumers"] == 0
+
+
+def test_by_tcp_as_by_udp(server: GatewayProcess, queue: str) -> None:
+    with AiocoapClient(server.coap_port, "coap+tcp") as peer:
+        put(server, queue, b"a")
+        got = peer.request("POST", f"/queues/{queue}/receive")
+        assert (got.code, got.payload) == ("2.01", b"a")
+        assert peer.request("DELETE", "/" + "/".join(got.location)).code == "2.02"
+        assert peer.observe(queue, f"/queues/{queue}").code == "2.05"
+        put(server, queue, b"b")
+        assert peer.next(queue).payload == b"b"
+        wait_for(lambda: shown(server, queue)["unsettled"] == 0)
+    wait_for(waiting(server, queue, 0))
+
+
 # -- the process stops ------------------------------------------------------------------------
 
 

@@ -11,7 +11,8 @@ dtls, dtls_*                    the same encrypted: associations instead of addr
 clients                         whose request it is
 resources, answers              which part of the door a path leads to, and what becomes of errors
 targets, topics, observe        /ps: publish, values, observations
-queues, pulls, pending          /queues: receive and settle; commands in a publish's answer
+queues, pulls, workers          /queues: receive and settle; observe a queue
+pending                         commands in a publish's answer
 formats, translate, publishing  Content-Formats, envelopes; cbor: CBOR from clients
 senml, splitting                SenML packs, and the rules by which they are split
 links, discovery                the link format, /.well-known/core
@@ -45,6 +46,7 @@ from .stream import Streams
 from .topic_config import COLLECTION
 from .topics import Topics
 from .udp import UdpSocket
+from .workers import Workers
 
 
 class Coap:
@@ -63,6 +65,7 @@ class Coap:
     layer: MessageLayer
     streams: Streams
     pulls: Pulls
+    workers: Workers
 
     def __init__(self, config: Any) -> None:
         self.settings = config.coap
@@ -83,17 +86,19 @@ class Coap:
         discovery = Discovery(gateway, configurations)
         pubsub = PubSub(gateway, configurations, discovery)
         self.pulls = Pulls(gateway)
-        self.resources.on_reset.append(self.pulls)
+        self.workers = Workers(gateway)
+        self.resources.on_reset += [self.pulls, self.workers]
+        clients.on_gone += [self.pulls.client_gone, self.workers.client_gone]
         pending = Pending(gateway, self.pulls)
         topics = Topics(gateway, observers, self._packs, pubsub, pending)
-        self.resources.table["queues"] = Queues(gateway, topics, self.pulls)
+        self.resources.table["queues"] = Queues(gateway, topics, self.pulls, self.workers)
         self.resources.table |= {"ps": topics, COLLECTION: pubsub, ".well-known": discovery}
         settings = self.settings
         self.blockwise = Blockwise(
             self.resources, gateway.scheduler, self.body_bytes_max, settings.transfer_seconds
         )
         self.oscore = Oscore(gateway, self.blockwise)
-        observers.blockwise = self.blockwise
+        observers.blockwise = self.workers.blockwise = self.blockwise
         self.observers = observers
         gateway.series.append(self._numbers)
         self.guard = Guard(gateway.clock, settings.trusted_networks, settings.requests_per_second_max)
@@ -133,6 +138,7 @@ class Coap:
             Series("gateway_coap_peers", "Clients by datagrams", [((), self.connections())]),
             Series("gateway_coap_observations", "Observations", [((), len(self.observers))]),
             Series("gateway_coap_waiting", "Requests that wait for a message", [((), len(self.pulls))]),
+            Series("gateway_coap_workers", "Observations of queues", [((), len(self.workers))]),
             Series("gateway_coap_malformed", "No messages of CoAP", [((), self.layer.malformed)], (), True),
             Series("gateway_coap_lost", "Datagrams there was no room for", [((), lost)], (), True),
         ]

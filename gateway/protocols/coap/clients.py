@@ -67,7 +67,7 @@ class Clients:
         ]
         self._named: dict[tuple[str, str], Client] = {}
         self._waiting: dict[tuple[Link, Login], list[tuple[Request, Then]]] = {}
-        self.on_gone: OnGone = lambda client, error: None  # who observes is told
+        self.on_gone: list[OnGone] = []  # who observes or waits is told
 
     def find(self, request: Request) -> Client | None:
         """Return whose request it is, if that is known: the hot path's way."""
@@ -202,7 +202,8 @@ class Clients:
         if client.name is not None and self._named.get(client.name) is client:
             del self._named[client.name]
         if client.session.owner is client:  # not closed yet
-            self.on_gone(client, error)
+            for call in self.on_gone:
+                call(client, error)
             client.session.ended = True
             client.session.close()
 

@@ -65,7 +65,7 @@ class Observers:
             self._subscribers.begin(topic, 0)
         self.durables = Durables(gateway, self)
         self.blockwise: Blockwise | None = None
-        clients.on_gone = self._client_gone
+        clients.on_gone.append(self._client_gone)
         gateway.scheduler.after(SILENT_CHECK_MS, self._ask_silent)
 
     def __len__(self) -> int:
@@ -262,7 +262,7 @@ class Observers:
 
     def reset(self, link: Link, token: bytes) -> None:
         """The client does not know the observation any more."""
-        for client in _clients_of(link):
+        for client in clients_of(link):
             known = client.observations.get(token)
             if known is not None and known.link is link:
                 self._forget(client, known)
@@ -270,7 +270,7 @@ class Observers:
 
     def gone(self, link: Link) -> None:
         """A link is closed: what was observed by it ends, or waits if it is durable."""
-        for client in _clients_of(link):
+        for client in clients_of(link):
             for observation in list(client.observations.values()):
                 if observation.link is link:
                     self._forget(client, observation)
@@ -313,7 +313,8 @@ def filter_of(target: Target) -> str:
     return found
 
 
-def _clients_of(link: Link) -> list[Client]:
+def clients_of(link: Link) -> list[Client]:
+    """Return all clients that have spoken by a link."""
     found = list(link.clients.values()) if link.clients is not None else []
     return [*found, link.client] if link.client is not None else found
 

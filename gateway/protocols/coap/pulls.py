@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.api import Consumer, Delivery, Gateway, GatewayError, Selector
 from gateway.core import lease
-from gateway.core.errors import AuthenticationFailed, Conflict, NotFound, QuotaExceeded
+from gateway.core.errors import Conflict, NotFound, QuotaExceeded
 from gateway.core.message import Message, Outcome
 from gateway.core.scheduler import Timer
 
@@ -44,6 +44,11 @@ class Want:
         self.selector: Selector | None = None
         self.accept = NONE  # Content-Format that the client understands
         self.meta = False  # the message is to come in an envelope
+
+    def same(self, other: Want) -> bool:
+        """Tell whether both compete for the same messages."""
+        mine = (self.queue, self.group, self.selector, self.meta, self.accept)
+        return mine == (other.queue, other.group, other.selector, other.meta, other.accept)
 
 
 class Pulls:
@@ -89,6 +94,15 @@ class Pulls:
         for pull in list(self._waiting.get(link, ())):
             pull.end()
 
+    def client_gone(self, client: Client, error: GatewayError | None) -> None:
+        """A session ends: its client is told why."""
+        for link in client.links:
+            for pull in list(self._waiting.get(link, ())):
+                if pull.client is client:
+                    pull.end()
+                    if error is not None:
+                        pull.refuse(error)
+
     def stop(self) -> None:
         """The door closes: answer all, and let nobody wait any more."""
         self.stopping = True
@@ -114,12 +128,12 @@ class Answers:
 class Pull:
     """One request that waits."""
 
-    __slots__ = ("_answers", "_client", "_consumer", "_held", "_pulls", "_request", "_timer", "_want", "link")
+    __slots__ = ("_answers", "_consumer", "_held", "_pulls", "_request", "_timer", "_want", "client", "link")
 
     def __init__(self, pulls: Pulls, client: Client, request: Request, want: Want, answers: Answers) -> None:
         self.link = request.link
         self._pulls = pulls
-        self._client = client
+        self.client = client
         self._request = request
         self._want = want
         self._answers = answers
@@ -131,7 +145,7 @@ class Pull:
         """Begin to consume. Raise GatewayError."""
         want, pulls = self._want, self._pulls
         check_kept(pulls.gateway, want.queue)
-        consumer = self._client.session.consume(want.queue, self._deliver, 1, want.group, 0, want.selector)
+        consumer = self.client.session.consume(want.queue, self._deliver, 1, want.group, 0, want.selector)
         consumer.gone = self._cut_off
         self._consumer = consumer
         group = consumer.group
@@ -153,7 +167,7 @@ class Pull:
         self._consumer = None
         if consumer is not None:
             consumer.gone = None
-            self._client.session.cancel(consumer, give_back=False)
+            self.client.session.cancel(consumer, give_back=False)
         pulls.gateway.scheduler.cancel(self._timer)
         pulls.remove(self)
         if self._held:
@@ -168,15 +182,10 @@ class Pull:
     def _cut_off(self) -> None:
         """The queue is gone, or rules have changed."""
         self.end()
-        want, session = self._want, self._client.session
-        error: GatewayError = NotFound(f"queue {want.queue!r} was deleted")
-        try:
-            session.check_consume(want.queue, want.group)
-        except GatewayError as refused:
-            error = refused
-        self._refuse(error)
+        self.refuse(why_cut_off(self.client, self._want))
 
-    def _refuse(self, error: GatewayError) -> None:
+    def refuse(self, error: GatewayError) -> None:
+        """Answer that something is wrong, if that is to be told."""
         self._request.respond(answer_to(error) if self._answers.strict else self._answers.nothing)
 
     def _deliver(self, batch: list[Delivery]) -> None:
@@ -188,14 +197,10 @@ class Pull:
         if not self.link.open:
             self._settle_later(delivery, Outcome.RETRY)
             return
-        if self._client.session.ended:
-            self._settle_later(delivery, Outcome.RETRY)
-            self._refuse(AuthenticationFailed("the login is over; log in again"))
-            return
         shown = show(delivery.message, self._want, self._pulls.gateway.clock.now_ms)
         if shown is None:
             self._settle_later(delivery, Outcome.RETRY)
-            self._refuse(Refused(NOT_ACCEPTABLE, f"the message is not of Content-Format {self._want.accept}"))
+            self.refuse(Refused(NOT_ACCEPTABLE, f"the message is not of Content-Format {self._want.accept}"))
             return
         self._hand_over(delivery, *shown)
 
@@ -236,6 +241,15 @@ class Pull:
 
 def _settle(settle: lease.Settle, delivery: Delivery, outcome: Outcome) -> None:
     settle(delivery, outcome, 0, "")
+
+
+def why_cut_off(client: Client, want: Want) -> GatewayError:
+    """Return what took a consumer away: rules that have changed, or the queue is deleted."""
+    try:
+        client.session.check_consume(want.queue, want.group)
+    except GatewayError as refused:
+        return refused
+    return NotFound(f"queue {want.queue!r} was deleted")
 
 
 def check_kept(gateway: Gateway, name: str) -> None:

@@ -1,5 +1,7 @@
 """`/queues/<q>` for devices that poll: POST enqueues, `receive` takes under a lease, `deliveries` settles.
 
+GET shows a queue; with Observe it consumes (see `workers`).
+
 The leases are those of the HTTP door: what one door has handed out can be settled by the other.
 A queue's name is one segment of the path; a slash in it is `%2F` in a URI.
 """
@@ -39,8 +41,9 @@ from .numbers import (
     uint_bytes,
 )
 from .pulls import Answers, Pulls, Want
-from .targets import read_ack, read_lease_ms, seconds_of, target_at
+from .targets import Target, read_ack, read_lease_ms, seconds_of, target_at
 from .topics import Topics
+from .workers import Workers
 
 WAIT_SECONDS_MAX: Final = 60  # as of the HTTP door; NATs forget who is silent after some minutes
 #: What `outcome` may be. `nack` is what the HTTP door's nack does if nothing else is said.
@@ -74,12 +77,13 @@ class Wish:
 class Queues:
     """Implements `resources.Resource`."""
 
-    __slots__ = ("_gateway", "_pulls", "_topics")
+    __slots__ = ("_gateway", "_pulls", "_topics", "_workers")
 
-    def __init__(self, gateway: Gateway, topics: Topics, pulls: Pulls) -> None:
+    def __init__(self, gateway: Gateway, topics: Topics, pulls: Pulls, workers: Workers) -> None:
         self._gateway = gateway
         self._topics = topics
         self._pulls = pulls
+        self._workers = workers
 
     def serve(self, client: Client, request: Request) -> None:
         path = request.options.path
@@ -101,7 +105,7 @@ class Queues:
         if request.code == POST:
             self._enqueue(client, request, name)
         elif request.code == GET:
-            request.respond(self._show(client.session, request.options, name))
+            self._get(client, request, name)
         else:
             request.respond(wrong_method("GET and POST"))
 
@@ -113,11 +117,24 @@ class Queues:
         target = target_at(request.options, QUEUE_PREFIX + name)
         self._topics.publish(client, request, target, Response(CHANGED))
 
+    def _get(self, client: Client, request: Request, name: str) -> None:
+        options = request.options
+        if options.observe == 0:
+            want = self._wanted(read_wish(options, OBSERVE_PARAMETERS), options, name)
+            target = Target()  # which is where `represent` looks
+            target.meta = want.meta
+            options.meaning = target
+            self._workers.register(client, request, want)
+            return
+        if options.observe == 1:
+            self._workers.deregister(client, request)
+        request.respond(self._show(client.session, options, name))
+
     # -- looking ------------------------------------------------------------------------------
 
     def _show(self, session: Session, options: Options, name: str) -> Response:
         """Return how a queue is doing, as a map in JSON or CBOR."""
-        read_wish(options, ())
+        read_wish(options, () if options.observe < 0 else OBSERVE_PARAMETERS)
         session.check_see(name)
         found = describe(self._gateway.broker.catalog.get(name))
         accept = options.accept
@@ -135,9 +152,13 @@ class Queues:
             request.respond(wrong_method("POST"))
             return
         wish = read_wish(request.options, RECEIVE_PARAMETERS)
+        self._pulls.begin(client, request, self._wanted(wish, request.options, name), _NOTHING)
+
+    def _wanted(self, wish: Wish, options: Options, name: str) -> Want:
+        """Return what a wish asks of a queue. Raise InvalidValue."""
         want = wish.want
         want.queue = name
-        want.accept = request.options.accept
+        want.accept = options.accept
         if wish.at_once:
             want.lease_ms = 0
         if wish.text is not None:
@@ -145,7 +166,7 @@ class Queues:
             want.selector = self._gateway.broker.selectors.find(wish.text, language)
         elif wish.language is not None:
             raise InvalidValue("selector_language is there, but no selector")
-        self._pulls.begin(client, request, want, _NOTHING)
+        return want
 
     def _settle(self, session: Session, request: Request, name: str, token: str) -> None:
         if request.code not in (POST, DELETE):
@@ -285,5 +306,6 @@ RECEIVE_PARAMETERS: Final = (
     "selector",
     "selector_language",
 )
+OBSERVE_PARAMETERS: Final = ("group", "meta", "selector", "selector_language")
 SETTLE_PARAMETERS: Final = ("outcome", "delay", "reason")
 EXTEND_PARAMETERS: Final = ("lease",)
