@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.access.guarded import Guarded
 from tests.certificates import Pki
 from tests.peers import coap_client, executable
 from tests.process import free_port, wait_for
+from tests.protocols.coap.dtls_support import Client
 from tests.udp_proxy import Faults, UdpProxy
 
 pytestmark = pytest.mark.interop
@@ -128,6 +130,30 @@ def test_a_network_that_doubles_and_reorders(gateway: Secured) -> None:
             )
             assert UNSENT not in sent.stdout
             assert gateway.retained("device7/far") == str(number)
+
+
+def test_a_flood_of_hellos(gateway: Secured) -> None:
+    """From many ports, without a cookie, with a wrong one, cut and broken: nothing of it stays."""
+    begun = gateway.metric('gateway_coap_dtls_total{what="begun"}')
+    asked = gateway.metric('gateway_coap_dtls_total{what="asked"}')
+    client = Client()
+    client.step()
+    (hello,) = client.out()
+    at = 13 + 12 + 34 + 1 + 0  # behind version, random and an empty session id: the cookie's length
+    assert hello[at] == 0
+    body = hello[25:at] + b"\x10" + bytes(16) + hello[at + 1 :]
+    size = len(body).to_bytes(3, "big")
+    forged = hello[:11] + (len(body) + 12).to_bytes(2, "big") + b"\x01" + size + b"\0\x01\0\0\0" + size + body
+    for _ in range(20):
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.connect(("127.0.0.1", gateway.coaps_port))
+            for number in range(100):
+                sock.send((hello, forged, hello[:number], bytes(number))[number % 4])
+    sent = gateway.coap("device7/t", *key("device7", SECRET), body="through it")
+    assert sent.stderr == ""
+    assert gateway.retained("device7/t") == "through it"
+    assert gateway.metric('gateway_coap_dtls_total{what="begun"}') == begun + 1, "libcoap's own"
+    assert gateway.metric('gateway_coap_dtls_total{what="asked"}') == asked + 20 * 50 + 1
 
 
 def test_what_dtls_does_is_counted(gateway: Secured) -> None:

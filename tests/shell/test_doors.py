@@ -41,6 +41,19 @@ class Web(Grpc):
     alpn = "http/1.1"
 
 
+class Datagrams(StreamProtocol):
+    """A protocol with a UDP socket beside each listener."""
+
+    name = "data"
+
+    async def listen_datagrams(self, address: Any, gateway: Any) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def connections(self) -> int:
+        return 0
+
+
 PROTOCOLS: Mapping[str, Protocol] = {"line": Line(), "grpc": Grpc(), "web": Web()}
 
 
@@ -63,6 +76,14 @@ def test_only_what_is_opened_needs_certificates(pki: Pki) -> None:
     assert check_doors(load(None, [], True, None), PROTOCOLS) == {}
     sets = [*pki.sets(), "listeners.webs=127.0.0.1:1", "listeners.line=127.0.0.1:2"]
     assert list(check_doors(load(None, sets, True, None), PROTOCOLS)) == ["webs"]
+
+
+def test_a_door_with_dtls_needs_no_certificate_unless_it_has_no_datagrams() -> None:
+    protocols: Mapping[str, Protocol] = {"data": Datagrams()}
+    doors = check_doors(load(None, ["listeners.datas=127.0.0.1:1"], True, None), protocols)
+    assert doors["datas"].bare
+    (fault,) = faults("listeners.datas=unix:/tmp/none", protocols=protocols)
+    assert fault.startswith("tls.certificate: missing, and listeners.datas needs one")
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
