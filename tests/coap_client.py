@@ -59,8 +59,9 @@ class CoapClient:
     `answers_con` says what a confirmable message of the server's gets: ACK, RST, or None for silence.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", source: str = "") -> None:
         self._host = (host, port)
+        self._source = source  # the address to come from, if it matters
         self.answers_con: int | None = ACK
         self.inbox: list[Answer] = []
         self.resent = 0
@@ -73,6 +74,8 @@ class CoapClient:
         family = socket.AF_INET6 if ":" in self._host[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_DGRAM)
         OPENED.append(sock)
+        if self._source:
+            sock.bind((self._source, 0))
         sock.connect(self._host)
         return sock
 

@@ -8,6 +8,10 @@ from typing import NamedTuple
 from tests.interop import access_core
 from tests.interop.access_amqp import ACK, OK, amqp_link
 from tests.interop.access_cases import ACTIONS, LOGINS, Link, Login
+from tests.interop.access_coap import NO as COAP_NO
+from tests.interop.access_coap import OK as COAP_OK
+from tests.interop.access_coap import REFUSED as COAP_REFUSED
+from tests.interop.access_coap import CoapLink
 from tests.interop.access_house import House
 from tests.interop.access_http import HttpLink, SocketLink, SseLink
 from tests.interop.access_mqtt import V5, V311, mqtt_link
@@ -57,6 +61,11 @@ def _socket(tls: bool) -> Door:
     return Door(lambda house, login: SocketLink(house, tls, login), yes, dict.fromkeys(yes, NO), (401, 2))
 
 
+def _coap() -> Door:
+    yes: dict[str, object] = dict.fromkeys(("publish", "subscribe", "consume", "view"), COAP_OK)
+    return Door(lambda house, login: CoapLink(house, login), yes, dict.fromkeys(yes, COAP_NO), COAP_REFUSED)
+
+
 def _core(refused: str) -> Door:
     yes: dict[str, object] = dict.fromkeys(ACTIONS, access_core.OK)
     return Door(None, yes, dict.fromkeys(yes, "NotAuthorized"), refused)
@@ -78,12 +87,13 @@ DOORS: dict[str, Door] = {
     "ws": _socket(False),
     "wss": _socket(True),
     "openmessaging": _core("AuthenticationFailed"),
-    "coap": _core("no handshake"),
+    "coap": _coap(),
+    "coap-keys": _core("no handshake"),
 }
 ALL_LOGINS = (*LOGINS, *access_core.LOGINS)
 OVER_TLS = ("mqtts-3", "mqtts-5", "mqtt-wss", "amqps", "https", "sse-tls", "wss")
 WEB = ("http", "https", "sse", "sse-tls", "ws", "wss")
-LATER = {"openmessaging": ("signature",), "coap": ("psk", "oscore")}
+LATER = {"openmessaging": ("signature",), "coap-keys": ("psk", "oscore")}
 TODAY = tuple(door for door in DOORS if door not in LATER)
 
 #: (doors, logins, why they do not go together)
@@ -99,7 +109,12 @@ NO_LOGINS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (TODAY, ("signature",), "a header of RocketMQ's gRPC clients"),
     (TODAY, ("psk", "oscore"), "keys of CoAP's own handshakes"),
     (("openmessaging",), (*LOGINS, "psk", "oscore"), "the door is not there yet: its own login alone"),
-    (("coap",), (*LOGINS, "signature"), "the door is not there yet: its own logins alone"),
+    (("coap",), ("scram",), "a request has its login in it; there is no exchange"),
+    (
+        ("coap-keys",),
+        (*LOGINS, "signature"),
+        "keys of handshakes alone: see test_coap_dtls and test_coap_oscore",
+    ),
 )
 
 #: (doors, actions, why there is no such thing)
@@ -112,6 +127,7 @@ NO_ACTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("amqp", "amqps"), ("administer",), "AMQP has queues and exchanges; the rest is HTTP's /api"),
     (("sse", "sse-tls"), ("publish", "manage", "view", "administer"), "events go one way"),
     (("ws", "wss"), ("manage", "view", "administer"), "no `op` does that"),
+    (("coap",), ("manage", "administer"), "devices make no queues; people have HTTP"),
 )
 
 
