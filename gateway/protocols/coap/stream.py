@@ -128,6 +128,7 @@ class StreamConnection:
     """Implements `gateway.api.Connection`."""
 
     __slots__ = (
+        "_asked_ms",
         "_closing",
         "_custody",
         "_decoder",
@@ -136,7 +137,6 @@ class StreamConnection:
         "_heard_ms",
         "_last",
         "_leaving",
-        "_pinged",
         "_pumping",
         "_stopped",
         "_streams",
@@ -163,7 +163,7 @@ class StreamConnection:
         self._established = False
         self._leaving = False  # released: nothing is taken any more, answers are sent
         self._closing = False
-        self._pinged = False
+        self._asked_ms = 0  # when it was sent a Ping, and was not heard since
         self._heard_ms = streams.gateway.clock.monotonic_ms
         self._timer: Timer | None = None
         size = (MAX_MESSAGE_SIZE, uint_bytes(size_max))
@@ -175,7 +175,7 @@ class StreamConnection:
         if self._leaving or self._closing:
             return
         self._heard_ms = self._streams.gateway.clock.monotonic_ms
-        self._pinged = False
+        self._asked_ms = 0
         self._decoder.feed(data)
         self._pump()
 
@@ -373,16 +373,18 @@ class StreamConnection:
         now_ms = streams.gateway.clock.monotonic_ms
         if self._stopped:
             self._heard_ms = now_ms  # it is us who do not listen
-        silent_ms = now_ms - self._heard_ms
-        wait_ms = streams.ping_ms - silent_ms
-        if wait_ms <= 0:
-            if self._pinged:
+            self._asked_ms = 0
+        wait_ms = self._heard_ms + streams.ping_ms - now_ms
+        if self._asked_ms or wait_ms <= 0:
+            if not self._asked_ms:
+                self._asked_ms = now_ms
+                self.link.send(PING, b"", (), b"")
+            left_ms = self._asked_ms + PONG_MS - now_ms
+            if left_ms <= 0:
                 log.info("connection closed", door="coap", peer=self.link.peer, reason="no Pong came")
                 self.transport.abort()
                 return
-            self._pinged = True
-            self.link.send(PING, b"", (), b"")
-            wait_ms = PONG_MS
+            wait_ms = min(left_ms, streams.ping_ms)  # it may be heard soon, and fall silent again
         self._timer = streams.gateway.scheduler.after(wait_ms, self._look)
 
     # -- the end --------------------------------------------------------------------------------
