@@ -138,6 +138,9 @@ async def test_observe(gateway: Guarded, connect: Connect) -> None:
             for number in range(1, 20):  # more than are sent without an acknowledgement
                 await asyncio.to_thread(gateway.publish, "room/seen", str(number))
                 assert (await anext(seen)).payload == b"%d" % number
+            large = "x" * 3000
+            await asyncio.to_thread(gateway.publish, "room/seen", large)
+            assert (await anext(seen)).payload == large.encode(), "its first block, and the rest by GET"
         request.observation.cancel()
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from aiocoap import FETCH, GET, PUT, UNAUTHORIZED
 from aiocoap import oscore as library
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.protocols.coap import oscore, oscore_contexts
 from gateway.protocols.coap.codec import decode, encode, split_options
@@ -461,6 +463,16 @@ def test_a_datagram_changed_or_cut_anywhere(world: World) -> None:
         assert talk.feed(changed)[0].payload == b"Decryption failed"
     assert len(world.inner.requests) == 1
     assert talk.read(talk.feed(data)[0], bound).code == CHANGED
+
+
+@given(value=st.binary(max_size=30), payload=st.binary(max_size=60), known=st.booleans())
+def test_anything_gets_one_answer(value: bytes, payload: bytes, known: bool) -> None:
+    world = World()
+    option = bytes((0x18 | len(value) % 8,)) + value[: len(value) % 8] + b"\x00lamp" if known else value
+    [answer] = world.talk().feed(encode(CON, PUT, 7, b"t", [(OSCORE, option)], payload))
+    assert answer.code in (BAD_OPTION, BAD_REQUEST, UNAUTHORIZED)
+    assert world.inner.requests == []
+    world.gateway.close()
 
 
 @pytest.mark.parametrize("value", [b"", b"\x00", b"\x08", b"\x0e123456k", b"\x29\x01lamp", b"\x19\x01\x09l"])
