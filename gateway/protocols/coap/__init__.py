@@ -15,8 +15,8 @@ queues, pulls, workers          /queues: receive and settle; observe a queue
 pending                         commands in a publish's answer
 formats, translate, publishing  Content-Formats, envelopes; cbor: CBOR from clients
 senml, splitting                SenML packs, and the rules by which they are split
-links, discovery                the link format, /.well-known/core
-topic_config, configurations, pubsub    /pst: topics as the draft on CoAP pub/sub has them
+links, discovery, topic_names   the link format, /.well-known/core; the topics there are
+topic_config, configurations, pubsub, subscribers   /pst: topics as the draft on CoAP pub/sub has them
 """
 
 from __future__ import annotations

@@ -15,10 +15,12 @@ from gateway.core.errors import Conflict, NotFound
 from gateway.core.message import NO_PROPERTIES, NOWHERE, Message
 from gateway.core.scheduler import Timer
 
-from .topic_config import OBSERVER_CHECK_SECONDS, TopicConfig
+from .links import Query
+from .topic_config import COLLECTION, OBSERVER_CHECK_SECONDS, TopicConfig
 
 KEY: Final = "coap/topics/"  # then the id
 CONFIGURATIONS_MAX: Final = 10_000  # about 1 KB of memory each; every one also costs a key
+CHECKS_MAX: Final = 1000  # configurations that are looked at for a list: rights are asked for each
 LOOK_MS: Final = 3_600_000  # the wall clock, which says when a topic expires, may be set meanwhile
 
 _READS: Final = (Action.SUBSCRIBE, Action.PUBLISH, Action.MANAGE)
@@ -79,11 +81,11 @@ class Configurations:
             raise NotFound(f"no topic {id[:40]!r} here; GET of the collection lists those there are")
         return found
 
-    def visible(self, session: Session) -> list[TopicConfig]:
-        """Return those that a client may read, by their ids."""
-        found = [config for config in self.all.values() if may_read(session, config.topic)]
-        found.sort(key=lambda config: config.id)
-        return found
+    def visible(self, session: Session, prefix: str = "") -> list[TopicConfig]:
+        """Return those whose ids begin so and that a client may read, in their order: of `CHECKS_MAX`."""
+        ids = sorted(id for id in self.all if id.startswith(prefix))
+        configs = [self.all[id] for id in ids[:CHECKS_MAX]]
+        return [config for config in configs if may_read(session, config.topic)]
 
     def new_id(self) -> str:
         """Return an id that no configuration has."""
@@ -145,6 +147,12 @@ class Configurations:
         if self.has_value(config.topic):
             broker = self._broker
             broker.publish(Message(config.topic, b"", 1, True, NO_PROPERTIES, NOWHERE, broker.clock.wall_ms))
+
+
+def id_prefix(query: Query) -> str:
+    """Return what the ids begin with of all configurations that a list may have: by its `href`."""
+    href, begin = query.href_prefix(), f"/{COLLECTION}/"
+    return href[len(begin) :] if href.startswith(begin) else ""
 
 
 def may_read(session: Session, topic: str) -> bool:

@@ -1,31 +1,30 @@
 """`/.well-known/core` (RFC 6690, 4): what a client may find here, as links, picked by filters.
 
-There may be very many topics. What a filter rules out is not looked at, an answer has a limit, and where
-there are many names they are sorted in a thread, as for the listing by HTTP.
+There may be very many topics. What a filter rules out is not looked at, and an answer has limits: devices
+that nobody knows may ask.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
 from gateway.api import Gateway, Session
 from gateway.core.access import Action
 from gateway.core.message import Message
-from gateway.core.topic import QUEUE_PREFIX, SESSION_PREFIX
+from gateway.core.topic import QUEUE_PREFIX
 
 from .answers import Refused, wrong_method
 from .clients import LOGIN_PARAMETERS, Client
-from .configurations import Configurations, lives
+from .configurations import Configurations, id_prefix
 from .exchange import Request, Response
 from .formats import LINK_FORMAT, NONE, PUBSUB, number_of
 from .links import LINK_OPTIONS, Link, Query, path_of, read_query, write
 from .numbers import CONTENT, GET, NOT_ACCEPTABLE, NOT_FOUND
-from .topic_config import DATA_PATH, DATA_TYPE, conf_link
+from .topic_config import CONF_ATTRIBUTES, DATA_PATH, DATA_TYPE, conf_link
+from .topic_names import TopicNames
 
-CHECKS_MAX: Final = 10_000  # authorizations asked for one answer, as by HTTP; narrow it down by `href`
-SORTED_AT_ONCE_MAX: Final = 10_000  # names; sorting them holds the loop for some milliseconds
+CHECKS_MAX: Final = 2000  # topics, and queues, looked at for an answer: some milliseconds, twice a page
 
 QUEUE_TYPE: Final = "gateway.queue"
 #: What is always there. `/ps` and `/pst` are one collection; the draft wants topics below its own path.
@@ -44,11 +43,12 @@ Done = Callable[[list[Link]], None]
 class Discovery:
     """Implements `resources.Resource`, below `/.well-known`."""
 
-    __slots__ = ("_configurations", "_gateway")
+    __slots__ = ("_configurations", "_gateway", "_names")
 
     def __init__(self, gateway: Gateway, configurations: Configurations) -> None:
         self._gateway = gateway
         self._configurations = configurations
+        self._names = TopicNames(gateway)
 
     def serve(self, client: Client, request: Request) -> None:
         options = request.options
@@ -61,8 +61,7 @@ class Discovery:
             raise Refused(NOT_ACCEPTABLE, f"links are of Content-Format {LINK_FORMAT} alone")
         query = read_query(options.query, LOGIN_PARAMETERS)
         session = client.session
-        topics = [conf_link(config) for config in self._configurations.visible(session)]
-        first = [*BROKER, *topics, *self._queue_links(session, query)]
+        first = [*BROKER, *self._conf_links(session, query), *self._queue_links(session, query)]
 
         def found(links: list[Link]) -> None:
             request.respond(Response(CONTENT, write(query.pick([*first, *links])), LINK_OPTIONS))
@@ -77,6 +76,11 @@ class Discovery:
     def data_links(self, session: Session, query: Query, done: Done) -> None:
         """Call with the page of the topics that have a value, as far as the client may subscribe to them."""
         self._topics(session, query, lambda links: done(query.pick(links)))
+
+    def _conf_links(self, session: Session, query: Query) -> list[Link]:
+        if not _possible(query, CONF_ATTRIBUTES):
+            return []
+        return [conf_link(config) for config in self._configurations.visible(session, id_prefix(query))]
 
     def _queue_links(self, session: Session, query: Query) -> list[Link]:
         if not _possible(query, _QUEUE):
@@ -95,24 +99,11 @@ class Discovery:
 
     def _topics(self, session: Session, query: Query, done: Done) -> None:
         """Call with links to topics, all that are needed for the page."""
-        broker = self._gateway.broker
-        now_ms = broker.clock.now_ms
-        retained = {m.topic for m in broker.retained.all() if lives(m, now_ms)}
-        names = [topic for topic in broker.router.routes if lives(broker.router.last(topic), now_ms)]
         prefix = topic_prefix(query.href_prefix())
         if prefix is None:
             done([])
-        elif len(retained) + len(names) <= SORTED_AT_ONCE_MAX:
-            done(self._links(session, query, _sorted(retained, names, prefix)))
         else:
-            self._gateway.task(self._later(session, query, done, retained, names, prefix))
-
-    async def _later(
-        self, session: Session, query: Query, done: Done, retained: set[str], names: list[str], prefix: str
-    ) -> None:
-        topics = await asyncio.to_thread(_sorted, retained, names, prefix)
-        self._gateway.begin_turn()
-        done(self._links(session, query, topics))
+            self._names.find(prefix, lambda topics: done(self._links(session, query, topics)))
 
     def _links(self, session: Session, query: Query, topics: list[str]) -> list[Link]:
         found: list[Link] = []
@@ -150,8 +141,3 @@ def _possible(query: Query, attributes: tuple[tuple[str, str], ...]) -> bool:
     """Tell whether links with these attributes, and of any content format, may be wanted."""
     filters = [(name, wanted) for name, wanted in query.filters if name not in _OPEN]
     return Query(filters).wants(attributes)
-
-
-def _sorted(retained: set[str], names: list[str], prefix: str) -> list[str]:
-    internal = (QUEUE_PREFIX, SESSION_PREFIX)
-    return sorted(t for t in {*retained, *names} if t.startswith(prefix) and not t.startswith(internal))

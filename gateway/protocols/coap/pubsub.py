@@ -20,7 +20,7 @@ from gateway.core.message import Properties as Said
 from . import topic_config
 from .answers import Refused, answer_to, wrong_method
 from .clients import LOGIN_PARAMETERS, Client
-from .configurations import Configurations, may_read
+from .configurations import Configurations, id_prefix, may_read
 from .exchange import Request, Response
 from .formats import CBOR, LINK_FORMAT, NONE, PUBSUB, content_of
 from .links import LINK_OPTIONS, Link, Query, read_query, write
@@ -82,12 +82,14 @@ class PubSub:
             if ("rt", DATA_TYPE) in query.filters:
                 self._links.data_links(session, query, lambda links: request.respond(_list(links)))
             else:
-                request.respond(_list(query.pick(map(conf_link, self.configurations.visible(session)))))
+                visible = self.configurations.visible(session, id_prefix(query))
+                request.respond(_list(query.pick(map(conf_link, visible))))
         elif code == FETCH:
             _check_accept(request, LINK_FORMAT)
             wanted = _read(request)
-            found = [config for config in self.configurations.visible(session) if config.matches(wanted)]
             query = read_query(request.options.query, LOGIN_PARAMETERS)
+            visible = self.configurations.visible(session, id_prefix(query))
+            found = [config for config in visible if config.matches(wanted)]
             request.respond(_list(query.pick(map(conf_link, found))))
         elif code == POST:
             self._create(session, request)

@@ -20,6 +20,7 @@ DATA_TYPE: Final = "core.ps.data"
 CONF_TYPE: Final = "core.ps.conf"
 COLLECTION: Final = "pst"  # the path of the topics, each below it
 DATA_PATH: Final = "ps"  # what is below it are topics
+CONF_ATTRIBUTES: Final = (("rt", CONF_TYPE), ("ct", str(PUBSUB)))
 OBSERVER_CHECK_SECONDS: Final = 86_400  # where nothing is said (RFC 7641, 4.5)
 NAME_CHARS_MAX: Final = 255
 TYPE_CHARS_MAX: Final = 255
@@ -123,7 +124,7 @@ def make(id: str, said: Properties) -> TopicConfig:
 
 def conf_link(config: TopicConfig) -> Link:
     """Return the link to a topic's configuration."""
-    return Link(path_of([COLLECTION, config.id]), (("rt", CONF_TYPE), ("ct", str(PUBSUB))))
+    return Link(path_of([COLLECTION, config.id]), CONF_ATTRIBUTES)
 
 
 def topic_of(reference: str) -> str:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.access import Action, Credentials, Principal, Ruling
+from gateway.core.errors import InvalidValue
 from gateway.core.message import Message, Origin
 from gateway.core.policy import DEFAULT
 from gateway.core.topic import matches
-from gateway.protocols.coap import configurations, discovery
+from gateway.protocols.coap import configurations, discovery, topic_config, topic_names
 from gateway.protocols.coap.clients import Client, Clients
 from gateway.protocols.coap.codec import Option, encode_options, read_options
 from gateway.protocols.coap.configurations import KEY, Configurations
@@ -359,7 +360,6 @@ def test_many_topics_are_listed_by_pages(house: House, monkeypatch: pytest.Monke
     house.let("device", *ALL)
     for number in range(1200):
         house.publish(f"many/{number:04}")
-    monkeypatch.setattr(discovery, "SORTED_AT_ONCE_MAX", 100)  # so that a thread sorts
     query = ("rt=core.ps.data", "href=/ps/many/*")
     first = house.links("device", ".well-known/core", *query)
     second = house.links("device", ".well-known/core", *query, "page=1")
@@ -368,6 +368,65 @@ def test_many_topics_are_listed_by_pages(house: House, monkeypatch: pytest.Monke
     monkeypatch.setattr(discovery, "CHECKS_MAX", 50)
     assert len(house.links("device", "ps", "rt=core.ps.data")) == 50
     assert house.links("device", "ps", "rt=core.ps.data", "href=/ps/many/1199") == ["/ps/many/1199"]
+
+
+def test_very_many_are_sorted_in_a_thread_and_kept_for_a_moment(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topic_names, "AT_ONCE_MAX", 10)
+    house.let("device", *ALL)
+    for number in range(20):
+        house.publish(f"a/{number:02}")
+    query = ("rt=core.ps.data", "href=/ps/a/1*")
+    wanted = [f"/ps/a/{number}" for number in range(10, 20)]
+    assert house.links("device", ".well-known/core", *query) == wanted
+    house.publish("a/1b")
+    assert house.links("device", ".well-known/core", *query) == wanted
+    clock = house.gateway.clock
+    clock.set(clock.wall_ms + topic_names.KEPT_MS, clock.monotonic_ms + topic_names.KEPT_MS)
+    assert house.links("device", ".well-known/core", *query) == [*wanted, "/ps/a/1b"]
+
+
+def test_of_many_configurations_some_are_looked_at(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configurations, "CHECKS_MAX", 3)
+    house.let("device", *ALL)
+    paths = sorted("/" + house.make("device", f"t{number}") for number in range(5))
+    assert house.links("device", "pst") == paths[:3]
+    assert house.links("device", "pst", f"href={paths[4]}") == [paths[4]]
+    assert house.links("device", ".well-known/core", "rt=core.ps.conf", f"href={paths[4][:-1]}*") == [
+        paths[4]
+    ]
+
+
+_said = st.fixed_dictionaries(
+    {0: st.text("abc/ü", min_size=1, max_size=5).filter(lambda name: name.strip("/") != "")},
+    optional={
+        3: st.integers(0, 65535),
+        4: st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=5),
+        5: st.integers(1, 4_000_000_000).map(lambda seconds: cbor2.CBORTag(1, seconds)),
+        6: st.integers(0, 0xFFFFFFFF),
+        7: st.integers(1, 0xFFFFFFFF),
+    },
+)
+
+
+@given(_said)
+def test_properties_come_back(said: dict[int, object]) -> None:
+    read = topic_config.read(cbor2.dumps({**said, 2: "core.ps.data"}))
+    config = topic_config.make("id", read)
+    again = topic_config.read(topic_config.write(config.properties()))
+    assert topic_config.make("id", again) == config
+    assert config.matches(read)
+    assert config.updated({}, False) == config
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_properties_or_refused(payload: bytes) -> None:
+    for read in (topic_config.read, topic_config.read_keys):
+        try:
+            read(payload)
+        except InvalidValue:
+            pass
 
 
 @given(st.lists(st.text("ab%/ ü", max_size=4), min_size=1, max_size=3).map("/".join), st.integers(0, 30))
