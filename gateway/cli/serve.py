@@ -95,6 +95,8 @@ def _print_what_to_try(doors: dict[str, str]) -> None:
         print(f"  mosquitto_pub -h {host} -p {port} -t hello/world -m hi -q 1")
     if "amqp" in doors and ":" in doors["amqp"]:
         print(f"  celery -b amqp://guest:guest@{doors['amqp']}// ...      any application of RabbitMQ's")
+    if "coap" in doors and ":" in doors["coap"]:
+        print(f"  coap-client -m put -e hi coap://{doors['coap']}/ps/hello/world")
     if "http" in doors and ":" in doors["http"]:
         base = f"http://{doors['http']}"
         print(f"  curl -d hi {base}/v1/topics/hello/world")
