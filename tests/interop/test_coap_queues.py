@@ -221,6 +221,21 @@ def test_many_who_wait_and_leave_take_nothing_along(server: GatewayProcess, queu
     assert shown(server, queue)["depth"] == 1
 
 
+def test_a_large_message_comes_in_blocks(server: GatewayProcess, peer: AiocoapClient, queue: str) -> None:
+    """And is taken once: the blocks behind the first are those of the same delivery."""
+    body = bytes(range(256)) * 20
+    put(server, queue, body)
+    put(server, queue, body)
+    got = peer.request("POST", f"/queues/{queue}/receive", b"", ("wait=5",))
+    assert (got.code, got.payload == body) == ("2.01", True)
+    state = shown(server, queue)
+    assert (state["depth"], state["unsettled"]) == (1, 1)
+    assert peer.request("DELETE", "/" + "/".join(got.location)).code == "2.02"
+    got = peer.put("/ps/large", body, f"commands={queue}", "ttd=5")
+    assert (got.code, got.payload == body) == ("2.04", True), "both ways in blocks"
+    wait_for(lambda: shown(server, queue)["unsettled"] == 0)
+
+
 # -- observe ----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.api import Principal, Ruling
+from gateway.api import AuthenticationFailed, Principal, Ruling
 from gateway.core.access import Action, Credentials
 from gateway.core.message import Message, Origin, Properties
 from gateway.protocols.coap import cbor, pulls
@@ -241,6 +241,17 @@ def test_a_queue_that_is_deleted_meanwhile_is_not_found(door: Door, device: Devi
     door.gateway.broker.queues.delete(door.queue)
     assert [shown(answer)[0] for answer in found] == ["4.04"]
     assert len(door.coap.pulls) == 0
+
+
+def test_who_may_not_go_on_is_told_while_it_waits(door: Door, device: Device) -> None:
+    found, other = device.receive("jobs", "wait=20"), Device(door, "d2", "127.0.0.1:2")
+    waits = other.receive("jobs", "wait=20")
+    [client] = (device.link.clients or {}).values()
+    client.end(AuthenticationFailed("the login has expired"))
+    assert [shown(answer)[0] for answer in found] == ["4.01"]
+    door.put(b"one")
+    assert [answer.payload for answer in waits] == [b"one"]
+    assert door.idle()
 
 
 def test_waiting_requests_have_a_limit(door: Door, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
