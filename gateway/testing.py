@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .api import Address, Authenticator, Exchange, SharedKey, TlsMaterial
+from .api import Address, Authenticator, Exchange, Flushable, SharedKey, TlsMaterial
 from .core.access import Action, Authority, Authorizer, Certificate, Credentials, Principal, Ruling
 from .core.broker import Broker
 from .core.clock import Clock
@@ -102,6 +102,7 @@ class TestGateway:
         self._authenticators = authenticators
         self._tasks: list[asyncio.Task[None]] = []
         self.errors: list[BaseException] = []
+        self._dirty: dict[Flushable, None] = {}
         self.refused_logins: list[tuple[Credentials, str]] = []
         self.tls = TlsMaterial()
 
@@ -112,6 +113,9 @@ class TestGateway:
 
     def begin_turn(self) -> None:
         """Turns are ended by `settle`."""
+
+    def flush_later(self, socket: Flushable) -> None:
+        self._dirty[socket] = None
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         if not self._let_in:
@@ -183,6 +187,9 @@ class TestGateway:
         for _ in range(IDLE_ROUNDS):
             self.loop.run_until_complete(asyncio.sleep(0))
             self.broker.dispatch()
+            dirty, self._dirty = self._dirty, {}
+            for socket in dirty:
+                socket.flush()
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.remove(task)
             if not task.cancelled() and (error := task.exception()) is not None:
