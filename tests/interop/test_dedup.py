@@ -13,6 +13,8 @@ import pika
 import pytest
 from websockets.sync.client import connect
 
+from gateway.protocols.coap.numbers import PUT
+from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, publish_properties
 from tests.process import GatewayProcess, wait_for
 
@@ -91,6 +93,13 @@ def by_websocket(gateway: GatewayProcess, topic: str, key: str | None, message_i
     return bool(answer["duplicate"])
 
 
+def by_coap(gateway: GatewayProcess, topic: str, key: str | None, message_id: str) -> None:
+    query = ["username=guest", "password=guest", f"message_id={message_id}"]
+    query += [f"idempotency_key={key}"] if key else []
+    with CoapClient(gateway.coap_port) as client:
+        assert client.request(PUT, f"/ps/{topic}", b"x", query).code in ("2.01", "2.04")
+
+
 DOORS: dict[str, Publish] = {
     "mqtt": by_mqtt,
     "mqtt qos 2": by_mqtt_twice,
@@ -98,6 +107,7 @@ DOORS: dict[str, Publish] = {
     "http": by_http,
     "batch": by_batch,
     "websocket": by_websocket,
+    "coap": by_coap,
 }
 
 
@@ -110,7 +120,7 @@ def bind(gateway: GatewayProcess, topic: str) -> Callable[[], int]:
 
 
 @pytest.mark.parametrize("second", DOORS)
-@pytest.mark.parametrize("first", ["mqtt", "amqp", "http"])
+@pytest.mark.parametrize("first", ["mqtt", "amqp", "http", "coap"])
 def test_what_one_door_took_another_does_not_take_again(
     door: GatewayProcess, first: str, second: str
 ) -> None:

@@ -16,6 +16,8 @@ from httpx_sse import connect_sse
 from paho.mqtt.packettypes import PacketTypes
 from websockets.sync.client import connect
 
+from gateway.protocols.coap.numbers import PUT
+from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, properties, publish_properties
 from tests.process import GatewayProcess
 
@@ -92,7 +94,20 @@ def publish_by_http(gateway: GatewayProcess, headers: dict[str, Any], body: str,
     httpx.post(f"{gateway.url}/v1/topics/{topic}", content=body, headers=sent).raise_for_status()
 
 
-PUBLISHERS = {"mqtt": publish_by_mqtt, "amqp": publish_by_amqp, "http": publish_by_http}
+def publish_by_coap(gateway: GatewayProcess, headers: dict[str, Any], body: str, topic: str) -> None:
+    envelope = {"body": body} | {name[1:]: value for name, value in headers.items() if name in ATTRIBUTES}
+    envelope["headers"] = [[name, value] for name, value in headers.items() if name not in ATTRIBUTES]
+    with CoapClient(gateway.coap_port) as client:
+        answer = client.request(PUT, f"/ps/{topic}", json.dumps(envelope).encode(), ("meta=1",))
+        assert answer.code in ("2.01", "2.04"), answer
+
+
+PUBLISHERS = {
+    "mqtt": publish_by_mqtt,
+    "amqp": publish_by_amqp,
+    "http": publish_by_http,
+    "coap": publish_by_coap,
+}
 
 
 # -- reading: a reader subscribes when it is made, and returns all bodies until the last -----------
@@ -123,6 +138,7 @@ class Readers:
         self._sse()
         self._websocket()
         self._queue()
+        self._coap()
 
     def _mqtt(self) -> None:
         client = PahoClient(f"reader-{self.number}", expiry=60).open(self.gateway.mqtt_port)
@@ -208,6 +224,21 @@ class Readers:
         while END not in got:
             got.append(json.loads(self.socket.recv(SECONDS_MAX))["body"])
 
+    def _coap(self) -> None:
+        """An observer can say SQL alone."""
+        if self.language != "sql":
+            return
+        self.observer = self.open.enter_context(CoapClient(self.gateway.coap_port))
+        query = ("filter=p/#", "qos=1", f"selector={self.text}")
+        self.token = self.observer.observe("/ps", query).token
+
+    def read_coap(self) -> None:
+        if self.language != "sql":
+            return
+        got = self.found["coap observe"] = []
+        while END not in got:
+            got.append(self.observer.receive(self.token, SECONDS_MAX).payload.decode())
+
     def _queue(self) -> None:
         bindings = [{"filter": "p/#", **self.query}]
         self.http.put(f"/v1/queues/h{self.number}", json={"bindings": bindings}).raise_for_status()
@@ -260,6 +291,7 @@ def found(gateway: GatewayProcess) -> Iterator[list[dict[str, list[str]]]]:
             reader.read_amqp(connection)
             reader.read_websocket()
             reader.read_http()
+            reader.read_coap()
             reader.thread.join(SECONDS_MAX)
             assert not reader.thread.is_alive()
         yield [reader.found for reader in readers]
@@ -269,7 +301,7 @@ def found(gateway: GatewayProcess) -> Iterator[list[dict[str, list[str]]]]:
 def test_a_selector_takes_the_same_messages_at_every_door(
     found: list[dict[str, list[str]]], number: int
 ) -> None:
-    _, _, taken = SELECTORS[number]
+    _, language, taken = SELECTORS[number]
     expected = sorted([END, *(f"{door}-{index}" for door in PUBLISHERS for index in taken)])
     assert {name: sorted(bodies) for name, bodies in found[number].items()} == dict.fromkeys(
         (
@@ -283,6 +315,7 @@ def test_a_selector_takes_the_same_messages_at_every_door(
             "http websocket",
             "http binding",
             "http receive",
+            *(["coap observe"] if language == "sql" else []),
         ),
         expected,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,6 +14,8 @@ import pika
 import pytest
 from websockets.sync.client import connect
 
+from gateway.protocols.coap.numbers import POST
+from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, publish_properties
 from tests.process import GatewayProcess, wait_for
 
@@ -111,13 +114,22 @@ def write_batch(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -
 
 
 def write_websocket(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
-    import json
-
     found = []
     with connect(gateway.url.replace("http", "ws") + "/v1/ws") as socket:
         for one in messages:
             socket.send(json.dumps({"op": "publish", "topic": f"$queue/{name}", **_line(one)}))
             found.append(json.loads(socket.recv(SECONDS))["op"] == "published")
+    return found
+
+
+def write_coap(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+    """In an envelope, which has room for a priority."""
+    found = []
+    with CoapClient(gateway.coap_port) as client:
+        for one in messages:
+            answer = client.request(POST, f"/queues/{name}", json.dumps(_line(one)).encode(), ("meta=1",))
+            assert answer.code in ("2.04", "5.03"), answer
+            found.append(answer.code == "2.04")
     return found
 
 
@@ -158,6 +170,17 @@ def read_amqp(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     return found
 
 
+def read_coap(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
+    found = []
+    with CoapClient(gateway.coap_port) as client:
+        for _ in range(wanted):
+            answer = client.request(POST, f"/queues/{name}/receive", b"", ("ack=auto", "meta=1"))
+            assert answer.code == "2.01", answer
+            one = json.loads(answer.payload)
+            found.append(Got(one["body"], one.get("priority"), one.get("ttl")))
+    return found
+
+
 def read_http(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     url = f"{gateway.url}/v1/queues/{name}/receive?max={max(wanted, 1)}"
     found = []
@@ -178,13 +201,23 @@ WRITERS: dict[str, Write] = {
     "http": write_http,
     "batch": write_batch,
     "websocket": write_websocket,
+    "coap": write_coap,
 }
-READERS: dict[str, Read] = {"mqtt": read_mqtt, "amqp": read_amqp, "http": read_http}
+READERS: dict[str, Read] = {"mqtt": read_mqtt, "amqp": read_amqp, "http": read_http, "coap": read_coap}
 every_writer = pytest.mark.parametrize("writer", WRITERS)
 #: Each of them fills for one, each of them empties after one; the queue in between knows neither.
 PAIRS = [("mqtt", "amqp"), ("mqtt", "http"), ("amqp", "mqtt"), ("amqp", "amqp"), ("http", "mqtt")]
 every_pair = pytest.mark.parametrize(
-    ("writer", "reader"), [*PAIRS, ("http", "http"), ("batch", "amqp"), ("websocket", "mqtt")]
+    ("writer", "reader"),
+    [
+        *PAIRS,
+        ("http", "http"),
+        ("batch", "amqp"),
+        ("websocket", "mqtt"),
+        ("coap", "coap"),
+        ("coap", "amqp"),
+        ("http", "coap"),
+    ],
 )
 
 
@@ -229,7 +262,9 @@ def test_what_expires_is_gone_for_every_door(door: GatewayProcess, writer: str) 
     wait_for(lambda: depth(door, dead) == 2 * len(queues) + 1, what="the other dead letters")
     letters = post(f"{door.url}/v1/queues/{dead}/receive?max=10").json()["deliveries"]
     assert {one["headers"]["dead-letter-cause"] for one in letters} == {"expired"}
-    assert sorted(one["body"] for one in letters) == ["behind"] * 3 + ["first"] * 3 + ["queue's"]
+    assert sorted(one["body"] for one in letters) == ["behind"] * len(READERS) + ["first"] * len(READERS) + [
+        "queue's"
+    ]
 
 
 @every_pair
