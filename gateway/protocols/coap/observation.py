@@ -14,45 +14,59 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
+from gateway.api import Gateway
 from gateway.core.message import Message
+from gateway.core.metrics import DropCause
 
 from .answers import Refused, answer_to
+from .blockwise import Blockwise
 from .codec import Option, Options
 from .exchange import Link, Response
-from .numbers import LOCATION_PATH, OBSERVE, uint_bytes
+from .numbers import GET, LOCATION_PATH, OBSERVE, uint_bytes
+from .representation import represent
 
 UNCONFIRMED_MAX: Final = 8  # notifications between two that are acknowledged: a window of NSTART's spirit
 DAY_MS: Final = 86_400_000
 CONFIRM_MS: Final = 60_000  # when the last acknowledgement is older, the next is asked for
 WAITING_MAX: Final = 1000  # messages for a client that does not keep up; references, not copies
 SEQUENCE_MASK: Final = 0xFFFFFF  # 24 bits (RFC 7641, 2)
-SEQUENCE_SHIFT: Final = (
-    3  # a sequence begins at the time in 8 ms: later ones begin higher, also after a restart
-)
+SEQUENCE_SHIFT: Final = 3  # it begins at the time in 8 ms: later ones begin higher, also after a restart
 
 
-class Surroundings(Protocol):
+class Surroundings:
     """What observations need of those who keep them."""
 
+    __slots__ = ("_gateway", "blockwise")
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self.blockwise: Blockwise | None = None
+
     @property
-    def now_ms(self) -> int: ...
+    def now_ms(self) -> int:
+        return self._gateway.clock.wall_ms
 
     def represent(self, options: Options, message: Message) -> Response:
         """Return a message as the representation that a GET with these options gets. Raise Refused."""
+        return represent(options, message, self._gateway.clock.now_ms, validate=False)
 
     def cut(self, link: Link, options: Options, response: Response) -> Response:
         """Return the first block of a notification that is too large for one message."""
+        return self.blockwise.cut(link, GET, options, response) if self.blockwise else response
 
     def later(self, call: Callable[[], None]) -> None:
         """Call when whoever calls now has returned."""
+        self._gateway.scheduler.after(0, call)
 
     def lost(self, count: int) -> None:
         """So many messages were dropped, as their client did not keep up."""
+        self._gateway.broker.metrics.drop(DropCause.SLOW_SUBSCRIBER, count)
 
     def ended(self, observation: Observation) -> None:
         """The client refused a notification, or did not acknowledge it."""
+        raise NotImplementedError
 
 
 class Observation:

@@ -8,28 +8,24 @@ before ends when nobody acknowledges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from gateway.api import Gateway, GatewayError
 from gateway.core.errors import Conflict, InvalidValue, NotFound
 from gateway.core.last import value_of
-from gateway.core.message import Message
-from gateway.core.metrics import DropCause
 from gateway.core.receiver import Item
 from gateway.core.selector import USUAL_LANGUAGE, Selector
 from gateway.core.session import Session
 
 from .answers import answer_to
-from .blockwise import Blockwise
 from .clients import Client, Clients
-from .codec import Options
 from .configurations import Configurations
 from .durable import Durables
 from .exchange import Link, Request, Response
-from .numbers import CONTENT, GET, MAX_AGE, uint_bytes
-from .observation import Observation
+from .numbers import CONTENT, MAX_AGE, uint_bytes
+from .observation import Observation, Surroundings
 from .representation import represent
 from .subscribers import Subscribers
 from .targets import Target
@@ -39,14 +35,13 @@ SILENT_MS: Final = 3_600_000  # a client that acknowledged nothing for so long i
 SILENT_CHECK_MS: Final = 60_000
 
 
-class Observers:
-    """All observations of the door. Implements `topics.Observing`, `observation.Surroundings`."""
+class Observers(Surroundings):
+    """All observations of the door. Implements `topics.Observing`."""
 
     __slots__ = (
         "_by_id",
         "_clients",
         "_configurations",
-        "_gateway",
         "_next_id",
         "_subscribers",
         "blockwise",
@@ -54,7 +49,7 @@ class Observers:
     )
 
     def __init__(self, gateway: Gateway, clients: Clients, configurations: Configurations) -> None:
-        self._gateway = gateway
+        super().__init__(gateway)
         self._clients = clients
         self._by_id: dict[int, tuple[Client, Observation]] = {}
         self._next_id = 0
@@ -64,7 +59,6 @@ class Observers:
         for topic in configurations.by_topic:
             self._subscribers.begin(topic, 0)
         self.durables = Durables(gateway, self)
-        self.blockwise: Blockwise | None = None
         clients.on_gone.append(self._client_gone)
         gateway.scheduler.after(SILENT_CHECK_MS, self._ask_silent)
 
@@ -72,22 +66,6 @@ class Observers:
         return len(self._by_id) + len(self.durables)
 
     # -- observation.Surroundings ---------------------------------------------------------------
-
-    @property
-    def now_ms(self) -> int:
-        return self._gateway.clock.wall_ms
-
-    def represent(self, options: Options, message: Message) -> Response:
-        return represent(options, message, self._gateway.clock.now_ms, validate=False)
-
-    def cut(self, link: Link, options: Options, response: Response) -> Response:
-        return self.blockwise.cut(link, GET, options, response) if self.blockwise else response
-
-    def later(self, call: Callable[[], None]) -> None:
-        self._gateway.scheduler.after(0, call)
-
-    def lost(self, count: int) -> None:
-        self._gateway.broker.metrics.drop(DropCause.SLOW_SUBSCRIBER, count)
 
     def ended(self, observation: Observation) -> None:
         found = self._by_id.get(observation.id)

@@ -7,25 +7,20 @@ Who is gone would hold up what comes next: whoever is not heard of for long is a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from gateway.api import Consumer, Delivery, Gateway, GatewayError
 from gateway.core.errors import QuotaExceeded
-from gateway.core.message import Message, Outcome
-from gateway.core.metrics import DropCause
+from gateway.core.message import Outcome
 
 from .answers import answer_to, refusal
-from .blockwise import Blockwise
 from .clients import Client
-from .codec import Options
 from .exchange import Link, Request, Response
-from .numbers import CONTENT, GET, MAX_AGE, SERVICE_UNAVAILABLE, uint_bytes
-from .observation import Observation
+from .numbers import CONTENT, MAX_AGE, SERVICE_UNAVAILABLE, uint_bytes
+from .observation import Observation, Surroundings
 from .observe import clients_of
 from .pulls import Want, why_cut_off
-from .representation import represent
 
 WORKERS_OF_CLIENT_MAX: Final = 100  # queues that one device, or a gateway for some, works on
 REGISTER_SECONDS: Final = 3600  # after so long without a message a client registers again (RFC 7641, 3.3.1)
@@ -46,37 +41,20 @@ class Worker:
         self.delivery: Delivery | None = None  # on its way, not acknowledged yet
 
 
-class Workers:
-    """All of the door. Implements `observation.Surroundings`, `resources.ResetListener`."""
+class Workers(Surroundings):
+    """All of the door. Implements `resources.ResetListener`."""
 
-    __slots__ = ("_all", "_gateway", "blockwise")
+    __slots__ = "_all"
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        super().__init__(gateway)
         self._all: dict[Client, dict[bytes, Worker]] = {}  # by client and token
-        self.blockwise: Blockwise | None = None
         gateway.scheduler.after(SILENT_CHECK_MS, self._leave_silent)
 
     def __len__(self) -> int:
         return sum(map(len, self._all.values()))
 
     # -- observation.Surroundings ---------------------------------------------------------------
-
-    @property
-    def now_ms(self) -> int:
-        return self._gateway.clock.wall_ms
-
-    def represent(self, options: Options, message: Message) -> Response:
-        return represent(options, message, self._gateway.clock.now_ms, validate=False)
-
-    def cut(self, link: Link, options: Options, response: Response) -> Response:
-        return self.blockwise.cut(link, GET, options, response) if self.blockwise else response
-
-    def later(self, call: Callable[[], None]) -> None:
-        self._gateway.scheduler.after(0, call)
-
-    def lost(self, count: int) -> None:
-        self._gateway.broker.metrics.drop(DropCause.SLOW_SUBSCRIBER, count)
 
     def ended(self, observation: Observation) -> None:
         """See `_answered`: messages of queues go out one by one."""
