@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import statistics
@@ -110,6 +111,8 @@ def gateway(*sets: str) -> Iterator[Gateway]:
     coap_port, http_port = free_ports(2)
     wanted = [f"listeners.{name}=" for name in ("mqtt", "amqp", "openmessaging")]
     wanted += [f"listeners.coap=127.0.0.1:{coap_port}", f"listeners.http=127.0.0.1:{http_port}", *sets]
+    if importlib.util.find_spec("gateway_line") is not None:
+        wanted.append("listeners.line=")  # installed beside us, with a fixed port
     with tempfile.TemporaryDirectory(dir=machine.ROOT) as directory:
         machine.require_disk(Path(directory))
         command = [sys.executable, "-m", "gateway", "serve", "--dev", "--data", directory]
@@ -241,7 +244,7 @@ def main() -> None:
                 rounds[name].append(SCENARIOS[name](options.seconds))
                 show(name, rounds[name][-1])
     print("\nmedians")
-    result: Figures = {"machine": machine.describe(Path(tempfile.gettempdir())), "rounds": options.rounds}
+    result: Figures = {"machine": machine.describe(machine.ROOT), "rounds": options.rounds}
     for name in names:
         result[name] = medians(rounds[name])
         show(name, result[name])
