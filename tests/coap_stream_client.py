@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gateway.protocols.coap.codec import Option, Packet
 from gateway.protocols.coap.numbers import CSM, GET, PUT, URI_PATH, URI_QUERY
-from gateway.protocols.coap.stream_codec import FrameDecoder, encode_frame
+from gateway.protocols.coap.streams.stream_codec import FrameDecoder, encode_frame
 
 SECONDS_MAX = 20.0
 TAKES_MUCH: tuple[Option, ...] = ((2, b"\x10\x00\x00\x00"), (4, b""))  # a CSM that is no limit

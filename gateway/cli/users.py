@@ -8,7 +8,7 @@ import secrets
 import sys
 from typing import Any
 
-from ..protocols.coap.oscore_codec import OWN_ID
+from ..protocols.coap.oscore.oscore_codec import OWN_ID
 from .client import Client, Refused, segment
 from .show import asking, done, show, show_secret
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.protocols.coap import Coap
 from gateway.protocols.coap.blockwise import block
 from gateway.protocols.coap.codec import Malformed, Packet, decode, empty, encode, read_options
-from gateway.protocols.coap.guard import AMPLIFICATION_MAX, SMALL_BYTES
-from gateway.protocols.coap.messages import MessageLayer, Peer
+from gateway.protocols.coap.datagrams.guard import AMPLIFICATION_MAX, SMALL_BYTES
+from gateway.protocols.coap.datagrams.messages import MessageLayer, Peer
 from gateway.protocols.coap.numbers import (
     ACK,
     BLOCK1,

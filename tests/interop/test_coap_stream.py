@@ -32,7 +32,7 @@ from gateway.protocols.coap.numbers import (
     PUT,
     RELEASE,
 )
-from gateway.protocols.coap.stream_codec import MessageDecoder, encode_frame, encode_message
+from gateway.protocols.coap.streams.stream_codec import MessageDecoder, encode_frame, encode_message
 from tests.certificates import Pki
 from tests.coap_stream_client import CoapStreamClient, ps
 from tests.interop.aiocoap_client import AiocoapClient, Failed

@@ -18,7 +18,7 @@ from gateway.config import load
 from gateway.core.access import Credentials, Principal
 from gateway.hookspecs import hookimpl
 from gateway.protocols.coap.numbers import CSM, FORBIDDEN, PUT
-from gateway.protocols.coap.stream_codec import FrameDecoder, encode_frame
+from gateway.protocols.coap.streams.stream_codec import FrameDecoder, encode_frame
 from gateway.protocols.mqtt.encoder import encode_auth, encode_connect
 from gateway.protocols.mqtt.packets import Connect
 from gateway.protocols.mqtt.reasons import Reason

@@ -1,22 +1,17 @@
 """The CoAP door: RFC 7252 over UDP, RFC 8323 over TCP and WebSocket (`/.well-known/coap`).
 
-numbers, codec                  what can be said, and how it looks: sans-I/O
-exchange                        what travels between transports and resources
-stream, stream_link, stream_codec   TCP, TLS and WebSocket (RFC 8323)
-udp, messages                   datagrams: sockets and peers; duplicates, acknowledgements, retransmission
-guard                           whose an address is (Echo), and how much it may send
-blockwise, transfers            large payloads, in blocks (RFC 7959)
-oscore*                         what is protected end to end (RFC 8613)
-dtls, dtls_*                    the same encrypted: associations instead of addresses
-clients                         whose request it is
-resources, answers              which part of the door a path leads to, and what becomes of errors
-targets, topics, observe        /ps: publish, values, observations
-queues, pulls, workers          /queues: receive and settle; observe a queue
-pending                         commands in a publish's answer
-formats, translate, publishing  Content-Formats, envelopes; cbor: CBOR from clients
-senml, splitting                SenML packs, and the rules by which they are split
-links, discovery, topic_names   the link format, /.well-known/core; the topics there are
-topic_config, configurations, pubsub, subscribers   /pst: topics as the draft on CoAP pub/sub has them
+numbers, codec        what can be said, and how it looks: sans-I/O
+exchange              what travels between transports and resources
+datagrams, streams    UDP and DTLS; TCP, TLS and WebSocket
+oscore                what is protected end to end
+blockwise, transfers  large payloads, in blocks (RFC 7959)
+clients               whose request it is
+resources, answers    which part of the door a path leads to, and what becomes of errors
+topics                /ps: publish, values, observations
+queues                /queues: receive and settle; commands for devices that sleep
+pubsub                /pst: topics as the draft on CoAP pub/sub has them
+discovery             /.well-known/core
+content               what a payload is: Content-Formats, envelopes, SenML
 """
 
 from __future__ import annotations
@@ -30,23 +25,23 @@ from gateway.hookspecs import hookimpl
 from .blockwise import Blockwise
 from .clients import Clients
 from .codec import OptionsCache
-from .configurations import Configurations
-from .discovery import Discovery
-from .guard import Guard
-from .messages import MessageLayer
-from .observe import Observers
-from .oscore import Oscore
-from .pending import Pending
-from .pubsub import PubSub
-from .pulls import Pulls
-from .queues import Queues
+from .content.splitting import read_rules
+from .datagrams.guard import Guard
+from .datagrams.messages import MessageLayer
+from .datagrams.udp import UdpSocket
+from .discovery.discovery import Discovery
+from .oscore.oscore import Oscore
+from .pubsub.configurations import Configurations
+from .pubsub.pubsub import PubSub
+from .pubsub.topic_config import COLLECTION
+from .queues.pending import Pending
+from .queues.pulls import Pulls
+from .queues.queues import Queues
+from .queues.workers import Workers
 from .resources import Resources
-from .splitting import read_rules
-from .stream import Streams
-from .topic_config import COLLECTION
-from .topics import Topics
-from .udp import UdpSocket
-from .workers import Workers
+from .streams.stream import Streams
+from .topics.observe import Observers
+from .topics.topics import Topics
 
 
 class Coap:
@@ -117,7 +112,7 @@ class Coap:
         """Open a UDP socket. Raise OSError."""
         udp = UdpSocket(gateway, self.layer, self.peers_max)
         if address.tls:
-            from .dtls_peers import DtlsPeers  # OpenSSL: only for who wants it
+            from .datagrams.dtls_peers import DtlsPeers  # OpenSSL: only for who wants it
 
             udp.dtls = DtlsPeers(gateway, self.layer, udp, address.tls, self.settings.dtls_idle_seconds)
         udp.open(address)

@@ -22,7 +22,7 @@ from .exchange import Link, Login, Request
 from .numbers import SERVICE_UNAVAILABLE, UNAUTHORIZED
 
 if TYPE_CHECKING:
-    from .observation import Observation
+    from .topics.observation import Observation
 
 CLIENT_ID_MAX: Final = 128  # characters of a query option, and enough for a certificate's name or a UUID
 CLIENTS_OF_LINK_MAX: Final = 256  # a gateway that speaks for its devices has one each

@@ -10,10 +10,10 @@ from typing import Any
 from OpenSSL import SSL
 
 from gateway.api import Authenticator, Principal, SharedKey, TlsMaterial
-from gateway.protocols.coap.dtls import Dtls
-from gateway.protocols.coap.dtls_association import Address, Association, drain
-from gateway.protocols.coap.dtls_context import ffi, lib
-from gateway.protocols.coap.dtls_records import datagrams
+from gateway.protocols.coap.datagrams.dtls import Dtls
+from gateway.protocols.coap.datagrams.dtls_association import Address, Association, drain
+from gateway.protocols.coap.datagrams.dtls_context import ffi, lib
+from gateway.protocols.coap.datagrams.dtls_records import datagrams
 from gateway.testing import TestGateway
 from tests.certificates import Pki
 

@@ -12,7 +12,7 @@ from gateway.api import Authenticator, Principal, SharedKey
 from gateway.protocols.coap.codec import decode, encode, read_options
 from gateway.protocols.coap.exchange import Link, Request, Response
 from gateway.protocols.coap.numbers import ACK, CHANGED
-from gateway.protocols.coap.oscore import Oscore
+from gateway.protocols.coap.oscore.oscore import Oscore
 from gateway.testing import TestGateway
 
 SECRET = b"0123456789abcdef"

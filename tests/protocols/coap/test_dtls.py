@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gateway.api import AuthenticationFailed, TlsMaterial
-from gateway.protocols.coap import dtls as module
-from gateway.protocols.coap import dtls_context
-from gateway.protocols.coap.dtls_association import Address, drain
-from gateway.protocols.coap.dtls_records import read_records
+from gateway.protocols.coap.datagrams import dtls as module
+from gateway.protocols.coap.datagrams import dtls_context
+from gateway.protocols.coap.datagrams.dtls_association import Address, drain
+from gateway.protocols.coap.datagrams.dtls_records import read_records
 from tests.certificates import LONG_AGO, Pki
 from tests.peers import executable
 from tests.protocols.coap.dtls_support import HOST, KEYS, PSK, Client, Fate, World

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.coap.dtls_records import (
+from gateway.protocols.coap.datagrams.dtls_records import (
     ALERT,
     APPLICATION_DATA,
     HANDSHAKE,

@@ -7,8 +7,8 @@ from aiocoap.numbers.contentformat import ContentFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.coap import formats
-from gateway.protocols.coap.formats import FORMATS, NONE, NUMBER_MAX, content_of, number_of
+from gateway.protocols.coap.content import formats
+from gateway.protocols.coap.content.formats import FORMATS, NONE, NUMBER_MAX, content_of, number_of
 
 #: Temporary there, and long expired; and what a draft asks for.
 NOT_OURS = {836}

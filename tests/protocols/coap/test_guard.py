@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.clock import Clock
-from gateway.protocols.coap import guard
 from gateway.protocols.coap.codec import encode, encode_options, read_options
-from gateway.protocols.coap.guard import ECHO_SECONDS_MAX, HOSTS_MAX, SMALL_BYTES, Guard, suppressed
+from gateway.protocols.coap.datagrams import guard
+from gateway.protocols.coap.datagrams.guard import ECHO_SECONDS_MAX, HOSTS_MAX, SMALL_BYTES, Guard, suppressed
 from gateway.protocols.coap.numbers import (
     ACK,
     BAD_REQUEST,

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway.protocols.coap import messages, udp
 from gateway.protocols.coap.codec import decode, encode
+from gateway.protocols.coap.datagrams import messages, udp
+from gateway.protocols.coap.datagrams.guard import Guard
+from gateway.protocols.coap.datagrams.messages import MessageLayer, Peer
+from gateway.protocols.coap.datagrams.udp import UdpSocket
 from gateway.protocols.coap.exchange import Request, Response
-from gateway.protocols.coap.guard import Guard
-from gateway.protocols.coap.messages import MessageLayer, Peer
 from gateway.protocols.coap.numbers import CON, CONTENT, GET, POST, URI_PATH
-from gateway.protocols.coap.udp import UdpSocket
 from gateway.testing import TestGateway
 from tests.protocols.coap.worlds import Resource
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import InvalidValue
-from gateway.protocols.coap.links import COUNT_MAX, Link, Query, path_of, read_query, write
+from gateway.protocols.coap.discovery.links import COUNT_MAX, Link, Query, path_of, read_query, write
 
 #: RFC 6690, 5: the examples' links, as the RFC writes them but for quotes.
 SENSORS = Link("/sensors", [("ct", "40"), ("title", "Sensor Index")])

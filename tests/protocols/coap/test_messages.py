@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from gateway.protocols.coap import messages
 from gateway.protocols.coap.codec import Packet, decode, empty, encode
+from gateway.protocols.coap.datagrams import messages
+from gateway.protocols.coap.datagrams.guard import Guard
+from gateway.protocols.coap.datagrams.messages import MessageLayer, Peer
 from gateway.protocols.coap.exchange import Request, Response
-from gateway.protocols.coap.guard import Guard
-from gateway.protocols.coap.messages import MessageLayer, Peer
 from gateway.protocols.coap.numbers import ACK, CON, CONTENT, EMPTY, GET, NON, POST, RST, URI_PATH
 from gateway.testing import TestGateway
 from tests.protocols.coap.worlds import Resource

@@ -10,7 +10,6 @@ from aiocoap import oscore as library
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocols.coap import oscore, oscore_contexts
 from gateway.protocols.coap.codec import decode, encode, split_options
 from gateway.protocols.coap.exchange import SILENCE, Response
 from gateway.protocols.coap.numbers import (
@@ -28,6 +27,7 @@ from gateway.protocols.coap.numbers import (
     OSCORE,
     URI_PATH,
 )
+from gateway.protocols.coap.oscore import oscore, oscore_contexts
 from gateway.testing import TestGateway
 from tests.protocols.coap.oscore_support import SECRET, Device, Inner, Talk, Users, Wire, make
 
@@ -538,7 +538,7 @@ def test_a_library_that_does_not_load(world: World, monkeypatch: pytest.MonkeyPa
     def broken(name: str) -> None:
         raise ImportError(f"no {name}")
 
-    monkeypatch.setattr("gateway.protocols.coap.oscore_codec.import_module", broken)
+    monkeypatch.setattr("gateway.protocols.coap.oscore.oscore_codec.import_module", broken)
     talk = world.talk()
     for _ in range(2):
         [answer] = talk.feed(talk.protect(code=GET)[0])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.protocols.coap.codec import Malformed, decode, encode_options, read_options
 from gateway.protocols.coap.numbers import CONTENT_FORMAT, MAX_AGE, OBSERVE, OSCORE, URI_HOST, URI_PATH
-from gateway.protocols.coap.oscore_codec import (
+from gateway.protocols.coap.oscore.oscore_codec import (
     Keys,
     number_bytes,
     read_header,

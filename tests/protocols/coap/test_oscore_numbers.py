@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.protocols.coap import oscore_contexts
 from gateway.protocols.coap.exchange import Response
 from gateway.protocols.coap.numbers import CONTENT, GET, OBSERVE
-from gateway.protocols.coap.oscore_contexts import (
+from gateway.protocols.coap.oscore import oscore_contexts
+from gateway.protocols.coap.oscore.oscore_contexts import (
     CLOCK_AHEAD,
     CLOCK_EPOCH_MS,
     CLOCK_RATE,

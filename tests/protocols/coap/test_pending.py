@@ -10,9 +10,9 @@ from gateway.api import Principal, Ruling
 from gateway.core.access import Action
 from gateway.core.message import Message, Origin, Properties
 from gateway.core.queue import Queue
-from gateway.protocols.coap import pulls
-from gateway.protocols.coap.formats import CBOR, JSON
+from gateway.protocols.coap.content.formats import CBOR, JSON
 from gateway.protocols.coap.numbers import ACCEPT, CONTENT_FORMAT, DELETE, POST, PUT, uint_bytes
+from gateway.protocols.coap.queues import pulls
 from tests.protocols.coap.doors import Device, Door, location, opened, shown
 from tests.protocols.coap.worlds import option
 
@@ -192,7 +192,7 @@ def test_two_publishes_get_a_command_each(door: Door, device: Device) -> None:
 
 def test_a_pack_of_records_may_ask_too(door: Door, device: Device) -> None:
     """SenML packs that are split go another way through the door."""
-    from gateway.protocols.coap.splitting import read_rules
+    from gateway.protocols.coap.content.splitting import read_rules
 
     topics = door.coap.resources.table["ps"]
     topics._packs = read_rules({"packs/+": "{topic}/{name}"}, {})

@@ -17,13 +17,13 @@ from gateway.core.errors import InvalidValue
 from gateway.core.message import Message, Origin
 from gateway.core.policy import DEFAULT
 from gateway.core.topic import matches
-from gateway.protocols.coap import configurations, discovery, topic_config, topic_names
 from gateway.protocols.coap.clients import Client, Clients
 from gateway.protocols.coap.codec import Option, encode_options, read_options
-from gateway.protocols.coap.configurations import KEY, Configurations
-from gateway.protocols.coap.discovery import Discovery, topic_prefix
+from gateway.protocols.coap.content.splitting import Rule
+from gateway.protocols.coap.discovery import discovery, topic_names
+from gateway.protocols.coap.discovery.discovery import Discovery, topic_prefix
+from gateway.protocols.coap.discovery.links import path_of
 from gateway.protocols.coap.exchange import Link, Request, Response
-from gateway.protocols.coap.links import path_of
 from gateway.protocols.coap.numbers import (
     BAD_REQUEST,
     CHANGED,
@@ -48,13 +48,14 @@ from gateway.protocols.coap.numbers import (
     code_name,
     uint_bytes,
 )
-from gateway.protocols.coap.observe import Observers
-from gateway.protocols.coap.pending import Pending
-from gateway.protocols.coap.pubsub import PubSub
-from gateway.protocols.coap.pulls import Pulls
+from gateway.protocols.coap.pubsub import configurations, topic_config
+from gateway.protocols.coap.pubsub.configurations import KEY, Configurations
+from gateway.protocols.coap.pubsub.pubsub import PubSub
+from gateway.protocols.coap.queues.pending import Pending
+from gateway.protocols.coap.queues.pulls import Pulls
 from gateway.protocols.coap.resources import Resources
-from gateway.protocols.coap.splitting import Rule
-from gateway.protocols.coap.topics import Topics
+from gateway.protocols.coap.topics.observe import Observers
+from gateway.protocols.coap.topics.topics import Topics
 from gateway.testing import TestGateway
 
 PUBSUB = 606

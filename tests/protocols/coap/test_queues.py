@@ -10,10 +10,10 @@ import pytest
 from gateway.api import AuthenticationFailed, Principal, Ruling
 from gateway.core.access import Action, Credentials
 from gateway.core.message import Message, Origin, Properties
-from gateway.protocols.coap import cbor, pulls
 from gateway.protocols.coap.codec import decode, empty, encode
-from gateway.protocols.coap.formats import CBOR, JSON
-from gateway.protocols.coap.messages import Peer
+from gateway.protocols.coap.content import cbor
+from gateway.protocols.coap.content.formats import CBOR, JSON
+from gateway.protocols.coap.datagrams.messages import Peer
 from gateway.protocols.coap.numbers import (
     ACCEPT,
     CON,
@@ -27,6 +27,7 @@ from gateway.protocols.coap.numbers import (
     code_name,
     uint_bytes,
 )
+from gateway.protocols.coap.queues import pulls
 from tests.coap_client import options_of
 from tests.protocols.coap.doors import Device, Door, location, opened, shown
 from tests.protocols.coap.worlds import option

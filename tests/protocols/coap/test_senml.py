@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import InvalidTopic, InvalidValue
-from gateway.protocols.coap.formats import SENML_CBOR, SENML_JSON
-from gateway.protocols.coap.senml import LABELS, RECORDS_MAX, read
-from gateway.protocols.coap.splitting import BODY_BYTES_MAX, Part, Rule, read_rules, rule_for, split
+from gateway.protocols.coap.content.formats import SENML_CBOR, SENML_JSON
+from gateway.protocols.coap.content.senml import LABELS, RECORDS_MAX, read
+from gateway.protocols.coap.content.splitting import BODY_BYTES_MAX, Part, Rule, read_rules, rule_for, split
 
 NOW = 1_700_000_000.0
 ONE_WIRE = "urn:dev:ow:10e2073a01080063"

@@ -32,15 +32,15 @@ from gateway.protocols.coap.numbers import (
     RELEASE,
     URI_PATH,
 )
-from gateway.protocols.coap.stream import (
+from gateway.protocols.coap.streams.stream import (
     PONG_MS,
     RELEASE_MS,
     REQUESTS_MAX,
     StreamConnection,
     Streams,
 )
-from gateway.protocols.coap.stream_codec import FrameDecoder, encode_frame, encode_message
-from gateway.protocols.coap.stream_link import WRITTEN_BYTES_MAX, StreamLink
+from gateway.protocols.coap.streams.stream_codec import FrameDecoder, encode_frame, encode_message
+from gateway.protocols.coap.streams.stream_link import WRITTEN_BYTES_MAX, StreamLink
 from gateway.testing import FakeTransport, TestGateway
 
 SIZE_MAX = 1 << 20

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.protocols.coap.codec import Option, Packet, encode_options
 from gateway.protocols.coap.numbers import ABORT, CONTENT, CSM, EMPTY, GET, OBSERVE, PING, PUT, URI_PATH
-from gateway.protocols.coap.stream_codec import (
+from gateway.protocols.coap.streams.stream_codec import (
     BASE_BYTES_MAX,
     Decoder,
     FrameDecoder,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from gateway.protocols.coap import Coap
 from gateway.protocols.coap.numbers import CSM, GET, OBSERVE, PUT
-from gateway.protocols.coap.stream_codec import encode_frame
+from gateway.protocols.coap.streams.stream_codec import encode_frame
 from gateway.settings import Coap as Settings
 from gateway.settings import Limits
 from gateway.testing import ProtocolContract

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from gateway.core.errors import InvalidValue
 from gateway.core.message import PROPERTY_NAMES, Message, Properties
-from gateway.protocols.coap import cbor
-from gateway.protocols.coap.formats import CBOR, JSON, NONE, NUMBER_MAX
-from gateway.protocols.coap.numbers import CONTENT_FORMAT, uint
-from gateway.protocols.coap.translate import (
+from gateway.protocols.coap.content import cbor
+from gateway.protocols.coap.content.formats import CBOR, JSON, NONE, NUMBER_MAX
+from gateway.protocols.coap.content.translate import (
     acceptable,
     from_envelope,
     from_message,
     properties_of,
     to_envelope,
 )
+from gateway.protocols.coap.numbers import CONTENT_FORMAT, uint
 
 NOW = 1_700_000_000_000
 

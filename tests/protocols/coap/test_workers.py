@@ -10,8 +10,7 @@ import pytest
 from gateway.api import AuthenticationFailed, Principal, Ruling
 from gateway.core.access import Action
 from gateway.core.message import Origin, Properties
-from gateway.protocols.coap import workers
-from gateway.protocols.coap.formats import JSON
+from gateway.protocols.coap.content.formats import JSON
 from gateway.protocols.coap.numbers import (
     ACCEPT,
     CONTENT_FORMAT,
@@ -21,6 +20,7 @@ from gateway.protocols.coap.numbers import (
     code_name,
     uint_bytes,
 )
+from gateway.protocols.coap.queues import workers
 from tests.protocols.coap.doors import Device, Door, opened, shown
 from tests.protocols.coap.worlds import option
 

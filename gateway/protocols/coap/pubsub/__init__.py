@@ -1,0 +1,1 @@
+"""`/pst`: topics as the draft on CoAP pub/sub has them."""

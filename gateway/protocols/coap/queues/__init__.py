@@ -1,0 +1,1 @@
+"""`/queues`: receive and settle, observe a queue, and the commands in a publish's answer."""
