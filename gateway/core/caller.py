@@ -131,6 +131,10 @@ class Caller:
         """Tell the watcher of an administrative change, such as `queue.delete` of `$queue/jobs`."""
         self.authority.watcher.changed(self.principal, self.origin, what, resource, detail)
 
+    def trim(self) -> None:
+        """Give back the memory of what was decided, for sessions that there are many of; it is asked again."""
+        self._rulings = None
+
     def forget_rulings(self) -> None:
         """Rules have changed: ask again."""
         self._rulings = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -66,12 +67,16 @@ class Everybody:
         return Ruling(True, "test")
 
 
+#: Installed beside us, its door has a fixed port, and tests run side by side.
+LINE = ("listeners.line=",) if importlib.util.find_spec("gateway_line") is not None else ()
+
+
 class House:
     def __init__(self, directory: Path) -> None:
         self.plugin = Everybody(directory)
         self.ports = {door: free_port() for door in ("mqtt", "amqp", "http")}
         doors = tuple(f"listeners.{door}=127.0.0.1:{port}" for door, port in self.ports.items())
-        sets = (*doors, "plugins.disabled=['auth']", "listeners.coap=", "listeners.openmessaging=")
+        sets = (*doors, "plugins.disabled=['auth']", "listeners.coap=", "listeners.openmessaging=", *LINE)
         self.server = Server(load(None, sets, True, directory / "data"), [self.plugin])
 
     async def dial(self, door: str) -> Wire:

@@ -122,7 +122,7 @@ def test_a_member_that_is_killed_loses_nothing(place: Place, victim: str) -> Non
                 process.kill()
                 held |= {line.strip().encode() for line in process.stdout}
                 assert held <= wanted
-                wait_for(lambda: wanted <= set(group.bodies()), 20, "the redelivery")
+                wait_for(lambda: wanted <= set(group.bodies()), 60, "the redelivery")
                 assert held <= set(group.bodies())
                 assert Counter(group.bodies()) == Counter(wanted), "none twice, as it settled none"
         finally:

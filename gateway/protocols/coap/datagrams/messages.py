@@ -238,10 +238,20 @@ class MessageLayer:
                 known.again()
                 return
             del exchanges[key]
-        exchange = exchanges[key] = Exchange(self, peer, packet, digest, now_ms, len(data))
+        exchange = Exchange(self, peer, packet, digest, now_ms, len(data))
+        self._ask(peer, packet, exchange)
+        if exchange.reply is None:
+            if packet.kind == CON:
+                self._wait(exchange)
+        elif packet.code == GET:
+            return  # may as well be done again (4.5), and who only reads or observes takes no room here
+        exchanges[key] = exchange
         self._arrivals.append(exchange)
         if len(self._arrivals) > EXCHANGES_MAX:
             self._forget(self._arrivals.popleft())
+
+    def _ask(self, peer: Peer, packet: Packet, exchange: Exchange) -> None:
+        """Have a request answered, now or later."""
         try:
             options = self._options.read(packet.block)
         except Malformed as error:
@@ -262,8 +272,6 @@ class MessageLayer:
             peer, packet.code, packet.token, options, packet.payload, packet.kind == CON, exchange.respond
         )
         self.handler.handle(request)
-        if exchange.reply is None and packet.kind == CON:
-            self._wait(exchange)
 
     # -- who is not known to be where they say --------------------------------------------------
 

@@ -101,6 +101,7 @@ class Observers(Surroundings):
         if begun and known.named:
             session = client.session
             session.send_retained(session.retained(topic_filter), session.subscriptions[topic_filter])
+        client.session.trim()  # most clients that observe do nothing else
         known.resume()
 
     def deregister(self, client: Client, request: Request) -> None:
