@@ -132,7 +132,7 @@ class Caller:
         self.authority.watcher.changed(self.principal, self.origin, what, resource, detail)
 
     def trim(self) -> None:
-        """Give back the memory of what was decided, for sessions that there are many of; it is asked again."""
+        """Give back the memory of what was decided, where sessions are many; it is asked again."""
         self._rulings = None
 
     def forget_rulings(self) -> None:
