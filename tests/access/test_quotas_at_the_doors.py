@@ -8,10 +8,12 @@ import pytest
 from pamqp import commands
 from websockets.sync.client import connect
 
+from gateway.protocols.coap.numbers import MAX_AGE, POST, uint
 from gateway.protocols.mqtt.encoder import PINGREQ, encode_publish
 from gateway.protocols.mqtt.packets import V5, V311, Connack, Pingresp, Puback, Pubrec, Suback
 from gateway.protocols.mqtt.reasons import Reason
 from tests.access.guarded import Guarded, password_of, wait_for
+from tests.coap_client import CoapClient
 
 EXCEEDED = 0x97
 NAMES = ("fast", "many", "few", "keep", "dec", "old", "rabbit", "plain")
@@ -91,6 +93,25 @@ def test_mqtt_5_is_told_with_each_message(gateway: Guarded) -> None:
     assert answer.json()["type"].endswith("quota-exceeded")
     assert "(quota 'slow')" in answer.json()["detail"]
     client.close()
+
+
+@exceeds("slow", "publish_rate")
+def test_coap_is_told_when_to_try_again(gateway: Guarded) -> None:
+    login = ["username=fast", f"password={password_of('fast')}"]
+    with CoapClient(gateway.coap_port) as client:
+        answers = [client.request(POST, "ps/t", b"x", login) for _ in range(6)]
+        refused = [answer for answer in answers if answer.code == "4.29"]
+        assert len(refused) >= 2
+        assert uint(refused[0].option(MAX_AGE) or b"") >= 1
+        assert b"(quota 'slow')" in refused[0].payload
+
+
+@exceeds("subs", "subscriptions")
+def test_observations_are_subscriptions_to_a_quota(gateway: Guarded) -> None:
+    login = ["username=few", f"password={password_of('few')}"]
+    with CoapClient(gateway.coap_port) as client:
+        assert client.observe("ps/a", login).code == "2.05"
+        assert client.observe("ps/b", login).code == "4.29"
 
 
 @exceeds("two", "connections")
