@@ -110,8 +110,13 @@ def test_coap_is_told_when_to_try_again(gateway: Guarded) -> None:
 def test_observations_are_subscriptions_to_a_quota(gateway: Guarded) -> None:
     login = ["username=few", f"password={password_of('few')}"]
     with CoapClient(gateway.coap_port) as client:
-        assert client.observe("ps/a", login).code == "2.05"
+        first = client.observe("ps/a", login)
+        assert first.code == "2.05"
         assert client.observe("ps/b", login).code == "4.29"
+        client.observe("ps/a", login, token=first.token, register=1)
+        again = client.observe("ps/b", login)
+        assert again.code == "2.05", "there is room again"
+        client.observe("ps/b", login, token=again.token, register=1)
 
 
 @exceeds("two", "connections")
