@@ -27,7 +27,8 @@ UNSENT_MAX: Final = 50_000  # datagrams that wait for a full socket; the rest is
 SOCKET_BUFFER_BYTES: Final = 4 << 20  # some thousand datagrams that come while a turn lasts
 PEER_IDLE_MS: Final = 247_000  # EXCHANGE_LIFETIME: after that nothing of it can come again
 LOOKED_AT_MAX: Final = 64  # peers, before a new one is turned away: observers may be most of them
-SWEEP_MS: Final = 10_000
+SWEEP_MS: Final = 500
+SWEEP_PEERS: Final = 2000  # looked at in a step: a millisecond for the others
 
 ANCILLARY_BYTES: Final = 64  # of one datagram: a structure of at most 20 bytes, and its head
 
@@ -61,6 +62,7 @@ class UdpSocket:
         "_out",
         "_peers_max",
         "_socket",
+        "_unswept",
         "_writing",
         "dtls",
         "lost",
@@ -77,6 +79,7 @@ class UdpSocket:
         self._info: tuple[int, int, int] | None = None  # how to say where a datagram arrived, if asked for
         self._writing = False  # the socket was full: the loop tells when it is not
         self.peers: OrderedDict[object, Peer] = OrderedDict()
+        self._unswept: list[object] = []  # those that are still to be looked at
         self.dtls: Cipher | None = None  # what has the peers instead, if datagrams are encrypted
         self.lost = 0  # datagrams that were not sent, or came from one peer too many
 
@@ -175,11 +178,16 @@ class UdpSocket:
         return False
 
     def _sweep(self) -> None:
-        """Forget who has been silent for long, unless it observes."""
+        """Forget who has been silent for long, unless it observes: some at a time."""
         now_ms = self._gateway.clock.monotonic_ms
         silent_ms = now_ms - PEER_IDLE_MS
-        for address, peer in list(self.peers.items()):
-            if peer.last_ms <= silent_ms and not peer.busy:
+        if not self._unswept:
+            self._unswept = list(self.peers)
+        some = self._unswept[-SWEEP_PEERS:]
+        del self._unswept[-SWEEP_PEERS:]
+        for address in some:
+            peer = self.peers.get(address)
+            if peer is not None and peer.last_ms <= silent_ms and not peer.busy:
                 del self.peers[address]
                 self._layer.gone(peer)
         self._layer.forget_old(now_ms)

@@ -33,6 +33,8 @@ from .targets import Target
 OBSERVATIONS_MAX: Final = 1000  # of one client: one device, or a gateway for some; each costs about 1 KB
 SILENT_MS: Final = 3_600_000  # a client that acknowledged nothing for so long is asked (RFC 7641, 4.5: a day)
 SILENT_CHECK_MS: Final = 60_000
+SILENT_STEP_MS: Final = 500  # of these, so many observations are looked at: a millisecond for the others
+SILENT_SLICE: Final = 2000
 
 
 class Observers(Surroundings):
@@ -40,10 +42,12 @@ class Observers(Surroundings):
 
     __slots__ = (
         "_by_id",
+        "_checked_ms",
         "_clients",
         "_configurations",
         "_next_id",
         "_subscribers",
+        "_unchecked",
         "blockwise",
         "durables",
     )
@@ -53,6 +57,8 @@ class Observers(Surroundings):
         self._clients = clients
         self._by_id: dict[int, tuple[Client, Observation]] = {}
         self._next_id = 0
+        self._unchecked: list[int] = []  # ids of those that are still to be looked at
+        self._checked_ms = self.now_ms
         self._configurations = configurations
         self._subscribers = Subscribers(configurations)
         configurations.on_change.append(self._reconfigured)
@@ -60,7 +66,7 @@ class Observers(Surroundings):
             self._subscribers.begin(topic, 0)
         self.durables = Durables(gateway, self)
         clients.on_gone.append(self._client_gone)
-        gateway.scheduler.after(SILENT_CHECK_MS, self._ask_silent)
+        gateway.scheduler.after(SILENT_STEP_MS, self._ask_silent)
 
     def __len__(self) -> int:
         return len(self._by_id) + len(self.durables)
@@ -268,18 +274,29 @@ class Observers(Surroundings):
     # -- who is silent --------------------------------------------------------------------------
 
     def _ask_silent(self) -> None:
-        """Have clients that acknowledged nothing for long show that they are there."""
+        """Have clients that acknowledged nothing for long show that they are there: some at a time."""
         now_ms = self.now_ms
-        for client, observation in list(self._by_id.values()):
-            late_ms = now_ms - min(SILENT_MS, observation.check_ms)
-            if observation.confirmed_ms <= late_ms and observation.flying is None and not observation.named:
-                try:
-                    found = value_of(client.session, observation.filter)
-                except GatewayError:
-                    continue  # it was forbidden meanwhile: the review ends it
-                if found is not None:
-                    observation.offer(found[0])
-        self._gateway.scheduler.after(SILENT_CHECK_MS, self._ask_silent)
+        if not self._unchecked and now_ms - self._checked_ms >= SILENT_CHECK_MS:
+            self._checked_ms = now_ms
+            self._unchecked = list(self._by_id)
+        some = self._unchecked[-SILENT_SLICE:]
+        del self._unchecked[-SILENT_SLICE:]
+        for id in some:
+            known = self._by_id.get(id)
+            if known is not None:
+                self._ask(*known, now_ms)
+        self._gateway.scheduler.after(SILENT_STEP_MS, self._ask_silent)
+
+    def _ask(self, client: Client, observation: Observation, now_ms: int) -> None:
+        late_ms = now_ms - min(SILENT_MS, observation.check_ms)
+        if observation.confirmed_ms > late_ms or observation.flying is not None or observation.named:
+            return
+        try:
+            found = value_of(client.session, observation.filter)
+        except GatewayError:
+            return  # it was forbidden meanwhile: the review ends it
+        if found is not None:
+            observation.offer(found[0])
 
 
 def filter_of(target: Target) -> str:
