@@ -131,3 +131,29 @@ def test_one_peer_too_many_replaces_an_idle_one(world: World) -> None:
     asyncio.run(arrive())
     assert [link.peer for link in world.resource.left] == ["192.0.2.2:1"]
     assert udp.LOOKED_AT_MAX > 3
+
+
+def test_idle_peers_are_forgotten_some_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(udp, "SWEEP_PEERS", 2)
+
+    async def sweep() -> None:
+        found: Any = UdpSocket(world.gateway, world.layer, 10)
+        clock = world.gateway.clock
+        for number in range(5):
+            found._arrived(("192.0.2.1", number)).last_ms = clock.monotonic_ms
+        clock.monotonic_ms += udp.PEER_IDLE_MS - 1
+        for _ in range(3):
+            found._sweep()
+        assert len(found.peers) == 5
+        clock.monotonic_ms += 1
+        found.peers[("192.0.2.1", 3)].held = 1
+        found.peers[("192.0.2.1", 4)].last_ms = clock.monotonic_ms
+        found._sweep()
+        assert len(found.peers) == 5, "the last two stay"
+        found._sweep()
+        assert len(found.peers) == 3
+        found._sweep()
+        assert {port for _, port in found.peers} == {3, 4}
+
+    asyncio.run(sweep())
+    assert len(world.resource.left) == 3
