@@ -84,7 +84,7 @@ compiled: $(FAST)/.installed
 $(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
 	test -d $(FAST) || $(PYTHON) -m venv $(FAST)
 	$(FAST)/bin/pip install --quiet --disable-pip-version-check 'mypy[mypyc]' 'setuptools>=77'
-	$(FAST)/bin/pip install --quiet --disable-pip-version-check .
+	$(FAST)/bin/pip install --quiet --disable-pip-version-check '.[oscore]'
 	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	@touch $@
 

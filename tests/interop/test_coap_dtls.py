@@ -37,7 +37,7 @@ class Secured(Guarded):
             directory,
             (),
             settings,
-            (*sets, f"listeners.coaps=127.0.0.1:{self.coaps_port}", "limits.handshake_seconds_max=1"),
+            (*sets, f"listeners.coaps=127.0.0.1:{self.coaps_port}", "limits.handshake_seconds_max=3"),
         )
 
     def people(self) -> None:

@@ -58,7 +58,7 @@ class Doors:
                 f"listeners.https=127.0.0.1:{self.https}",
                 *self.pki.sets("optional"),
                 "limits.packet_bytes_max=2000000",
-                "limits.handshake_seconds_max=1",
+                "limits.handshake_seconds_max=3",
             ),
         ).start()
 
