@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api import Gateway, GatewayError, Session
-from gateway.core.access import Credentials
+from gateway.core.access import Credentials, Principal
 from gateway.core.errors import InvalidValue
 from gateway.core.message import host_of
 
@@ -40,13 +40,14 @@ OnGone = Callable[["Client", GatewayError | None], None]
 class Client:
     """A client's session, its links, and what it observes."""
 
-    __slots__ = ("_clients", "links", "name", "observations", "session")
+    __slots__ = ("_clients", "earlier", "links", "name", "observations", "session")
 
     def __init__(self, clients: Clients, session: Session, name: tuple[str, str] | None) -> None:
         self._clients = clients
         self.session = session
         session.owner = self
         self.name = name  # (principal, client id) of one that is known again
+        self.earlier: Client | None = None  # who had the name before, and may have observations still
         self.links: list[Link] = []
         self.observations: dict[bytes, Observation] = {}  # by token
 
@@ -160,13 +161,27 @@ class Clients:
         known_by = credentials.client_id or (link.identity if anonymous else "")
         name = (principal.name, known_by)
         client = self._named.get(name) if known_by else None
-        if client is None or client.session.ended:
+        if client is None or not _goes_on(client, principal, link):
             session = self._gateway.open_session(principal, credentials)
             client = Client(self, session, name if known_by else None)
             if client.name is not None:
-                self._named[client.name] = client
+                self._take_over(client, client.name)
         self._join(client, link, login)
         return client
+
+    def _take_over(self, client: Client, name: tuple[str, str]) -> None:
+        """Give a name to a client that is it by another login, or from elsewhere: it may do something else.
+
+        What the earlier one observes is its own until it registers again (see `Observers.register`).
+        """
+        earlier = self._named.get(name)
+        self._named[name] = client
+        if earlier is None or earlier.session.ended:
+            return
+        if earlier.earlier is not None:
+            self.end(earlier.earlier)
+            earlier.earlier = None
+        client.earlier = earlier
 
     def _join(self, client: Client, link: Link, login: Login) -> None:
         client.links.append(link)
@@ -206,6 +221,20 @@ class Clients:
                 call(client, error)
             client.session.ended = True
             client.session.close()
+
+
+def _goes_on(client: Client, principal: Principal, link: Link) -> bool:
+    """Tell whether a link may use a client's session: rules would say of both the same.
+
+    They go by the principal, whatever has vouched for it, and by the address.
+    """
+    session = client.session
+    if session.ended or host_of(session.origin.peer) != host_of(link.peer):
+        return False
+    known = session.principal
+    return principal is known or all(
+        getattr(principal, name) == getattr(known, name) for name in Principal.__slots__
+    )
 
 
 def read_login(query: tuple[str, ...]) -> Login:

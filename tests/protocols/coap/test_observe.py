@@ -211,3 +211,64 @@ def test_another_filter_replaces_that_of_a_session(door: Door) -> None:
 def test_names_of_sessions(door: Door, name: str) -> None:
     answer = Device(door).ask(GET, "ps/a", [f"session={name}"], options=REGISTER)
     assert code_name(answer.code) == "4.00"
+
+
+def test_a_session_under_another_filter_begins_anew(door: Door) -> None:
+    """What waits may be something that whoever comes now must not see."""
+    device = Device(door)
+    register(device, "ps/a", "session=s")
+    device.leave()
+    publish(door, b"of a")
+    again = Device(door, peer="127.0.0.5:5")
+    register(again, "ps/b", "session=s")
+    publish(door, b"of b", "ps/b")
+    assert bodies(again) == [b"of b"]
+
+
+# -- the same client from elsewhere -----------------------------------------------------------
+
+
+def test_the_same_login_at_the_same_address_shares_a_session(door: Door) -> None:
+    one, two = Device(door, "ann", "127.0.1.1:1"), Device(door, "ann", "127.0.1.1:2")
+    register(one)
+    register(two)
+    [client] = one.link.clients.values()  # type: ignore[union-attr]
+    assert two.link.clients is not None
+    assert list(two.link.clients.values()) == [client]
+    assert observers(door) == 1, "the same token"
+    publish(door, b"x")
+    assert (bodies(one), bodies(two)) == ([], [b"x"])
+
+
+def test_from_another_address_it_is_asked_again_what_it_may(door: Door) -> None:
+    one, two = Device(door, "ann", "127.0.1.1:1"), Device(door, "ann", "127.0.2.1:1")
+    register(one, "ps/a", "qos=1")
+    publish(door, b"1")
+    publish(door, b"2")
+    assert bodies(one) == [b"1"], "and it is gone"
+    register(two, "ps/a", "qos=1")
+    [first], [second] = one.link.clients.values(), two.link.clients.values()  # type: ignore[union-attr]
+    assert first.session is not second.session
+    assert second.session.origin.peer == "127.0.2.1:1"
+    assert observers(door) == 1
+    answer_last(door, two, True)
+    assert bodies(two) == [b"1", b"2"], "what was on its way goes along"
+    third = Device(door, "ann", "127.0.3.1:1")
+    register(third, "ps/other")
+    assert not second.session.ended, "it may come back"
+    fourth = Device(door, "ann", "127.0.3.2:1")
+    register(fourth, "ps/other")
+    assert second.session.ended, "but not for ever"
+
+
+def test_another_login_of_the_same_name_shares_nothing(door: Door) -> None:
+    """A token may allow less than the password of the same user."""
+    one, two = Device(door, "ann", "127.0.1.1:1"), Device(door, "ann", "127.0.1.1:2")
+    register(one)
+    [first] = one.link.clients.values()  # type: ignore[union-attr]
+    first.session.principal.claims = ("wide",)
+    register(two)
+    [second] = two.link.clients.values()  # type: ignore[union-attr]
+    assert second is not first
+    assert second.session is not first.session
+    assert second.session.principal.claims is None

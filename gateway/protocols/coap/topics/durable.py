@@ -148,10 +148,10 @@ class Durables:
         session = durable.session = self._gateway.open_session(principal, credentials)
         session.owner = Owner(self, durable)
         session.receive(_no_items)
+        bound = self._gateway.broker.catalog.bindings.get(SESSION_PREFIX + QUEUE + durable.name, {})
+        if any(other != topic_filter for other in bound):
+            self._empty(durable)  # what waits is of something else, which this client may not even see
         session.own_queue(QUEUE + durable.name, True, QueuePolicy(max_length=QUEUE_LENGTH_MAX))
-        for other in list(session.subscriptions):
-            if other != topic_filter:
-                session.unsubscribe(other)
         session.subscribe(topic_filter, qos=2, retain_as_published=True, selector=selector)
         observation = Observation(
             self._observers, 0, request.link, request.token, topic_filter, request.options, 1
@@ -218,11 +218,14 @@ class Durables:
         self._detach(durable)
         self._gateway.scheduler.cancel(durable.timer)
         self._all.pop(durable.name, None)
+        self._empty(durable)
+        self._gateway.broker.engine.delete(KEY + durable.name)
+
+    def _empty(self, durable: Durable) -> None:
         broker = self._gateway.broker
         queue = broker.catalog.queues.get(SESSION_PREFIX + QUEUE + durable.name)
         if queue is not None:
             broker.queues.delete(queue, DropCause.SESSION_ENDED)
-        broker.engine.delete(KEY + durable.name)
 
     def _save(self, durable: Durable, left_ms: int) -> None:
         value = self._gateway.broker.engine.get(KEY + durable.name)

@@ -120,11 +120,17 @@ class Observation:
         self.link.held -= 1
         self.link = link
         link.held += 1
-        if self.flying is not None:
-            self.waiting = self.waiting or deque()
-            self.waiting.appendleft(self.flying)
-            self.flying = None
+        self.waiting = self.pending()
+        self.flying = None
         self.confirmed_ms = self.surroundings.now_ms
+
+    def pending(self) -> deque[Message] | None:
+        """Return what the client has not acknowledged, or was not sent; None if there is nothing."""
+        if self.flying is None:
+            return self.waiting
+        found = self.waiting or deque()
+        found.appendleft(self.flying)
+        return found
 
     def close(self) -> None:
         """No more notifications."""

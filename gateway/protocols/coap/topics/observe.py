@@ -98,6 +98,8 @@ class Observers(Surroundings):
                 return
             known = self._begin(client, request, target, topic_filter, selector)
             begun = True
+            if client.earlier is not None:
+                self._take_over(client.earlier, known)
         else:
             begun = False
             if known.link is not request.link:
@@ -109,6 +111,13 @@ class Observers(Surroundings):
             session.send_retained(session.retained(topic_filter), session.subscriptions[topic_filter])
         client.session.trim()  # most clients that observe do nothing else
         known.resume()
+
+    def _take_over(self, earlier: Client, observation: Observation) -> None:
+        """The client has observed this before, from elsewhere: it goes on with what is on its way."""
+        known = earlier.observations.get(observation.token)
+        if known is not None and known.filter == observation.filter:
+            observation.waiting = known.pending()
+            self._forget(earlier, known)
 
     def deregister(self, client: Client, request: Request) -> None:
         """End an observation (RFC 7641, 3.6). One that is not there has ended, too."""
