@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import queue
 import random
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,25 @@ STOP_SECONDS_MAX = 15.0
 #: Where servers of tests listen: the kernel gives none of these to an outgoing connection, so a gateway
 #: that was killed finds its port free when it comes back.
 SERVER_PORTS = range(10_000, 32_000)
-_ports = random.SystemRandom()
+WORKERS_MAX = 8  # test runners side by side, each with ports of its own
+
+
+def _own_ports() -> Iterator[int]:
+    """Give this process's ports in turn: the next to ask must not get one whose server is only restarted."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    number = int(worker[2:]) if worker[2:].isdigit() else random.randrange(WORKERS_MAX)
+    own = list(SERVER_PORTS[number % WORKERS_MAX :: WORKERS_MAX])
+    first = random.SystemRandom().randrange(len(own))
+    return itertools.cycle(own[first:] + own[:first])
+
+
+_ports = _own_ports()
 
 
 def free_port() -> int:
     """Return a port nobody listens on right now, by TCP or by UDP: CoAP's door takes both."""
     while True:
-        port = _ports.choice(SERVER_PORTS)
+        port = next(_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams, suppress(OSError):
             stream.bind(("127.0.0.1", port))
             datagrams.bind(("127.0.0.1", port))
