@@ -130,6 +130,10 @@ class Request:
         self.respond = respond
 
 
+def unheard(arrived: bool) -> None:
+    """Be the `done` of a message of which nobody wants to know whether it arrived."""
+
+
 class Handler(Protocol):
     """What transports hand requests to."""
 

@@ -98,8 +98,12 @@ def from_message(message: Message) -> tuple[tuple[Option, ...], tuple[str, ...]]
     """Return the options of a response whose payload is the body, and what of the message is lost."""
     properties = message.properties
     number = number_of(properties.content_type, properties.content_encoding)
-    options = () if number == NONE else ((CONTENT_FORMAT, uint_bytes(number)),)
-    return (options, losses(properties, number))
+    return (format_options(number), losses(properties, number))
+
+
+def format_options(number: int) -> tuple[Option, ...]:
+    """Return the Content-Format option, none for NONE."""
+    return () if number == NONE else ((CONTENT_FORMAT, uint_bytes(number)),)
 
 
 def losses(properties: Properties, number: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from gateway.core.scheduler import Timer
 
 from ..answers import fault_of, refusal
 from ..codec import Malformed, Options, OptionsCache, Packet, decode, empty, encode
-from ..exchange import SILENCE, Handler, Link, Request, Response
+from ..exchange import SILENCE, Handler, Link, Request, Response, unheard
 from ..numbers import ACK, BAD_REQUEST, CON, GET, METHODS, NON, RST
 from .guard import NO_BUCKET, Guard, needs_proof, suppressed, too_large_for_stranger, too_many
 
@@ -149,7 +149,7 @@ class Exchange:
             data = encode(ACK, response.code, self.mid, self.token, response.options, response.payload)
         else:
             self.reply = empty(ACK, self.mid)
-            self.layer.send_confirmable(peer, self.token, response, response.done or _nothing)
+            self.layer.send_confirmable(peer, self.token, response, response.done or unheard)
             return
         self.reply = data
         peer.send(data)
@@ -422,7 +422,7 @@ class MessageLayer:
             peer.queued = deque(each for each in peer.queued if each.token != token)
         outgoing = peer.flying
         if outgoing is not None and outgoing.token == token:
-            outgoing.done = _nothing
+            outgoing.done = unheard
             self._over(peer, outgoing, False)
 
     def gone(self, peer: Peer) -> None:
@@ -434,7 +434,3 @@ class MessageLayer:
             self._gateway.scheduler.cancel(outgoing.timer)
             outgoing.done(False)
         self.handler.gone(peer)
-
-
-def _nothing(acknowledged: bool) -> None:
-    """Nobody wants to know."""

@@ -19,10 +19,10 @@ from gateway.core.scheduler import Timer
 from ..answers import Refused, answer_to
 from ..clients import Client
 from ..codec import Option
-from ..content.formats import CBOR, JSON, NONE
-from ..content.translate import acceptable, from_message, to_envelope
+from ..content.formats import CBOR, JSON, NONE, number_of
+from ..content.translate import acceptable, format_options, to_envelope
 from ..exchange import Link, Request, Response
-from ..numbers import CONTENT_FORMAT, LOCATION_PATH, NOT_ACCEPTABLE, uint_bytes
+from ..numbers import LOCATION_PATH, NOT_ACCEPTABLE
 
 TURN_MS: Final = 50  # what one that does not wait gives a queue that has messages to deliver one
 TOKEN_BYTES: Final = 12  # 96 bits: nobody guesses one of them before the lease is over; 16 characters
@@ -267,8 +267,10 @@ def show(message: Message, want: Want, now_ms: int) -> tuple[bytes, tuple[Option
     if not want.meta:
         if not acceptable(message.properties, accept):
             return None
-        return (message.body, from_message(message)[0])
+        properties = message.properties
+        number = number_of(properties.content_type, properties.content_encoding)
+        return (message.body, format_options(number))
     if accept not in (NONE, JSON, CBOR):
         return None
     number = JSON if accept == NONE else accept
-    return (to_envelope(message, number, now_ms), ((CONTENT_FORMAT, uint_bytes(number)),))
+    return (to_envelope(message, number, now_ms), format_options(number))

@@ -142,7 +142,7 @@ class Workers(Surroundings):
         """End an observation by an error (RFC 7641, 4.2)."""
         self._end(worker)
         observation = worker.observation
-        observation.link.notify(observation.token, response, False, _nothing)
+        observation.fail(response)
 
     def _cut_off(self, worker: Worker) -> None:
         """The queue is gone, or rules have changed."""
@@ -177,7 +177,3 @@ class Workers(Surroundings):
                         worker, refusal(SERVICE_UNAVAILABLE, "not heard of for long; register again", 1)
                     )
         self._gateway.scheduler.after(SILENT_CHECK_MS, self._leave_silent)
-
-
-def _nothing(arrived: bool) -> None:
-    """Nobody wants to know."""

@@ -70,7 +70,7 @@ class Owner:
         """It may not go on: its client is told why."""
         observation = self._durable.observation
         if observation is not None:
-            observation.link.notify(observation.token, answer_to(error), False, _nothing)
+            observation.fail(answer_to(error))
         self._durables.leave(self._durable)
 
 
@@ -257,7 +257,3 @@ class Durables:
 
 def _no_items(items: list[Any]) -> None:
     """Its queue has everything."""
-
-
-def _nothing(arrived: bool) -> None:
-    """Nobody wants to know."""

@@ -23,7 +23,7 @@ from gateway.core.metrics import DropCause
 from ..answers import Refused, answer_to
 from ..blockwise import Blockwise
 from ..codec import Option, Options
-from ..exchange import Link, Response
+from ..exchange import Link, Response, unheard
 from ..numbers import GET, LOCATION_PATH, OBSERVE, uint_bytes
 from .representation import represent
 
@@ -178,7 +178,7 @@ class Observation:
         try:
             response = self.surroundings.represent(options, message)
         except Refused as error:  # the first of another format than the client accepts (RFC 7641, 4.2)
-            self.link.notify(self.token, answer_to(error), False, _nothing)
+            self.fail(answer_to(error))
             self.surroundings.later(partial(done, False))
             return
         found = [self._observe(), *response.options]
@@ -188,6 +188,10 @@ class Observation:
         if len(response.payload) > self.link.size_max or options.block2 >= 0:
             response = self.surroundings.cut(self.link, options, response)
         self.link.notify(self.token, response, confirmable, done)
+
+    def fail(self, response: Response) -> None:
+        """Tell the client by an error that it observes no more (RFC 7641, 3.2 and 4.2); then `close`."""
+        self.link.notify(self.token, response, False, unheard)
 
     def _sent(self, arrived: bool) -> None:
         if not arrived:
@@ -207,7 +211,3 @@ class Observation:
     def _observe(self) -> Option:
         self.sequence = self.sequence + 1 & SEQUENCE_MASK
         return (OBSERVE, uint_bytes(self.sequence))
-
-
-def _nothing(arrived: bool) -> None:
-    """Nobody wants to know."""

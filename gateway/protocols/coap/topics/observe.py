@@ -48,7 +48,6 @@ class Observers(Surroundings):
         "_next_id",
         "_subscribers",
         "_unchecked",
-        "blockwise",
         "durables",
     )
 
@@ -224,7 +223,7 @@ class Observers(Surroundings):
         for id in ids:
             client, observation = self._by_id.get(id, (None, None))
             if client is not None and observation is not None and not observation.named:
-                observation.link.notify(observation.token, answer_to(NotFound(why)), False, _nothing)
+                observation.fail(answer_to(NotFound(why)))
                 self._forget(client, observation)
 
     # -- going ----------------------------------------------------------------------------------
@@ -274,7 +273,7 @@ class Observers(Surroundings):
         """A session ends: its client is told why (RFC 7641, 4.2: by a notification that is an error)."""
         for observation in list(client.observations.values()):
             if error is not None:
-                observation.link.notify(observation.token, answer_to(error), False, _nothing)
+                observation.fail(answer_to(error))
             if self._by_id.pop(observation.id, None) is not None:
                 self._subscribers.count(observation.filter, -1)
             observation.close()
@@ -322,7 +321,3 @@ def clients_of(link: Link) -> list[Client]:
     """Return all clients that have spoken by a link."""
     found = list(link.clients.values()) if link.clients is not None else []
     return [*found, link.client] if link.client is not None else found
-
-
-def _nothing(arrived: bool) -> None:
-    """Nobody wants to know."""

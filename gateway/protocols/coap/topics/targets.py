@@ -17,8 +17,8 @@ from gateway.core.topic import check_filter, check_topic
 from ..clients import LOGIN_PARAMETERS
 from ..codec import Options
 from ..content.formats import content_of
+from ..content.translate import TTL_SECONDS_MAX
 
-TTL_SECONDS_MAX: Final = 0xFFFFFFFF  # as in MQTT 5, so that every door can say it
 EXPIRY_SECONDS_MAX: Final = 0xFFFFFFFF
 TTD_SECONDS_MAX: Final = 60  # clients give up after EXCHANGE_LIFETIME, NATs forget after some minutes
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False, "": True}
