@@ -59,6 +59,7 @@ BEHIND_HOOKS = (
     "gateway.transactions",
     "gateway.deadletters",
     "gateway.schedules",
+    "gateway.oms",
 )
 
 #: What a built-in package behind hooks may use besides its own modules.
@@ -70,6 +71,7 @@ SHARED = (
     "gateway.http_api",
     "gateway.http_fields",
     "gateway.outgoing",
+    "gateway.rocketmq",
     "gateway.version",
 )
 #: Module prefix -> our modules that it may import (it and what is below it). First match wins.
@@ -84,6 +86,12 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.webhooks", ("gateway.webhooks", *SHARED)),
     ("gateway.transactions", ("gateway.transactions", *SHARED)),
     ("gateway.schedules", ("gateway.schedules", *SHARED)),
+    # what RocketMQ clients and servers say: for the door, and for the driver that is a client
+    ("gateway.rocketmq", ("gateway.rocketmq", "gateway.core.errors")),
+    (
+        "gateway.oms",
+        ("gateway.oms", "gateway.rocketmq", "gateway.api", "gateway.embedded", "gateway.version"),
+    ),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),
@@ -98,7 +106,7 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
 FIELDS = "gateway.http_fields"
 #: What a certificate says of its owner, for whoever brings a TLS of its own.
 CERTIFICATES = "gateway.peer_certificate"
-PUBLIC = frozenset({"gateway", "gateway.api", "gateway.testing"})
+PUBLIC = frozenset({"gateway", "gateway.api", "gateway.embedded", "gateway.oms", "gateway.testing"})
 
 
 def module_name(path: Path) -> str:
@@ -172,7 +180,15 @@ def allowed(module: str, name: str) -> bool:
         return module != "gateway.hookspecs" or top in sys.stdlib_module_names or top == "pluggy"
     if within(module, "gateway.protocols") and module != "gateway.protocols":
         own = ".".join(module.split(".")[:3])
-        shared = ("gateway.core", "gateway.api", "gateway.hookspecs", "gateway.version", FIELDS, CERTIFICATES)
+        shared = (
+            "gateway.core",
+            "gateway.api",
+            "gateway.hookspecs",
+            "gateway.rocketmq",
+            "gateway.version",
+            FIELDS,
+            CERTIFICATES,
+        )
         below = (own, *shared)
         return any(within(name, prefix) for prefix in below)
     if module.removeprefix("gateway.") in SHELL:

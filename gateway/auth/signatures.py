@@ -13,55 +13,16 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from ..api import AuthenticationFailed, Authenticator, Credentials, Principal
+from ..rocketmq.signature import DATE_FORMAT, METHOD, SIGNED_HEADER, sign
 from .users import Lookup, Secrets
 
-METHOD = "MQv2-HMAC-SHA1"
-SIGNED_HEADER = "x-mq-date-time"
 #: Time zones reach from UTC-12 to UTC+14; the rest is for clocks that are wrong.
 SKEW_SECONDS_MAX = 24 * 3600.0
-HEADER_CHARACTERS_MAX = 1024
 WRONG = "wrong access key or signature"  # the same whether the key is unknown or the signature wrong
 
-_SIGNATURE = re.compile(rb"[0-9A-Fa-f]{40}")
 _DATE = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
-
-
-class Signature(NamedTuple):
-    """What an `authorization` header says: for `Credentials.username` and `.data`."""
-
-    access_key: str
-    signature: bytes  # 40 hexadecimal digits
-
-
-def parse_authorization(header: str) -> Signature | None:
-    """Read `MQv2-HMAC-SHA1 Credential=AK/REGION/SERVICE, SignedHeaders=x-mq-date-time, Signature=HEX`.
-
-    Return None for an empty credential: clients without a login send the header too. Raise
-    AuthenticationFailed for anything else that is none.
-    """
-    if len(header) > HEADER_CHARACTERS_MAX:
-        raise AuthenticationFailed("authorization: the header is too long")
-    scheme, _, rest = header.strip().partition(" ")
-    if scheme != METHOD:
-        raise AuthenticationFailed(f"authorization: {METHOD} is expected")
-    fields: dict[str, str] = {}
-    for piece in rest.split(","):
-        name, equals, value = piece.strip().partition("=")
-        if not equals or name in fields:
-            raise AuthenticationFailed("authorization: NAME=VALUE is expected, each name once")
-        fields[name] = value
-    access_key = fields.get("Credential", "").partition("/")[0]
-    if "Credential" in fields and not access_key:
-        return None
-    signature = fields.get("Signature", "").encode("utf-8", "replace")
-    if fields.get("SignedHeaders", "").lower() != SIGNED_HEADER:
-        raise AuthenticationFailed(f"authorization: {SIGNED_HEADER} alone is to be signed")
-    if not access_key or not _SIGNATURE.fullmatch(signature):
-        raise AuthenticationFailed("authorization: Credential, SignedHeaders and Signature are expected")
-    return Signature(access_key, signature)
 
 
 class SignatureLogins(Authenticator):
@@ -88,7 +49,7 @@ class SignatureLogins(Authenticator):
         self._check_date(date)
         user = self._users(credentials.username)
         secret = self._secrets(user) if user is not None else None
-        expected = hmac.digest(secret or self._decoy, date, "sha1").hex().encode()
+        expected = sign(secret or self._decoy, date)
         good = hmac.compare_digest(given.lower(), expected)
         if not good or secret is None or user is None or user.disabled:
             raise AuthenticationFailed(WRONG)
@@ -98,7 +59,7 @@ class SignatureLogins(Authenticator):
         try:
             if not _DATE.fullmatch(text):
                 raise ValueError("another form")
-            date = datetime.strptime(text.decode(), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            date = datetime.strptime(text.decode(), DATE_FORMAT).replace(tzinfo=UTC)
         except ValueError as error:
             raise AuthenticationFailed(f"{SIGNED_HEADER}: a date as 20260131T235959Z is expected") from error
         if abs(date.timestamp() - self._now()) > self._skew_seconds_max:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api import AuthenticationFailed, Credentials
-from gateway.auth.signatures import METHOD, WRONG, Signature, SignatureLogins, parse_authorization
+from gateway.auth.signatures import WRONG, SignatureLogins
 from gateway.auth.users import User, seal_for_user, secret_of
+from gateway.rocketmq.signature import METHOD, Signature, parse_authorization
 from gateway.sealing import Sealer
 from tests.auth.auth_support import Hands, ask, refused, users, vouched
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from gateway.api import Action, AuthenticationFailed, Credentials, GatewayError, Session
 from gateway.auth.acl.rule import rule_from
 from gateway.auth.builtin import Auth
-from gateway.auth.signatures import METHOD
 from gateway.auth.users import User, seal_for_user
 from gateway.config import load
 from gateway.core.access import queue_resource
+from gateway.rocketmq.signature import METHOD
 from gateway.server import Server
 from tests.interop.access_cases import AREAS, CASES, HOST, Answer, LoginRefused, queue, rules, topic
 
