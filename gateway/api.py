@@ -173,7 +173,7 @@ class SharedKey(NamedTuple):
 
 
 class TlsMaterial(NamedTuple):
-    """What a TLS door's files say, in PEM, found good: for a protocol with encryption of its own (DTLS).
+    """What a TLS door's files say, in PEM, found good: for a protocol with encryption of its own: DTLS, gRPC.
 
     Another one, and not an equal one, when files have changed.
     """

@@ -38,6 +38,7 @@ from .settings import (
     Limits,
     Mqtt,
     Network,
+    OpenMessaging,
     Plugins,
     Quota,
     Server,
@@ -80,6 +81,7 @@ class Config(msgspec.Struct, frozen=True):
     mqtt: Mqtt
     amqp: Amqp
     coap: Coap
+    openmessaging: OpenMessaging
     dedup: Dedup
     dead_letters: DeadLetters
     network: Network

@@ -29,6 +29,7 @@ BUILTIN: dict[str, str] = {
     "amqp": "gateway.protocols.amqp",
     "coap": "gateway.protocols.coap",
     "http": "gateway.protocols.http",
+    "openmessaging": "gateway.protocols.openmessaging",
     "deadletters": "gateway.deadletters",
 }
 

@@ -24,8 +24,9 @@ DOORS = {
     "amqps": "",
     "coaps": "",
     "https": "",
+    "openmessagings": "",
 }
-TLS_DOORS = ("mqtts", "amqps", "coaps", "https")  # those of plugins are `<name>s` as well
+TLS_DOORS = ("mqtts", "amqps", "coaps", "https", "openmessagings")  # those of plugins are `<name>s` as well
 #: Which no router of the Internet forwards: nobody outside can send with their addresses.
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
@@ -156,6 +157,21 @@ class Coap(msgspec.Struct, frozen=True):
     senml_values: dict[str, str] = {}
     dtls_idle_seconds: float = 90_000.0
     ping_seconds: float = 60.0
+
+
+class OpenMessaging(msgspec.Struct, frozen=True):
+    """`[openmessaging]`"""
+
+    advertise: str = ""
+    advertise_tls: str = ""
+    auto_create: bool = True
+    topics: list[str] = []
+    body_bytes_max: int = 4 << 20
+    long_poll_seconds_max: float = 20.0
+    invisible_seconds: float = 60.0
+    renew_seconds_max: float = 3 * 3600.0
+    client_idle_seconds: float = 120.0
+    retention_hours: float = 72.0
 
 
 class Dedup(msgspec.Struct, frozen=True):
@@ -292,6 +308,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "mqtt": Mqtt,
     "amqp": Amqp,
     "coap": Coap,
+    "openmessaging": OpenMessaging,
     "dedup": Dedup,
     "dead_letters": DeadLetters,
     "network": Network,
@@ -339,6 +356,12 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("amqp", "heartbeat_seconds"): (0, 65_535),
     ("coap", "requests_per_second_max"): (0, 10_000_000),
     ("coap", "transfer_seconds"): (1, 86_400),
+    ("openmessaging", "body_bytes_max"): (1, 1 << 31),
+    ("openmessaging", "long_poll_seconds_max"): (1, 3600),
+    ("openmessaging", "invisible_seconds"): (1, 12 * 3600),
+    ("openmessaging", "renew_seconds_max"): (1, 12 * 3600),
+    ("openmessaging", "client_idle_seconds"): (20, 86_400),
+    ("openmessaging", "retention_hours"): (0, 10 * 366 * 24),
     ("dead_letters", "length_max"): (0, 1 << 40),
     ("dead_letters", "bytes_max"): (0, 1 << 60),
     ("dead_letters", "days"): (0, 36_500),

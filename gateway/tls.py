@@ -2,7 +2,8 @@
 
 A context is made whole, from files that were checked, or not at all: what is wrong with new
 files never takes a door out of service. Established connections keep the context they began with.
-A protocol with DTLS makes contexts of its own, of the same files once they were found good: `TlsMaterial`.
+A protocol with an encryption of its own (DTLS, gRPC) makes something else of the same files, once they were
+found good: `TlsMaterial`.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class TlsDoor:
             except _Fault as fault:
                 faults.append(f"{self._label}{self._key(fault.key)}: {fault}")
         material = TlsMaterial()
-        if not faults and self._dtls:
+        if not faults:
             try:
                 material = self._material()
             except _Fault as fault:  # taken away since it was read

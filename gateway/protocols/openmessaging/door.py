@@ -1,0 +1,50 @@
+"""The door as the gateway sees it. gRPC is an extra: what needs it is imported when the door opens."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.api import Address, Gateway
+
+if TYPE_CHECKING:
+    from .server import RocketServer
+
+ADDRESS: Final = "127.0.0.1:8081"  # the port of RocketMQ's proxy
+MISSING: Final = "gRPC is not installed; pip install 'gateway[openmessaging]'"
+
+
+def installed() -> bool:
+    """Tell whether the extra is there."""
+    return find_spec("grpc") is not None and find_spec("google.protobuf") is not None
+
+
+class OpenMessaging:
+    """RocketMQ 5 clients; implements `gateway.api.TlsServerProtocol`, with a TLS that is gRPC's own."""
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+        self.name = "openmessaging"
+        self.address = ADDRESS if installed() else ""
+        self.alpn = "h2"  # has a TLS door, `openmessagings`
+        self._server: RocketServer | None = None
+
+    async def serve(self, address: Address, gateway: Gateway) -> None:
+        """Open the door. May be called again, for another address."""
+        if not installed():
+            raise OSError(MISSING)
+        if self._server is None:
+            from .server import RocketServer  # gRPC: 20 MB, only for who wants it
+
+            self._server = RocketServer(gateway, self._config)
+        await self._server.listen(address)
+
+    def connections(self) -> int:
+        """Return how many clients are there."""
+        return 0 if self._server is None else self._server.connections()
+
+    async def stop(self) -> None:
+        """Close the door, let requests finish for a moment, and return."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()

@@ -1,0 +1,1 @@
+"""QueryRoute, QueryAssignment: where a topic is. It is here, always."""
