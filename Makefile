@@ -27,7 +27,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --quiet --user --break-system-packages virtualenv && $(PYTHON) -m virtualenv --quiet $(VENV); } || { rm -rf $(VENV); echo "cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[openmessaging]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml plugins/line/pyproject.toml plugins/callback/pyproject.toml $(VENV)/.installed
@@ -84,7 +84,7 @@ compiled: $(FAST)/.installed
 $(FAST)/.installed: pyproject.toml setup.py $(shell find gateway -name '*.py')
 	test -d $(FAST) || $(PYTHON) -m venv $(FAST)
 	$(FAST)/bin/pip install --quiet --disable-pip-version-check 'mypy[mypyc]' 'setuptools>=77'
-	$(FAST)/bin/pip install --quiet --disable-pip-version-check '.[oscore]'
+	$(FAST)/bin/pip install --quiet --disable-pip-version-check '.[oscore,openmessaging]'
 	GATEWAY_COMPILE=1 $(FAST)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-build-isolation .
 	@touch $@
 
