@@ -180,3 +180,16 @@ class GatewayProcess:
     def bugs(self) -> list[str]:
         """Return what was logged as our mistake: nothing, in a good test."""
         return [line for line in self.errors if "bug:" in line or "Traceback" in line]
+
+
+class RocketGateway(GatewayProcess):
+    """A gateway with the door for RocketMQ clients."""
+
+    def __init__(self, data: Path, sets: tuple[str, ...] = (), **more: Any) -> None:
+        self.rocketmq_port = free_port()
+        super().__init__(data, (f"listeners.openmessaging=127.0.0.1:{self.rocketmq_port}", *sets), **more)
+
+    @property
+    def endpoints(self) -> str:
+        """Where RocketMQ's clients are told to go."""
+        return f"127.0.0.1:{self.rocketmq_port}"

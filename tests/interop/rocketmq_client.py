@@ -18,24 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.peers import python_with
-from tests.process import GatewayProcess, free_port
+from tests.process import RocketGateway
 
 PEER: Final = Path(__file__).with_name("rocketmq_app") / "peer.py"
 ANSWER_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 10  # a consumer's long poll: answered when there is something
-
-
-class RocketGateway(GatewayProcess):
-    """A gateway with the door for RocketMQ clients."""
-
-    def __init__(self, data: Path, sets: tuple[str, ...] = (), **more: Any) -> None:
-        self.rocketmq_port = free_port()
-        super().__init__(data, (f"listeners.openmessaging=127.0.0.1:{self.rocketmq_port}", *sets), **more)
-
-    @property
-    def endpoints(self) -> str:
-        """Where RocketMQ's clients are told to go."""
-        return f"127.0.0.1:{self.rocketmq_port}"
 
 
 class Failed(Exception):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.interop.rocketmq_client import RocketGateway, RocketPeer
+from tests.interop.rocketmq_client import RocketPeer
+from tests.process import RocketGateway
 
 pytestmark = pytest.mark.interop
 
