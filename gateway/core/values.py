@@ -3,13 +3,15 @@
 JSON has no bytes, no times, no decimal fractions and no NaN: they are the objects
 {"$base64": ...}, {"$timestamp": "2026-01-31T12:00:00+00:00"}, {"$decimal": "1.50"} and
 {"$float": "nan"}. A map of one key that begins with "$" is wrapped as {"$map": ...}, so that
-nothing is ambiguous.
+nothing is ambiguous. Where there are only texts, as in MQTT's user properties, a value is a text and the
+name of its kind.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
 from collections.abc import Callable
 from datetime import datetime
@@ -104,3 +106,48 @@ _TYPED: Final[dict[str, Callable[[str], Any]]] = {
     "$decimal": to_decimal,
     "$float": _to_float,
 }
+
+
+def to_text(value: Any) -> tuple[str, str]:
+    """Return a header's value as a text, and what it was, "" for a text: see `from_text`."""
+    match value:
+        case str():
+            return value, ""
+        case bool():
+            return ("true" if value else "false"), "bool"
+        case int():
+            return str(value), "int"
+        case float():
+            return repr(value), "float"
+        case bytes():
+            return base64.b64encode(value).decode(), "bytes"
+        case datetime():
+            return value.isoformat(), "timestamp"
+        case Decimal():
+            return str(value), "decimal"
+        case None:
+            return "", "null"
+    return json.dumps(to_json(value)), "json"
+
+
+_OF_TEXT: Final[dict[str, Callable[[str], Any]]] = {
+    "int": lambda text: from_json(int(text)),
+    "float": float,
+    "bool": lambda text: text == "true",
+    "bytes": to_bytes,
+    "timestamp": to_time,
+    "decimal": to_decimal,
+    "null": lambda text: None,
+    "json": lambda text: from_json(json.loads(text)),
+}
+
+
+def from_text(text: str, kind: str | None) -> Any:
+    """Undo `to_text`; what does not fit stays a text: it is somebody else's."""
+    read = None if kind is None else _OF_TEXT.get(kind)
+    if read is None:
+        return text
+    try:
+        return read(text)
+    except (ValueError, InvalidValue, RecursionError):
+        return text

@@ -7,10 +7,6 @@ that is no string brings a second one, `$type:<name>`, so that it comes back wit
 
 from __future__ import annotations
 
-import base64
-import json
-from datetime import datetime
-from decimal import Decimal
 from typing import Final, cast
 
 from gateway.core import cloudevents
@@ -18,7 +14,7 @@ from gateway.core.errors import InvalidValue
 from gateway.core.message import NO_PROPERTIES, HeaderValue, Message
 from gateway.core.message import Properties as ModelProperties
 from gateway.core.schedules import INVALID_DELAY, parse_delay
-from gateway.core.values import from_json, to_bytes, to_decimal, to_json, to_time
+from gateway.core.values import from_text, to_text
 
 from .packets import PUBLISH, Properties
 from .properties import encode_properties, write_varint
@@ -92,7 +88,7 @@ def _to_properties(properties: Properties) -> ModelProperties:
             if attribute == "deliver_at_ms":
                 made.delay_ms = INVALID_DELAY  # better refused than published at once
         if not name.startswith(_TYPE):
-            headers.append((name, _typed(value, types.get(name))))
+            headers.append((name, from_text(value, types.get(name))))
     made.headers = tuple(headers)
     if any(name == "specversion" for name, _ in headers):
         _take_event(made)
@@ -139,30 +135,6 @@ def _delay(value: str) -> int:
         return parse_delay(value, DELAY)
     except InvalidValue:
         return INVALID_DELAY  # the publish is refused: see Session.publish
-
-
-def _typed(value: str, kind: str | None) -> HeaderValue:
-    try:
-        match kind:
-            case "int":
-                return int(value)
-            case "float":
-                return float(value)
-            case "bool":
-                return value == "true"
-            case "bytes":
-                return to_bytes(value)
-            case "timestamp":
-                return to_time(value)
-            case "decimal":
-                return to_decimal(value)
-            case "null":
-                return None
-            case "json":
-                return cast(HeaderValue, from_json(json.loads(value)))
-    except (ValueError, InvalidValue, RecursionError):
-        pass  # somebody else's `$type:`: what it names stays a string
-    return value
 
 
 def from_properties(made: ModelProperties) -> tuple[Properties, list[str]]:
@@ -216,32 +188,11 @@ def _parked_pairs(made: ModelProperties) -> list[tuple[str, str]]:
 def _header_pairs(headers: tuple[tuple[str, HeaderValue], ...]) -> list[tuple[str, str]]:
     pairs = []
     for name, value in headers:
-        text, kind = _to_text(value)
+        text, kind = to_text(value)
         pairs.append((name, text))
         if kind:
             pairs.append((_TYPE + name, kind))
     return pairs
-
-
-def _to_text(value: HeaderValue) -> tuple[str, str]:
-    match value:
-        case str():
-            return value, ""
-        case bool():
-            return ("true" if value else "false"), "bool"
-        case int():
-            return str(value), "int"
-        case float():
-            return repr(value), "float"
-        case bytes():
-            return base64.b64encode(value).decode(), "bytes"
-        case datetime():
-            return value.isoformat(), "timestamp"
-        case Decimal():
-            return str(value), "decimal"
-        case None:
-            return "", "null"
-    return json.dumps(to_json(value)), "json"
 
 
 def _fits(text: str, name: str, lost: list[str]) -> bool:
