@@ -296,7 +296,6 @@ class Server:
                 reason = error.strerror or error
                 raise ConfigError([f"listeners.{name}: cannot listen on {address}: {reason}"]) from error
         plugins.call_hook(self._manager, "gateway_started", gateway=self)
-        _tune_interpreter()
 
     def _open_audit(self) -> None:
         try:
@@ -411,8 +410,11 @@ def _log_bug(what: str, error: Exception) -> None:
     log.error("bug: " + what, exc_info=error)
 
 
-def _tune_interpreter() -> None:
-    """Arrange for low latency: everything made so far is permanent, and threads switch quickly."""
+def tune_interpreter() -> None:
+    """Arrange for low latency: everything made so far is permanent, and threads switch quickly.
+
+    For a process that is a gateway and nothing else.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)

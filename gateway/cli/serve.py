@@ -50,6 +50,8 @@ def run(config: Config) -> int:
 
 
 async def _run(server: Server) -> int:
+    from ..server import tune_interpreter
+
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +67,7 @@ async def _run(server: Server) -> int:
     loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         await server.start()
+        tune_interpreter()
         _announce(server)
         await stopping.wait()
     finally:

@@ -17,6 +17,7 @@ Rules for all of it:
 - Names of queues are the application's: `ns://queue`, or `queue` in the namespace of the access point.
   `split_queue` takes them apart. What a message's `header.destination` says on receipt is the name by which
   the consumer had bound the queue.
+- `fields` has what is the same in every mapping of headers: priorities, times of delivery and expiry.
 - What a driver lacks is in `unsupported`, by `Feature` with a reason in one sentence; the API raises
   OMSUnsupportedError before it calls the driver. What turns out only when it is tried (an older server), the
   driver raises itself. Nothing unsupported is ever ignored.
@@ -231,14 +232,14 @@ class Receiver(ABC):
         """
         raise NotImplementedError
 
-    async def failed(self, message: Message) -> float | None:
+    async def failed(self, message: Message, delay: float | None) -> float | None:
         """A listener raised. Give the message back and return None; or return the seconds after which this
         consumer is to try again itself, `delivery_count` one more, while what has the same key waits.
 
-        The default gives it back.
+        `delay` is RETRY_DELAY, None: when the queue says. The default gives it back.
         """
         assert message.receipt is not None
-        await self.nack(message.receipt, None)
+        await self.nack(message.receipt, delay)
         return None
 
     async def close(self) -> None:  # noqa: B027 - nothing to do is fine

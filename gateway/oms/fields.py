@@ -81,9 +81,18 @@ def _check_extension(extension: ExtensionHeader) -> None:
 
 
 def priority_of(message: Message) -> int | None:
-    """Return the priority by OpenMessaging's scale; None if there is none, or it is out of range."""
+    """Return the priority by the scale of all other protocols here, from 0; None if none is said.
+
+    OpenMessaging's 1 to 10 are AMQP's 0 to 9. What is out of range is ignored, as the specification has it.
+    """
     priority = message.header.priority
-    return priority if priority is not None and PRIORITY_MIN <= priority <= PRIORITY_MAX else None
+    in_range = priority is not None and PRIORITY_MIN <= priority <= PRIORITY_MAX
+    return priority - PRIORITY_MIN if priority is not None and in_range else None
+
+
+def priority_from(others: int | None) -> int | None:
+    """Undo `priority_of`; what is above the scale is its highest."""
+    return None if others is None else min(max(others, 0) + PRIORITY_MIN, PRIORITY_MAX)
 
 
 def deliver_at(message: Message) -> int | None:

@@ -31,6 +31,10 @@ class ExtensionKeys:
 
     BROADCAST: Final = "BROADCAST"  # true: each consumer gets everything from when it starts on
     INVISIBLE_TIME: Final = "INVISIBLE_TIME"  # ms until what is not acknowledged comes again
+    RETRY_DELAY: Final = "RETRY_DELAY"  # ms until what a listener failed at comes again; else the queue says
+    CHECK_DELAY: Final = (
+        "CHECK_DELAY"  # ms until an open transaction is asked about first; else the broker says
+    )
     CONSUME_CONCURRENCY: Final = "CONSUME_CONCURRENCY"  # listeners of one push consumer at a time
     BATCH_SIZE: Final = "BATCH_SIZE"  # messages a batch listener gets at most
     DATA: Final = "DATA"  # local: the directory of the commit log; without it the gateway is in memory

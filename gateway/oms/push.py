@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from .client import Connection, positive
 from .consumer import MESSAGES_MAX, POLL_SECONDS, Consumer
-from .driver import ClientOptions, MessageSelector
+from .driver import ClientOptions, Feature, MessageSelector
 from .errors import OMSError, OMSUnsupportedError
 from .fields import Seconds, seconds_of
 from .interceptor import InterceptorContext, after_receive, before_receive
@@ -88,6 +88,9 @@ class PushConsumer(Consumer):
         attributes = options.attributes
         self._room = positive(attributes, ExtensionKeys.CONSUME_CONCURRENCY, CONSUME_CONCURRENCY_DEFAULT)
         self._batch_max = positive(attributes, ExtensionKeys.BATCH_SIZE, BATCH_SIZE_DEFAULT)
+        self._retry_delay = _retry_delay(attributes)
+        if self._retry_delay is not None:
+            self._driver.require(Feature.RETRY_LATER)
         self._bindings: dict[str, _Binding] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._behind: dict[tuple[str, str], deque[Message]] = {}  # of busy keys, what is next
@@ -326,7 +329,7 @@ class PushConsumer(Consumer):
     async def _failed(self, message: Message) -> float | None:
         assert self._receiver is not None
         try:
-            return await self._receiver.failed(message)
+            return await self._receiver.failed(message, self._retry_delay)
         except OMSError as error:
             log.warning("%r could not be given back, and comes later: %s", message, error.reason)
             return None
@@ -335,7 +338,7 @@ class PushConsumer(Consumer):
         assert self._receiver is not None
         for receipt in receipts:
             try:
-                await self._receiver.nack(receipt, None)
+                await self._receiver.nack(receipt, self._retry_delay)
             except OMSError as error:
                 log.warning("%r could not be given back, and comes later: %s", receipt, error.reason)
 
@@ -364,3 +367,9 @@ class PushConsumer(Consumer):
                     log.warning("an acknowledgement came too late: %s", error.reason)
         finally:
             self._acknowledging = None
+
+
+def _retry_delay(attributes: KeyValue) -> float | None:
+    if ExtensionKeys.RETRY_DELAY not in attributes:
+        return None
+    return seconds_of(attributes.get_int(ExtensionKeys.RETRY_DELAY) / 1000)

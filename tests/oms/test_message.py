@@ -18,7 +18,14 @@ from gateway.oms import (
     QoS,
     ResponseStatus,
 )
-from gateway.oms.fields import DATA_BYTES_MAX, deliver_at, expires_at, prepare_to_send, priority_of
+from gateway.oms.fields import (
+    DATA_BYTES_MAX,
+    deliver_at,
+    expires_at,
+    prepare_to_send,
+    priority_from,
+    priority_of,
+)
 
 FULL = Message(
     data=b"\x00\xff",
@@ -131,7 +138,8 @@ def test_priorities_and_times_by_the_specification() -> None:
         message.header.born_timestamp = 1000
         return message
 
-    assert [priority_of(of(priority=p)) for p in (0, 1, 10, 11, None)] == [None, 1, 10, None, None]
+    assert [priority_of(of(priority=p)) for p in (0, 1, 10, 11, None)] == [None, 0, 9, None, None]
+    assert [priority_from(p) for p in (0, 9, 10, 255, None)] == [1, 10, 10, 10, None]
     assert deliver_at(of(delay_time=5)) == 1005
     assert deliver_at(of(delay_time=0)) is None
     assert deliver_at(of()) is None
