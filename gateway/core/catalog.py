@@ -49,6 +49,7 @@ class Catalog:
         "bindings",
         "deleted",
         "group_removed",
+        "made",
         "memory_messages_max",
         "queues",
     )
@@ -66,6 +67,7 @@ class Catalog:
         self._next_id = RETAINED_QUEUE_ID + 1
         self.memory_messages_max = memory_messages_max
         self.queues: dict[str, Queue] = {}
+        self.made: list[Callable[[Queue], None]] = []  # to be called when a queue is new
         self.deleted: list[Callable[[Queue], None]] = []  # to be called when a queue is gone
         self.group_removed: list[Callable[[Queue, str], None]] = []  # to be called when a group is
         self.bindings: dict[str, dict[str, Binding]] = {}  # queue name -> filter -> binding
@@ -100,6 +102,8 @@ class Catalog:
         queue.creator = creator
         if durable:
             self._save(queue)
+        for call in self.made:
+            call(queue)
         return queue, True
 
     def set_policy(self, queue: Queue, policy: QueuePolicy) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .access import Action
 from .errors import NotAuthorized
+from .policy import QueuePolicy
 from .queue import Queue
 from .router import Binding
 from .selector import Selector, check_same
@@ -36,15 +37,37 @@ def shared_filter(name: str) -> str:
     return share[1]
 
 
-def join(caller: Caller, name: str, keep: bool, selector: Selector | None = None) -> Queue:
+def join(
+    caller: Caller,
+    name: str,
+    keep: bool,
+    selector: Selector | None = None,
+    policy: QueuePolicy | None = None,
+) -> Queue:
     """Return the queue of a shared subscription, made if there is none yet; `keep`: durable from now on.
 
-    The first member says which `selector` the queue's binding has. Raise InvalidTopic, NotAuthorized, or
-    Conflict if another was said: a message that one member passes over would be missed by the others.
+    The first member says which `selector` the queue's binding has, and which policy the queue. Raise
+    InvalidTopic, NotAuthorized, or Conflict if another selector was said: a message that one member passes
+    over would be missed by the others.
     """
     topic_filter = shared_filter(name)
     caller.check(Action.SUBSCRIBE, topic_filter)
-    return _found_or_made(caller.broker.catalog, name, topic_filter, keep, selector)
+    return _found_or_made(caller.broker.catalog, name, topic_filter, keep, selector, policy)
+
+
+def reselect(caller: Caller, name: str, selector: Selector | None) -> bool:
+    """Have a shared subscription want something else from now on; False while it has members.
+
+    What it has already stays. Raise InvalidTopic or NotAuthorized.
+    """
+    topic_filter = shared_filter(name)
+    caller.check(Action.SUBSCRIBE, topic_filter)
+    catalog = caller.broker.catalog
+    queue = catalog.get(name)
+    if queue.active or any(group.unsettled for group in queue.groups()):
+        return False
+    catalog.bind(queue, Binding(topic_filter, queue, selector=selector))
+    return True
 
 
 def selector_of(catalog: Catalog, name: str) -> Selector | None:
@@ -54,11 +77,16 @@ def selector_of(catalog: Catalog, name: str) -> Selector | None:
 
 
 def _found_or_made(
-    catalog: Catalog, name: str, topic_filter: str, keep: bool, selector: Selector | None
+    catalog: Catalog,
+    name: str,
+    topic_filter: str,
+    keep: bool,
+    selector: Selector | None,
+    policy: QueuePolicy | None,
 ) -> Queue:
     queue = catalog.queues.get(name)
     if queue is None:
-        queue, _ = catalog.declare(name, durable=keep, auto_delete=not keep)
+        queue, _ = catalog.declare(name, policy=policy, durable=keep, auto_delete=not keep)
     bound = catalog.bindings.get(name, {}).get(topic_filter)
     if bound is None:  # or of an older queue: a crash came between the two
         catalog.bind(queue, Binding(topic_filter, queue, selector=selector))

@@ -24,6 +24,8 @@ from .clients.groups import Groups
 from .clients.logins import Logins
 from .clients.telemetry import Telemetry
 from .errors import code_of
+from .receiving.receiving import Receiving
+from .receiving.settling import Settling
 from .refusals import Refusals
 from .routing.routing import Routing
 
@@ -57,6 +59,8 @@ class RocketServer:
         self._parts: list[Part] = [
             Telemetry(gateway, self.logins, groups, settings),
             Routing(gateway, groups, settings),
+            Receiving(gateway, self.logins, settings),
+            Settling(gateway),
         ]
         gateway.series.append(self._numbers)
 

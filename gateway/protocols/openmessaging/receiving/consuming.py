@@ -1,0 +1,53 @@
+"""What the door knows of one client that receives: its polls, its sources, its last attempts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .poll import Poll
+from .sources import Share, Source
+
+SOURCES_MAX: Final = 1024  # topics of a client: more than these are found anew each time
+ATTEMPTS_MAX: Final = 16  # answers that a client may have missed: it has one under way for each topic
+
+#: Group, and namespace and name of the topic, as the client says them.
+Key = tuple[str, str, str]
+
+
+class Consuming:
+    """One client. A source is kept with the filter that it was found for."""
+
+    __slots__ = ("attempts", "polls", "sources")
+
+    def __init__(self) -> None:
+        self.polls: set[Poll] = set()
+        self.attempts: dict[str, Poll] = {}
+        self.sources: dict[Key, tuple[int, str, Source]] = {}
+
+    def source(self, key: Key, kind: int, expression: str) -> Source | None:
+        """Return what the client receives from, if it has asked for just that before."""
+        found = self.sources.get(key)
+        if found is not None and found[0] == kind and found[1] == expression:
+            return found[2]
+        return None
+
+    def keep(self, key: Key, kind: int, expression: str, source: Source) -> None:
+        """The client receives from it from now on."""
+        if len(self.sources) >= SOURCES_MAX:
+            self.sources.clear()
+        self.sources[key] = (kind, expression, source)
+
+    def attempt(self, attempt_id: str, poll: Poll) -> Poll | None:
+        """A poll begins; return the one that was the same attempt."""
+        earlier = self.attempts.pop(attempt_id, None)
+        if len(self.attempts) >= ATTEMPTS_MAX:
+            del self.attempts[next(iter(self.attempts))]
+        self.attempts[attempt_id] = poll
+        return earlier
+
+    def wants_other(self, share: Share) -> bool:
+        """Tell whether the client receives from that shared subscription, by another filter."""
+        return any(
+            isinstance(source, Share) and source.name == share.name and source.selector != share.selector
+            for _, _, source in self.sources.values()
+        )
