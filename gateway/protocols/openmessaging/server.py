@@ -28,6 +28,7 @@ from .receiving.receiving import Receiving
 from .receiving.settling import Settling
 from .refusals import Refusals
 from .routing.routing import Routing
+from .sending.sending import Sending
 
 log = structlog.get_logger("gateway")
 
@@ -59,6 +60,7 @@ class RocketServer:
         self._parts: list[Part] = [
             Telemetry(gateway, self.logins, groups, settings),
             Routing(gateway, groups, settings),
+            Sending(gateway, settings, self.logins, self._refusals),
             Receiving(gateway, self.logins, settings),
             Settling(gateway),
         ]
