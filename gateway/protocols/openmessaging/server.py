@@ -24,6 +24,8 @@ from .clients.groups import Groups
 from .clients.logins import Logins
 from .clients.telemetry import Telemetry
 from .errors import code_of
+from .offsets.offsets import Offsets
+from .receiving.consuming import Consumers
 from .receiving.receiving import Receiving
 from .receiving.settling import Settling
 from .refusals import Refusals
@@ -57,12 +59,14 @@ class RocketServer:
         self.logins = Logins(gateway, settings.client_idle_seconds)
         groups = Groups(gateway)
         self._refusals = Refusals(gateway.clock)
+        consumers = Consumers(gateway, self.logins)
         self._parts: list[Part] = [
             Telemetry(gateway, self.logins, groups, settings),
             Routing(gateway, groups, settings),
             Sending(gateway, settings, self.logins, self._refusals),
-            Receiving(gateway, self.logins, settings),
+            Receiving(gateway, consumers, settings),
             Settling(gateway),
+            Offsets(gateway, consumers, settings),
         ]
         gateway.series.append(self._numbers)
 
