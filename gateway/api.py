@@ -62,7 +62,7 @@ from .door_api import (
     TlsServerProtocol,
     Transport,
 )
-from .http_part import HttpAnswer, HttpPart, HttpRequest, Series
+from .http_part import HttpAnswer, HttpHeaders, HttpPart, HttpRequest, Series
 
 __all__ = [
     "NO_SUBSCRIBERS",
@@ -90,6 +90,7 @@ __all__ = [
     "Gateway",
     "GatewayError",
     "HttpAnswer",
+    "HttpHeaders",
     "HttpPart",
     "HttpRequest",
     "Interceptor",

@@ -1,6 +1,6 @@
 """A message's properties as HTTP headers: pure functions, for whoever sends messages by HTTP.
 
-Reading them is the HTTP door's (protocols/http/headers.py).
+Reading them is the HTTP door's (protocols/http/headers.py), but for what names and values are made of.
 
 | header | property |
 |---|---|
@@ -27,11 +27,11 @@ import json
 import re
 from email.utils import formatdate
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from .core import cloudevents
-from .core.message import Message, Properties
-from .core.values import to_json
+from .core.message import HeaderValue, Message, Properties
+from .core.values import from_json, to_json
 
 Field = tuple[bytes, bytes]
 
@@ -129,6 +129,25 @@ def write_value(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.match(value) and not value.startswith(JSON):
         return value
     return JSON + json.dumps(to_json(value), separators=(",", ":"))
+
+
+def read_name(name: str) -> str:
+    """Undo `write_name`. Raise ValueError."""
+    return unquote(name, errors="strict")
+
+
+def read_text(text: str) -> str:
+    """Undo `write_text` of a value as latin-1 has it; plain UTF-8 is taken, too. Raise ValueError."""
+    return unquote(text.encode("latin-1").decode(), errors="strict")
+
+
+def read_value(text: str) -> HeaderValue:
+    """Undo `write_value` of a value as latin-1 has it. Raise ValueError, RecursionError or InvalidValue."""
+    text = text.encode("latin-1").decode()
+    if not text.startswith(JSON):
+        return text
+    found: HeaderValue = from_json(json.loads(text[len(JSON) :]))
+    return found
 
 
 def http_date(unix_ms: int) -> str:

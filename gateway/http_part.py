@@ -5,11 +5,21 @@ Plugins import these from `gateway.api`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
 from .core.session import Session
+
+#: The head's fields, names in lower case, in order.
+HttpHeaders = Sequence[tuple[str, str]]
+
+
+async def never() -> bool:
+    """Wait for ever: what `HttpRequest.over` does where nobody can leave."""
+    waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    return await waiting
 
 
 class HttpRequest(NamedTuple):
@@ -19,7 +29,11 @@ class HttpRequest(NamedTuple):
     path: str  # as it was sent, percent-encoded, without the query
     query: str
     body: bytes
-    session: Session
+    session: Session  # open until the answer is there
+    headers: HttpHeaders = ()
+    #: For an answer that takes its time: returns when there is no point in waiting any longer, and whether
+    #: that is because the client has left. If not, the door closes: answer with what there is.
+    over: Callable[[], Awaitable[bool]] = never
 
 
 class HttpAnswer(NamedTuple):
@@ -27,7 +41,8 @@ class HttpAnswer(NamedTuple):
 
     status: int
     body: bytes = b""
-    content_type: str = "application/json"
+    content_type: str = "application/json"  # "": it has none
+    headers: HttpHeaders = ()  # besides; of ASCII
 
 
 class Series(NamedTuple):

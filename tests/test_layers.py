@@ -70,6 +70,7 @@ SHARED = (
     "gateway.sealing",
     "gateway.http_api",
     "gateway.http_fields",
+    "gateway.http_oms",
     "gateway.outgoing",
     "gateway.rocketmq",
     "gateway.version",
@@ -92,12 +93,10 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
         "gateway.oms",
         ("gateway.oms", "gateway.rocketmq", "gateway.api", "gateway.embedded", "gateway.version"),
     ),
-    # programs that use a gateway, or another broker, as anybody would
-    ("gateway.benchmark", ("gateway.benchmark", "gateway.oms", "gateway.core.errors")),
-    ("gateway.chaos", ("gateway.chaos", "gateway.benchmark", "gateway.oms", "gateway.core.errors")),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),
+    ("gateway.http_oms", ("gateway.http_oms", "gateway.core", "gateway.http_fields")),
     ("gateway.peer_certificate", ("gateway.core", "gateway.api")),
     ("gateway.hookspecs", ("gateway.core", "gateway.api")),
     ("gateway.api", ("gateway.core", "gateway.awaiting", "gateway.door_api", "gateway.http_part")),
@@ -105,8 +104,8 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("gateway.http_part", ("gateway.core",)),
     ("gateway.awaiting", ("gateway.core", "gateway.api")),  # its other half, for those who prefer to await
 )
-#: What HTTP makes of properties, for whoever speaks it.
-FIELDS = "gateway.http_fields"
+#: What HTTP makes of properties, for whoever speaks it; and what OpenMessaging's binding to it does.
+FIELDS = ("gateway.http_fields", "gateway.http_oms")
 #: What a certificate says of its owner, for whoever brings a TLS of its own.
 CERTIFICATES = "gateway.peer_certificate"
 PUBLIC = frozenset({"gateway", "gateway.api", "gateway.embedded", "gateway.oms", "gateway.testing"})
@@ -189,7 +188,7 @@ def allowed(module: str, name: str) -> bool:
             "gateway.hookspecs",
             "gateway.rocketmq",
             "gateway.version",
-            FIELDS,
+            *FIELDS,
             CERTIFICATES,
         )
         below = (own, *shared)

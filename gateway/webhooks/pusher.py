@@ -16,6 +16,7 @@ import structlog
 from ..api import Consumer, Delivery, Gateway, Session
 from ..core.message import Message, Outcome
 from ..core.scheduler import Timer
+from ..http_oms import Shown
 from ..outgoing.client import Client
 from ..outgoing.destinations import Destinations
 from ..outgoing.exchange import PushFailed
@@ -24,10 +25,10 @@ from .attempts import Attempt, Attempts
 from .breaker import Breaker, State
 from .event import as_event
 from .reading import Reading
-from .request import head, message_id, prefix
+from .request import head, message_id, openmessaging, prefix
 from .secrets import Opened
 from .verdict import Verdict, judge, no_answer
-from .webhook import CLOUDEVENTS, Webhook
+from .webhook import CLOUDEVENTS, OPENMESSAGING, Webhook
 
 log = structlog.get_logger("gateway")
 
@@ -136,7 +137,10 @@ class Pusher:
         try:
             if self._webhook.format == CLOUDEVENTS:
                 message = as_event(message, name)
-            begin = head(self._begin, message, name, attempt, keys, int(started))
+            fields = None
+            if self._webhook.format == OPENMESSAGING:
+                fields = openmessaging(Shown(message, name, attempt, None, self._shell.gateway.clock.shown))
+            begin = head(self._begin, message, name, attempt, keys, int(started), fields)
             answer = await self._shell.client.post(self._target, begin, message.body, self._webhook.timeout)
             verdict = judge(answer, int(time.time() * 1000))
         except PushFailed as error:

@@ -19,7 +19,8 @@ from ..api import (
 )
 from ..core.feed import feed
 from ..core.queue import Queue
-from ..core.selector import Selector
+from ..core.selector import Selector, check_same
+from ..core.shares import is_share, selector_of
 from .webhook import Maker, Webhook, policy_of
 
 DOOR: Final = "webhook"  # what rules, the trace and the audit log call it
@@ -44,7 +45,11 @@ def check_rights(gateway: Gateway, webhook: Webhook) -> None:
         if webhook.queue:
             session.check_consume(webhook.queue, webhook.group)
             queue = gateway.broker.catalog.get(webhook.queue)
-            gateway.broker.queues.check_selector(queue, webhook.group, selector)
+            if is_share(webhook.queue):
+                known = selector_of(gateway.broker.catalog, queue.name)
+                check_same(known, selector, f"the shared subscription {queue.name!r}", "ask for the same")
+            else:
+                gateway.broker.queues.check_selector(queue, webhook.group, selector)
         for topic_filter in webhook.filters:
             session.check(Action.SUBSCRIBE, topic_filter)
     finally:

@@ -1,8 +1,8 @@
 """A message as the request that an endpoint gets: pure functions.
 
-The body is the message's, the headers are those with which the HTTP door shows a message (`http_fields`),
-and these: `webhook-id`, `webhook-timestamp` and `webhook-signature` (Standard Webhooks), `x-webhook`,
-`x-topic`, `x-attempt`.
+The body is the message's, the headers are those with which the HTTP door shows a message (`http_fields`), or
+OpenMessaging's HTTP binding (`http_oms`), and these: `webhook-id`, `webhook-timestamp` and
+`webhook-signature` (Standard Webhooks), `x-webhook`, `x-topic`, `x-attempt`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from .. import http_oms
 from ..core.delivery import Delivery
 from ..core.message import Message
-from ..http_fields import write_head, write_text
+from ..http_fields import Field, write_head, write_text
+from ..http_oms import Shown
 from ..outgoing.signing import signatures
 from ..outgoing.target import Target
 from ..version import __version__
@@ -40,11 +42,25 @@ def prefix(target: Target, name: str, authorization: str) -> bytes:
     return "\r\n".join(lines).encode("ascii") + b"\r\n"
 
 
+def openmessaging(shown: Shown) -> list[Field]:
+    """Return the headers that a message has in OpenMessaging's HTTP binding."""
+    kind, told = http_oms.write_head(shown)
+    headers = [*told, ("content-type", kind)] if kind else told
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+
+
 def head(
-    begin: bytes, message: Message, message_id: str, attempt: int, keys: Sequence[bytes], unix_seconds: int
+    begin: bytes,
+    message: Message,
+    message_id: str,
+    attempt: int,
+    keys: Sequence[bytes],
+    unix_seconds: int,
+    fields: Sequence[Field] | None = None,
 ) -> bytes:
-    """Return all of a request but its body."""
-    lines = [b"%s: %s" % (name, value) for name, value in write_head(message)]
+    """Return all of a request but its body; `fields` are instead of those of the HTTP door."""
+    told = write_head(message) if fields is None else fields
+    lines = [b"%s: %s" % (name, value) for name, value in told]
     signed = signatures(keys, message_id, unix_seconds, message.body)
     ours = (
         f"x-topic: {write_text(message.topic)}\r\nx-attempt: {attempt}\r\nwebhook-id: {message_id}\r\n"

@@ -14,11 +14,13 @@ import msgspec
 from ..api import Conflict, InvalidValue
 from ..core.policy import WORK, QueuePolicy
 from ..core.selector import USUAL_LANGUAGE
+from ..core.shares import is_share, shared_filter
 from ..core.topic import WEBHOOK_PREFIX, check_filter
 
 PLAIN: Final = "plain"  # the body as it is, properties in headers
 CLOUDEVENTS: Final = "cloudevents"  # an event as JSON (structured mode)
-FORMATS: Final = (PLAIN, CLOUDEVENTS)
+OPENMESSAGING: Final = "openmessaging"  # the body as it is, headers as OpenMessaging's HTTP binding has them
+FORMATS: Final = (PLAIN, CLOUDEVENTS, OPENMESSAGING)
 FILTERS_MAX: Final = 100
 CONCURRENCY_MAX: Final = 100
 CONCURRENCY: Final = 10
@@ -103,7 +105,7 @@ def check_name(name: str) -> str:
 
 
 def webhook_from(name: str, fields: Mapping[str, Any], maker: Maker) -> Webhook:
-    """Return what was asked for, but the secrets. Raise InvalidValue, InvalidTopic or Conflict."""
+    """Return what was asked for, but the secrets. Raise a GatewayError."""
     for field in fields:
         if field not in FIELDS:
             raise InvalidValue(f"{field[:80]!r}: unknown; known: {', '.join(FIELDS)}")
@@ -131,7 +133,9 @@ def _check_source(webhook: Webhook) -> None:
     if webhook.queue:
         if webhook.policy:
             raise InvalidValue("policy: the queue has its own; change that")
-        if webhook.queue.startswith("$") or webhook.group.startswith("$"):
+        if is_share(webhook.queue):
+            shared_filter(webhook.queue)
+        elif webhook.queue.startswith("$") or webhook.group.startswith("$"):
             raise InvalidValue("queue: names that begin with $ are the gateway's own")
     elif webhook.group:
         raise InvalidValue("group: only a stream, named as queue, has groups")

@@ -37,6 +37,7 @@ TAGS = (
     ("/v1/messages", "messages"),
     ("/v1/webhooks", "webhooks"),
     ("/v1/transactions", "transactions"),
+    ("/oms/v1/", "openmessaging"),
     ("/v1/admin/", "administration"),
     ("", "operations"),
 )

@@ -5,7 +5,6 @@ The headers are those that `gateway.http_fields` writes, and it has the table of
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +12,7 @@ from urllib.parse import unquote
 
 from ...core import cloudevents
 from ...core.message import Properties
-from ...core.values import from_json
-from ...http_fields import BASE64, EVENT_PREFIX, JSON, PROPERTY_PREFIX
+from ...http_fields import BASE64, EVENT_PREFIX, PROPERTY_PREFIX, read_name, read_text, read_value
 from .answers import Header
 from .convert import check_idempotency_key, check_priority, check_timestamp, from_base64
 from .problems import Refused
@@ -68,11 +66,8 @@ def _event_text(name: bytes, value: bytes) -> str:
 
 def _read_property(name: bytes, value: bytes) -> tuple[str, Any]:
     try:
-        key = unquote(name[len(PROPERTY_PREFIX) :].decode("ascii"), errors="strict")
-        text = value.decode()
-        if text.startswith(JSON):
-            return (key, from_json(json.loads(text[len(JSON) :])))
-        return (key, text)
+        key = read_name(name[len(PROPERTY_PREFIX) :].decode("ascii"))
+        return (key, read_value(value.decode("latin-1")))
     except (ValueError, RecursionError) as error:
         raise Refused("malformed", f"header {name.decode('latin-1')}: {error}") from error
 
@@ -80,7 +75,7 @@ def _read_property(name: bytes, value: bytes) -> tuple[str, Any]:
 def _text(name: str, value: str) -> str:
     """Decode percent-encoded UTF-8; plain UTF-8 is taken too, clients send it."""
     try:
-        return unquote(value.encode("latin-1").decode(), errors="strict")
+        return read_text(value)
     except UnicodeDecodeError as error:
         raise Refused("malformed", f"header {name}: percent-encoded UTF-8 is expected") from error
 

@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.api import Protocol
+from gateway.api import Gateway, HttpPart, Protocol
 from gateway.hookspecs import hookimpl
 
+from .binding import Binding
 from .door import OpenMessaging
 
 
@@ -28,3 +29,9 @@ from .door import OpenMessaging
 def gateway_protocols(config: Any) -> Iterable[Protocol]:
     """Offer the door for RocketMQ clients."""
     return [OpenMessaging(config)]
+
+
+@hookimpl
+def gateway_http_parts(gateway: Gateway) -> Iterable[HttpPart]:
+    """Offer OpenMessaging's HTTP binding."""
+    return [Binding(gateway)]

@@ -24,13 +24,10 @@ from .clients.groups import Groups
 from .clients.logins import Logins
 from .clients.telemetry import Telemetry
 from .errors import code_of
-from .offsets.offsets import Offsets
-from .receiving.consuming import Consumers
 from .receiving.receiving import Receiving
 from .receiving.settling import Settling
 from .refusals import Refusals
 from .routing.routing import Routing
-from .sending.sending import Sending
 
 log = structlog.get_logger("gateway")
 
@@ -59,14 +56,11 @@ class RocketServer:
         self.logins = Logins(gateway, settings.client_idle_seconds)
         groups = Groups(gateway)
         self._refusals = Refusals(gateway.clock)
-        consumers = Consumers(gateway, self.logins)
         self._parts: list[Part] = [
             Telemetry(gateway, self.logins, groups, settings),
             Routing(gateway, groups, settings),
-            Sending(gateway, settings, self.logins, self._refusals),
-            Receiving(gateway, consumers, settings),
+            Receiving(gateway, self.logins, settings),
             Settling(gateway),
-            Offsets(gateway, consumers, settings),
         ]
         gateway.series.append(self._numbers)
 
