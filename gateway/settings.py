@@ -166,6 +166,7 @@ class OpenMessaging(msgspec.Struct, frozen=True):
     advertise_tls: str = ""
     auto_create: bool = True
     topics: list[str] = []
+    fifo_groups: list[str] = []
     body_bytes_max: int = 4 << 20
     long_poll_seconds_max: float = 20.0
     invisible_seconds: float = 60.0

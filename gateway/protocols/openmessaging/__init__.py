@@ -1,9 +1,12 @@
 """The OpenMessaging door: RocketMQ 5 by gRPC (`apache.rocketmq.v2`), and OpenMessaging's HTTP binding.
 
 door         the door as the gateway sees it
-server       gRPC's server: sockets, TLS, and what is around each procedure
+server       gRPC's server: sockets, TLS, limits
+procedures   what is around each procedure
 call, errors an RPC under way; what is answered when something is wrong
+refusals     who was refused, in the log
 names        whose topic and group a resource is
+existence    which topics and groups there are
 translate    messages, ours and theirs
 clients      who is there, and what client and gateway tell each other
 routing      QueryRoute, QueryAssignment

@@ -26,6 +26,8 @@ class Context(Protocol):
 
     async def write(self, message: Any) -> None: ...
 
+    async def abort(self, code: Any, details: str = "") -> Any: ...
+
 
 class Call:
     """A request of a client that has logged in. `requests` are those of a procedure that streams them."""
@@ -41,6 +43,11 @@ class Call:
     def session(self) -> Session:
         """The client's session with the broker."""
         return self.client.session
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came by TLS."""
+        return b"ssl" in self.context.auth_context().get("transport_security_type", ())
 
     def seconds_left(self) -> float | None:
         """Return until when its client waits, as seconds from now; None: for ever."""

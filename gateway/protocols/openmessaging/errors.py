@@ -49,6 +49,13 @@ class Refused(GatewayError):
         self.code = code
 
 
+class BrokenProtocol(Refused):
+    """What no client of RocketMQ's says by Telemetry: answered with a gRPC status, which ends the stream."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Code.BAD_REQUEST, detail)
+
+
 def code_of(error: GatewayError) -> Code:
     """Return the code that a client is told of an error."""
     if isinstance(error, Refused):

@@ -1,49 +1,40 @@
-"""gRPC's server: sockets, TLS, and what is around each procedure.
-
-A procedure's handler is called with its client's session, in a turn that has begun; what it raises becomes
-the status of an answer. Whoever is refused is named in the log, not more often than once in some seconds for
-each client and code.
-"""
+"""gRPC's server: sockets, TLS, limits, and the parts of the door behind them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import contextlib
+import socket
+from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
-import structlog
 
-from gateway.api import Address, Gateway, GatewayError, Series, TlsMaterial
-from gateway.rocketmq.numbers import Code
-from gateway.rocketmq.schema import CLASSES, Status
-from gateway.rocketmq.tables import PROCEDURES, SERVICE, Procedure
+from gateway.api import Address, Gateway, Series, TlsMaterial
 
-from .call import Call, Context, Handler, Part
+from .call import Part
 from .clients.groups import Groups
 from .clients.logins import Logins
+from .clients.settings import Negotiation
 from .clients.telemetry import Telemetry
-from .errors import code_of
+from .existence import Existence
+from .offsets.offsets import Offsets
+from .procedures import Procedures
+from .receiving.consuming import Consumers
 from .receiving.receiving import Receiving
 from .receiving.settling import Settling
 from .refusals import Refusals
+from .routing.addresses import Addresses
 from .routing.routing import Routing
+from .sending.sending import Sending
 
-log = structlog.get_logger("gateway")
-
-BATCH_BYTES_MAX: Final = (
-    130 << 20
-)  # of a request, as RocketMQ's proxy has it: bodies have a limit of their own
+REQUEST_BYTES_MAX: Final = 32 << 20  # a batch of a hundred messages of 256 KB; a body may be larger by itself
+REQUEST_BYTES_MORE: Final = 1 << 20  # what may be around the largest body: properties, mostly
+RESPONSE_BYTES_MAX: Final = 130 << 20  # RocketMQ's, of what comes in; who asks for so much can take it
+METADATA_BYTES_MAX: Final = 16 << 10  # ten headers, one of them a signature: clients send half a kilobyte
+STREAMS_MAX: Final = 4096  # calls at once of one connection, which several clients of a process may share
+CALLS_PER_CONNECTION: Final = 4  # at once, on average: Telemetry, a long poll, and what is sent meanwhile
 STOP_SECONDS: Final = 1.0  # that requests under way may take to end
-#: Nothing of gRPC's own may end a client's connection that waits for messages.
-OPTIONS: Final = (
-    ("grpc.max_receive_message_length", BATCH_BYTES_MAX),
-    ("grpc.max_send_message_length", BATCH_BYTES_MAX),
-    ("grpc.so_reuseport", 0),  # two gateways at one address are a mistake
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-    ("grpc.http2.max_ping_strikes", 0),
-)
 
 
 class RocketServer:
@@ -52,24 +43,41 @@ class RocketServer:
     def __init__(self, gateway: Gateway, config: Any) -> None:
         settings = config.openmessaging
         self._gateway = gateway
+        self._limits = config.limits
+        self._settings = settings
         self._server: grpc.aio.Server | None = None
+        self._addresses = Addresses(settings)
         self.logins = Logins(gateway, settings.client_idle_seconds)
-        groups = Groups(gateway)
         self._refusals = Refusals(gateway.clock)
-        self._parts: list[Part] = [
-            Telemetry(gateway, self.logins, groups, settings),
-            Routing(gateway, groups, settings),
-            Receiving(gateway, self.logins, settings),
-            Settling(gateway),
-        ]
+        self._procedures = Procedures(self.logins, self._refusals, self._parts())
         gateway.series.append(self._numbers)
+
+    def _parts(self) -> list[Part]:
+        gateway, settings, logins = self._gateway, self._settings, self.logins
+        groups = Groups(gateway, settings)
+        existence = Existence(gateway, groups, settings)
+        consumers = Consumers(gateway, logins)
+        receiving = Receiving(gateway, consumers, settings)
+        negotiation = Negotiation(gateway, logins, groups, existence, settings)
+        negotiation.on_subscribed.append(receiving.subscribe)
+        return [
+            Telemetry(gateway, logins, negotiation),
+            Routing(gateway, existence, self._addresses),
+            Sending(gateway, settings, logins, self._refusals),
+            receiving,
+            Settling(gateway),
+            Offsets(gateway, consumers, settings),
+        ]
 
     async def listen(self, address: Address) -> None:
         """Open a port. Raise OSError if that cannot be."""
         first = self._server is None
         if self._server is None:
-            self._server = grpc.aio.server(options=OPTIONS)
-            self._server.add_generic_rpc_handlers((self._handlers(),))
+            calls_max = CALLS_PER_CONNECTION * self._limits.connections_max
+            self._server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=calls_max)
+            self._server.add_generic_rpc_handlers((self._procedures.service(),))
+        if address.path:
+            _check_free(address.path)
         target = f"unix:{address.path}" if address.path else f"{_host(address.host)}:{address.port}"
         try:
             if address.tls:
@@ -77,9 +85,34 @@ class RocketServer:
             else:
                 self._server.add_insecure_port(target)
         except RuntimeError as error:  # gRPC's one word for all that can be wrong with an address
-            raise OSError(f"gRPC cannot use the address: {error}") from error
+            raise OSError("gRPC cannot use the address; it may be another program's") from error
+        self._addresses.opened(address)
         if first:
             await self._server.start()
+
+    def _options(self) -> list[tuple[str, Any]]:
+        """Return what gRPC is told: nothing of its own may end a client's connection that waits."""
+        idle_ms = round(self._settings.client_idle_seconds * 1000)
+        request_bytes_max = max(REQUEST_BYTES_MAX, self._settings.body_bytes_max + REQUEST_BYTES_MORE)
+        return [
+            ("grpc.max_receive_message_length", request_bytes_max),
+            ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
+            ("grpc.max_concurrent_streams", STREAMS_MAX),
+            ("grpc.max_allowed_incoming_connections", self._limits.connections_max),
+            ("grpc.server_handshake_timeout_ms", round(self._limits.handshake_seconds_max * 1000)),
+            ("grpc.so_reuseport", 0),  # two gateways at one address are a mistake
+            # A peer that has vanished without a word is missed before its client would count as idle.
+            ("grpc.keepalive_time_ms", idle_ms // 4),
+            ("grpc.keepalive_timeout_ms", idle_ms // 6),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.max_connection_idle_ms", 2 * idle_ms),  # without any call: clients have a Telemetry stream
+            # Clients may ask whether we are there, as often as they like.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+            ("grpc.http2.max_ping_strikes", 0),
+        ]
 
     def _credentials(self, door: str) -> grpc.ServerCredentials:
         """Return credentials that are what the door's files say when a connection begins."""
@@ -94,90 +127,16 @@ class RocketServer:
             return grpc.ssl_server_certificate_configuration([pair], material.client_ca or None)
 
         required = self._gateway.tls_material(door).client_certificates == "required"
+        self.logins.certificates |= required
         first = configuration()
         return grpc.dynamic_ssl_server_credentials(first, configuration, required)
 
-    def _handlers(self) -> grpc.GenericRpcHandler:
-        known: dict[str, Handler] = {}
-        for part in self._parts:
-            known.update(part.handlers())
-        made = {
-            procedure.name: self._method(procedure, known[procedure.name])
-            for procedure in PROCEDURES
-            if procedure.name in known
-        }
-        return grpc.method_handlers_generic_handler(SERVICE, made)
-
-    def _method(self, procedure: Procedure, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
-        codec = {
-            "request_deserializer": CLASSES[procedure.request].FromString,
-            "response_serializer": CLASSES[procedure.response].SerializeToString,
-        }
-        if procedure.streams_requests:
-            return grpc.stream_stream_rpc_method_handler(self._dialogue(procedure, handler), **codec)
-        if procedure.streams_responses:
-            return grpc.unary_stream_rpc_method_handler(self._stream(procedure, handler), **codec)
-        return grpc.unary_unary_rpc_method_handler(self._unary(procedure, handler), **codec)
-
-    def _unary(self, procedure: Procedure, handler: Handler) -> Callable[[Any, Context], Awaitable[Any]]:
-        logins, response = self.logins, CLASSES[procedure.response]
-
-        async def serve(request: Any, context: Context) -> Any:
-            try:
-                client = await logins.of(context)
-                client.calls += 1
-                try:
-                    return await handler(Call(client, context), request)
-                finally:
-                    client.calls -= 1
-            except Exception as error:
-                return response(status=self._status(procedure, context, error))
-
-        return serve
-
-    def _stream(self, procedure: Procedure, handler: Handler) -> Callable[[Any, Context], Awaitable[None]]:
-        logins, response = self.logins, CLASSES[procedure.response]
-
-        async def serve(request: Any, context: Context) -> None:
-            try:
-                client = await logins.of(context)
-                client.calls += 1
-                try:
-                    await handler(Call(client, context), request)
-                finally:
-                    client.calls -= 1
-            except Exception as error:
-                await context.write(response(status=self._status(procedure, context, error)))
-
-        return serve
-
-    def _dialogue(
-        self, procedure: Procedure, handler: Handler
-    ) -> Callable[[AsyncIterator[Any], Context], Awaitable[None]]:
-        """Serve a stream of requests; it does not keep its client: who says nothing else is gone."""
-        logins, response = self.logins, CLASSES[procedure.response]
-
-        async def serve(requests: AsyncIterator[Any], context: Context) -> None:
-            try:
-                client = await logins.of(context)
-                await handler(Call(client, context, requests), None)
-            except Exception as error:
-                await context.write(response(status=self._status(procedure, context, error)))
-
-        return serve
-
-    def _status(self, procedure: Procedure, context: Context, error: Exception) -> Any:
-        """Return what a client is told of an error."""
-        if not isinstance(error, GatewayError):
-            log.error("bug: an RPC failed", rpc=procedure.name, exc_info=error)
-            return Status(code=Code.INTERNAL_SERVER_ERROR, message="the gateway has a bug; its log says more")
-        code = code_of(error)
-        self._refusals.note(procedure.name, context, code, error.detail)
-        return Status(code=code, message=error.detail)
-
     def _numbers(self) -> Iterable[Series]:
         """Return what /metrics says of this door."""
-        return [Series("gateway_openmessaging_clients", "Clients", [((), len(self.logins))])]
+        lines = sum(len(client.lines) for client in self.logins)
+        yield Series("gateway_openmessaging_clients", "Clients", [((), len(self.logins))])
+        yield Series("gateway_openmessaging_streams", "Telemetry streams of clients", [((), lines)])
+        yield from self._procedures.numbers()
 
     def connections(self) -> int:
         """Return how many clients are there."""
@@ -187,9 +146,22 @@ class RocketServer:
         """Close the ports, end the streams, let requests end."""
         self.logins.stop()
         if self._server is not None:
-            async with asyncio.timeout(2 * STOP_SECONDS):
-                await self._server.stop(STOP_SECONDS)
+            with contextlib.suppress(
+                TimeoutError
+            ):  # gRPC's own threads may be stuck; the log has to be closed
+                async with asyncio.timeout(2 * STOP_SECONDS):
+                    await self._server.stop(STOP_SECONDS)
 
 
 def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _check_free(path: str) -> None:
+    """Raise OSError if somebody listens on a Unix socket: gRPC would take it away from them."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+    raise OSError(f"another process listens on {path}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api import GatewayError, Session
 from gateway.rocketmq.numbers import ClientType
 
 if TYPE_CHECKING:
-    from .logins import Logins
+    from .line import Line
+    from .logins import Key, Logins
+
+LINES_MAX: Final = 4  # Telemetry streams of one client: it has one, and for a moment two
 
 
 class Client:
@@ -22,23 +24,21 @@ class Client:
         "_logins",
         "authorization",
         "calls",
-        "commands",
         "ended",
         "group",
+        "hung_up",
         "id",
         "key",
         "kind",
+        "lines",
         "namespace",
         "publishes",
         "seen_ms",
         "session",
         "settings",
-        "user_agent",
     )
 
-    def __init__(
-        self, logins: Logins, key: tuple[str, ...], id: str, namespace: str, session: Session
-    ) -> None:
+    def __init__(self, logins: Logins, key: Key, id: str, namespace: str, session: Session) -> None:
         self._logins = logins
         self.key = key
         self.id = id
@@ -50,8 +50,8 @@ class Client:
         self.group = ""  # of a consumer
         self.publishes: set[str] = set()  # topics of ours
         self.settings: Any = None  # as it sent them last
-        self.user_agent = ""  # language, version and host, for people
-        self.commands: list[asyncio.Queue[Any]] = []  # of its Telemetry streams, the newest last
+        self.lines: list[Line] = []  # its Telemetry streams, the newest last
+        self.hung_up = False  # it had one, and it broke: the client has gone, or will soon say something
         self.calls = 0  # under way
         self.seen_ms = 0
         self.ended = False
@@ -60,11 +60,15 @@ class Client:
         return f"Client({self.id!r}, {self.session.principal.name!r})"
 
     def tell(self, command: Any) -> bool:
-        """Send a command by its Telemetry stream; False if it has none."""
-        if not self.commands:
-            return False
-        self.commands[-1].put_nowait(command)
-        return True
+        """Send a command by its Telemetry stream; False if it has none, or does not read it."""
+        return bool(self.lines) and self.lines[-1].put(command)
+
+    def take(self, line: Line) -> None:
+        """Begin a Telemetry stream; the oldest ends if they become too many."""
+        self.lines.append(line)
+        self.hung_up = False
+        if len(self.lines) > LINES_MAX:
+            self.lines.pop(0).close()
 
     def end(self, error: GatewayError) -> None:
         """The session may not go on (`core.caller.Owner`): the next request has to log in again."""

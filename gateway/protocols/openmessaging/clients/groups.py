@@ -1,4 +1,8 @@
-"""What is known of consumer groups, kept over restarts: clients say it again only after minutes."""
+"""What is known of consumer groups, kept over restarts: clients say it again only after minutes.
+
+Whether a group is for messages in order, one by one: its push consumers are told, and try again by themselves
+what fails. `openmessaging.fifo_groups` says so, or a consumer that may subscribe does.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +24,38 @@ class Known:
         self.fifo = fifo
 
 
+_ORDINARY: Final = Known()
+_FIFO: Final = Known(True)
+
+
 class Groups:
     """All groups, by their name of ours."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, settings: Any) -> None:
         self._engine = gateway.broker.engine
+        self._configured: list[str] = settings.fifo_groups
         self._known: dict[str, Known] = {}
         for key, value in self._engine.scan(KEY):
             self._known[key[len(KEY) :]] = Known(**json.loads(value))
 
-    def get(self, name: str) -> Known | None:
-        """Return what is known of a group; None: nobody has said anything of it."""
-        return self._known.get(name)
+    def configured(self, name: str) -> bool:
+        """Tell whether `openmessaging.fifo_groups` names a group; `orders-*` names all that begin so."""
+        return any(
+            name == wanted or (wanted.endswith("*") and name.startswith(wanted[:-1]))
+            for wanted in self._configured
+        )
+
+    def get(self, name: str) -> Known:
+        """Return what is known of a group."""
+        if self.configured(name):
+            return _FIFO
+        return self._known.get(name, _ORDINARY)
 
     def note(self, name: str, fifo: bool) -> None:
         """A consumer says what its group is."""
-        known = self._known.get(name)
-        if known is not None and known.fifo == fifo:
+        if self.get(name).fifo == fifo or self.configured(name):
             return
-        if known is None and len(self._known) >= GROUPS_MAX:
+        if name not in self._known and len(self._known) >= GROUPS_MAX:
             return
         self._known[name] = Known(fifo)
-        value: dict[str, Any] = {"fifo": fifo}
-        self._engine.put(KEY + name, json.dumps(value).encode())
+        self._engine.put(KEY + name, json.dumps({"fifo": fifo}).encode())

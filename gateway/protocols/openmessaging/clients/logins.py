@@ -11,7 +11,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.api import AuthenticationFailed, Credentials, Gateway, GatewayError
+from gateway.api import AuthenticationFailed, Credentials, Gateway, GatewayError, QuotaExceeded
 from gateway.rocketmq.numbers import Code
 from gateway.rocketmq.signature import METHOD, SIGNED_HEADER, parse_authorization
 
@@ -19,13 +19,18 @@ from ..errors import Refused
 from .client import Client
 
 if TYPE_CHECKING:
-    from gateway.api import Certificate
+    from gateway.api import Certificate, Principal
 
-    from ..call import Context
+    from ..call import Call, Context
+    from .line import Line
 
 CLIENT_ID_MAX: Final = 255  # characters: host, process and a counter take a hundred
 NAMESPACE_MAX: Final = 127  # as a topic
 SWEEP_MS: Final = 5000  # how late a client that is gone may be noticed
+BROKEN_MS: Final = 30_000  # of silence after a Telemetry stream broke: three heartbeats
+
+#: What a client is known by: host, client id, access key, namespace, the certificate's fingerprint.
+Key = tuple[str, str, str, str, str]
 
 #: Is told of a client that ends.
 OnGone = Callable[[Client], None]
@@ -37,9 +42,13 @@ class Logins:
     def __init__(self, gateway: Gateway, idle_seconds: float) -> None:
         self._gateway = gateway
         self._idle_ms = round(idle_seconds * 1000)
-        self._clients: dict[tuple[str, ...], Client] = {}
+        self._broken_ms = min(self._idle_ms, BROKEN_MS)
+        self._clients: dict[Key, Client] = {}
         self._by_id: dict[str, list[Client]] = {}
         self._hosts: dict[str, tuple[str, str]] = {}  # gRPC's peer -> (host, host:port)
+        self._adrift: dict[Key, list[Line]] = {}  # Telemetry streams of clients that were ended as idle
+        self._stopped = False
+        self.certificates = False  # whether a door asks for any
         self.on_gone: list[OnGone] = []
         gateway.scheduler.after(SWEEP_MS, self._sweep)
 
@@ -53,25 +62,67 @@ class Logins:
         """Return the clients with an id; several if they have different logins."""
         return self._by_id.get(client_id, [])
 
-    async def of(self, context: Context) -> Client:
-        """Return whose call it is. Raise AuthenticationFailed, QuotaExceeded or Refused."""
+    def known(self, context: Context) -> Client | None:
+        """Begin a turn, and return whose call it is; None: it has to `enter`."""
         metadata: dict[str, Any] = dict(context.invocation_metadata())
-        authorization: str = metadata.get("authorization", "")
-        host, peer = self._peer(context.peer())
-        client_id: str = metadata.get("x-mq-client-id", "")
-        namespace: str = metadata.get("x-mq-namespace", "")
-        access_key = _access_key(authorization)
-        certificate = self._certificate(context)
-        fingerprint = certificate.fingerprint if certificate is not None else ""
-        key = (host, client_id, access_key, namespace, fingerprint)
-        client = self._clients.get(key)
+        client = self._clients.get(self._key(context, metadata))
         self._gateway.begin_turn()
-        if client is None or client.session.ended or client.authorization != authorization:
-            date: str = metadata.get(SIGNED_HEADER, "")
-            credentials = _credentials(peer, client_id, authorization, date, certificate)
-            client = await self._enter(key, namespace, credentials, authorization)
+        if client is None or client.session.ended:
+            return None
+        if client.authorization != metadata.get("authorization", ""):
+            return None
         client.seen_ms = self._gateway.clock.monotonic_ms
         return client
+
+    async def enter(self, context: Context) -> Client:
+        """Log in, and return the client: the one that is there, if it is the same.
+
+        Raise AuthenticationFailed, QuotaExceeded or Refused. The turn has begun when it returns.
+        """
+        metadata: dict[str, Any] = dict(context.invocation_metadata())
+        key = self._key(context, metadata)
+        _, client_id, _, namespace, _ = key
+        _check_names(client_id, namespace)
+        authorization: str = metadata.get("authorization", "")
+        date: str = metadata.get(SIGNED_HEADER, "")
+        _, peer = self._peer(context.peer())
+        credentials = _credentials(peer, client_id, authorization, date, self._certificate(context))
+        principal = await self._gateway.authenticate(credentials)
+        self._gateway.begin_turn()
+        client = self._clients.get(key)
+        if client is not None and (client.session.ended or client.session.principal.name != principal.name):
+            self.end(client)
+            client = None
+        if client is None:
+            client = self._open(key, principal, credentials)
+        client.authorization = authorization
+        client.seen_ms = self._gateway.clock.monotonic_ms
+        return client
+
+    def _open(self, key: Key, principal: Principal, credentials: Credentials) -> Client:
+        if self._stopped:
+            raise Refused(Code.INTERNAL_ERROR, "the gateway is stopping; try again in a moment")
+        connections_max = self._gateway.config.limits.connections_max
+        if self._gateway.connections() >= connections_max:
+            raise QuotaExceeded(f"there are {connections_max} clients, as many as there may be")
+        session = self._gateway.open_session(principal, credentials)
+        client = Client(self, key, credentials.client_id, key[3], session)
+        self._clients[key] = client
+        self._by_id.setdefault(client.id, []).append(client)
+        for line in self._adrift.pop(key, ()):
+            client.take(line)
+        return client
+
+    def _key(self, context: Context, metadata: dict[str, Any]) -> Key:
+        """Return what a client is known by; what it says itself of it is not verified yet."""
+        certificate = self._certificate(context) if self.certificates else None
+        return (
+            self._peer(context.peer())[0],
+            metadata.get("x-mq-client-id", ""),
+            _access_key(metadata.get("authorization", "")),
+            metadata.get("x-mq-namespace", ""),
+            certificate.fingerprint if certificate is not None else "",
+        )
 
     def _peer(self, text: str) -> tuple[str, str]:
         """Return (host, host:port) of what gRPC calls a peer, such as `ipv6:%5B::1%5D:4711`."""
@@ -85,37 +136,47 @@ class Logins:
         return found
 
     def _certificate(self, context: Context) -> Certificate | None:
-        """Return what TLS has verified of a client."""
-        found = context.auth_context().get("x509_pem_cert")
+        """Return what TLS has verified of a client. Raise AuthenticationFailed if nobody can read it."""
+        found = context.auth_context().get("x509_pem_cert") if self.certificates else None
         if not found:
             return None
         from .certificates import certificate_of
 
-        return certificate_of(found[0])
+        try:
+            return certificate_of(found[0])
+        except ValueError as error:
+            raise AuthenticationFailed(f"the client certificate cannot be understood: {error}") from error
 
-    async def _enter(
-        self, key: tuple[str, ...], namespace: str, credentials: Credentials, authorization: str
-    ) -> Client:
-        """Log in, and return the client: the one that is there, if it is the same."""
-        _check_names(credentials.client_id, namespace)
-        principal = await self._gateway.authenticate(credentials)
+    # -- Telemetry streams ------------------------------------------------------------------------
+
+    async def speaks(self, call: Call) -> Client:
+        """Return whose a Telemetry stream is, now that its client has said something there.
+
+        A client that was ended as idle comes back with it. Raise what `enter` raises.
+        """
+        client = self._clients.get(call.client.key)
+        if client is None:
+            client = await self.enter(call.context)
         self._gateway.begin_turn()
-        client = self._clients.get(key)
-        if client is not None and not client.session.ended:
-            if client.session.principal.name != principal.name:
-                self.end(client)
-            else:
-                client.authorization = authorization
-                return client
-        session = self._gateway.open_session(principal, credentials)
-        client = Client(self, key, credentials.client_id, namespace, session)
-        client.authorization = authorization
-        self._clients[key] = client
-        self._by_id.setdefault(client.id, []).append(client)
+        client.seen_ms = self._gateway.clock.monotonic_ms
+        call.client = client
         return client
 
+    def hung_up(self, key: Key, line: Line) -> None:
+        """A Telemetry stream is over."""
+        client = self._clients.get(key)
+        lines = client.lines if client is not None else self._adrift.get(key, [])
+        if line in lines:
+            lines.remove(line)
+        if client is not None:
+            client.hung_up = not lines
+        elif not lines:
+            self._adrift.pop(key, None)
+
+    # -- the end ----------------------------------------------------------------------------------
+
     def end(self, client: Client, error: GatewayError | None = None) -> None:
-        """A client is gone, or may not go on."""
+        """A client is gone, or may not go on; `error` says why, and is told by its Telemetry streams."""
         if client.ended:
             return
         client.ended = True
@@ -127,23 +188,31 @@ class Logins:
             del self._by_id[client.id]
         for call in self.on_gone:
             call(client)
-        for commands in client.commands:
-            commands.put_nowait(None)
+        if error is not None or self._stopped:
+            for line in client.lines:
+                line.close(error)
+        elif client.lines:  # who is only slow goes on with it: a client of Python makes no other for minutes
+            self._adrift[client.key] = client.lines
         client.session.ended = True
         client.session.close()
 
     def _sweep(self) -> None:
         """End clients that nobody has heard of for long, and that wait for nothing."""
-        earliest_ms = self._gateway.clock.monotonic_ms - self._idle_ms
+        now_ms = self._gateway.clock.monotonic_ms
         for client in self:
-            if client.seen_ms < earliest_ms and not client.calls:
+            idle_ms = self._broken_ms if client.hung_up else self._idle_ms
+            if now_ms - client.seen_ms > idle_ms and not client.calls:
                 self.end(client)
         self._gateway.scheduler.after(SWEEP_MS, self._sweep)
 
     def stop(self) -> None:
-        """End all."""
+        """End all, and let nobody in any more."""
+        self._stopped = True
         for client in self:
             self.end(client)
+        for lines in self._adrift.values():
+            for line in lines:
+                line.close()
 
 
 def _access_key(authorization: str) -> str:

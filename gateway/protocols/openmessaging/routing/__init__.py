@@ -1,1 +1,5 @@
-"""QueryRoute, QueryAssignment: where a topic is. It is here, always."""
+"""Where a topic is: here, always.
+
+routing    QueryRoute, QueryAssignment
+addresses  where clients are told to find the gateway
+"""
