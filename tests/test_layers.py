@@ -93,6 +93,9 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
         "gateway.oms",
         ("gateway.oms", "gateway.rocketmq", "gateway.api", "gateway.embedded", "gateway.version"),
     ),
+    # programs that use a gateway, or another broker, as anybody would
+    ("gateway.benchmark", ("gateway.benchmark", "gateway.oms", "gateway.core.errors")),
+    ("gateway.chaos", ("gateway.chaos", "gateway.benchmark", "gateway.oms", "gateway.core.errors")),
     ("gateway.http_api", ("gateway.core", "gateway.api")),
     ("gateway.sealing", ("gateway.core",)),
     ("gateway.http_fields", ("gateway.core",)),

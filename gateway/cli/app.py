@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
+from .bench_app import bench_app
 from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
 from .order_app import order_app
@@ -37,6 +38,7 @@ app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(transactions_app, name="transactions")
 app.add_typer(schedules_app, name="schedules")
 app.add_typer(cron_app, name="cron")
+app.add_typer(bench_app, name="bench")
 app.command("explain")(explain)
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",
@@ -393,22 +395,6 @@ def certificates_renew(
     from .certificates import renew as run
 
     raise typer.Exit(run(tls_dir, name or []))
-
-
-@app.command()
-def bench(
-    address: Annotated[str, typer.Argument(help="The MQTT door, HOST:PORT.")] = "127.0.0.1:1883",
-    qos: Annotated[int, typer.Option(min=0, max=1)] = 1,
-    seconds: Annotated[float, typer.Option(min=0.1)] = 5.0,
-    window: Annotated[int, typer.Option(min=1, max=10_000, help="Unacknowledged messages at once.")] = 1000,
-    size: Annotated[int, typer.Option(min=1, max=60_000, help="Bytes of payload.")] = 128,
-    user: User = None,
-    json: Json = False,
-) -> None:
-    """Measure one publisher and one subscriber over MQTT."""
-    from .bench import bench as run
-
-    raise typer.Exit(run(address, qos, seconds, window, size, user, json))
 
 
 @app.command()

@@ -144,11 +144,12 @@ class Halves:
             self.check_url(options.check_url)
         return self._begin(caller, id, options)
 
-    def add(self, caller: Caller, id: str, message: Message) -> int:
+    def add(self, caller: Caller, id: str, message: Message, immunity_ms: int = 0) -> int:
         """Add a message, beginning the transaction if it is the first; return the position to wait for.
 
-        The first one's reply-to is where its producer is asked, if it may publish there. Raise what `begin`
-        does, and NotAuthorized, InvalidTopic or TooLarge.
+        The first one's reply-to is where its producer is asked, if it may publish there, and its immunity
+        (0: the usual one) how long it is not asked. Raise what `begin` does, and NotAuthorized, InvalidTopic
+        or TooLarge.
         """
         key = self._unused(caller, id)
         half = self._open.get(key)
@@ -161,7 +162,7 @@ class Halves:
         if admitted is None:
             return 0
         if half is None:
-            half = self._begin(caller, id, Options(reply_to=_reply_to(caller, admitted)))
+            half = self._begin(caller, id, Options(immunity_ms, _reply_to(caller, admitted)))
         broker, size = self._broker, len(admitted.body)
         now_ms = broker.clock.now_ms
         position = broker.engine.append(wrap(admitted, half, now_ms), (HALF_QUEUE_ID,), now_ms)

@@ -64,9 +64,9 @@ async def test_a_lease_that_ends_gives_back(running: Running) -> None:
 async def test_a_lease_can_be_extended(running: Running) -> None:
     await fill(running, "1")
     (delivery,) = await receive(running, "lease=0.2")
-    due = running.broker.leases._held[delivery["id"]][1].due_ms
+    due = running.broker.leases._held[delivery["id"]].timer.due_ms
     assert await settle(running, delivery, "extend", lease=3600) == 204
-    assert running.broker.leases._held[delivery["id"]][1].due_ms - due > 3_000_000
+    assert running.broker.leases._held[delivery["id"]].timer.due_ms - due > 3_000_000
     assert await settle(running, {"id": "unknown"}, "extend") == 404
 
 

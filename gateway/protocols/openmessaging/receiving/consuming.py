@@ -1,11 +1,16 @@
-"""What the door knows of one client that receives: its polls, its sources, its last attempts."""
+"""What the door knows of the clients that receive: their polls, their sources, their last attempts."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from gateway.api import Gateway
+
+from ..clients.client import Client
+from ..clients.logins import Logins
 from .poll import Poll
 from .sources import Share, Source
+from .waiting import Waiting
 
 SOURCES_MAX: Final = 1024  # topics of a client: more than these are found anew each time
 ATTEMPTS_MAX: Final = 16  # answers that a client may have missed: it has one under way for each topic
@@ -20,7 +25,7 @@ class Consuming:
     __slots__ = ("attempts", "polls", "sources")
 
     def __init__(self) -> None:
-        self.polls: set[Poll] = set()
+        self.polls: set[Waiting] = set()
         self.attempts: dict[str, Poll] = {}
         self.sources: dict[Key, tuple[int, str, Source]] = {}
 
@@ -51,3 +56,34 @@ class Consuming:
             isinstance(source, Share) and source.name == share.name and source.selector != share.selector
             for _, _, source in self.sources.values()
         )
+
+
+class Consumers:
+    """All clients that receive."""
+
+    def __init__(self, gateway: Gateway, logins: Logins) -> None:
+        self._gateway = gateway
+        self._known: dict[Client, Consuming] = {}
+        logins.on_gone.append(self._gone)
+
+    def of(self, client: Client) -> Consuming:
+        """Return what is known of a client."""
+        found = self._known.get(client)
+        if found is None:
+            found = self._known[client] = Consuming()
+        return found
+
+    def contested(self, client: Client, share: Share) -> bool:
+        """Tell whether others that are there receive from a shared subscription by another filter."""
+        return any(
+            other is not client and consuming.wants_other(share) for other, consuming in self._known.items()
+        )
+
+    def _gone(self, client: Client) -> None:
+        """A client has gone: what it was to hold only while it is there goes to others."""
+        self._gateway.begin_turn()
+        consuming = self._known.pop(client, None)
+        if consuming is not None:
+            for poll in list(consuming.polls):
+                poll.stop(client.session)
+        self._gateway.broker.leases.leave(client)

@@ -24,7 +24,7 @@ class LetterQueues:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._known: dict[str, list[str]] = {}  # group -> names, until a queue of that kind comes or goes
-        self.waiting: set[Callable[[], None]] = set()  # to be called when there is one more
+        self.notices: set[Callable[[], None]] = set()  # to be called when there is one more
         catalog.made.append(self._made)
         catalog.deleted.append(self._changed)
 
@@ -35,7 +35,7 @@ class LetterQueues:
     def _made(self, queue: Queue) -> None:
         self._changed(queue)
         if queue.name.startswith(DEAD_PREFIX):
-            for call in list(self.waiting):
+            for call in list(self.notices):
                 call()
 
     def of(self, group: str) -> list[str]:
@@ -61,8 +61,8 @@ class Letters(Source):
         self._queues = queues
 
     @property
-    def waiting(self) -> set[Callable[[], None]] | None:
-        return self._queues.waiting
+    def notices(self) -> set[Callable[[], None]] | None:
+        return self._queues.notices
 
     def consume(self, session: Session, deliver: Deliver, count: int) -> list[Consumer]:
         names = self._queues.of(self.of)

@@ -1,17 +1,16 @@
 """One ReceiveMessage under way: wait for messages, hold them under leases, write them.
 
-A consumer exists only while its poll waits. Whatever goes wrong, nothing is lost: what was not sent is as
-it was before, what was sent to a client that is gone comes again at once, one attempt more.
+Whatever goes wrong, nothing is lost: what was not sent is as it was before, what was sent to a client that
+is gone comes again at once, one attempt more.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.api import Consumer, Delivery, Gateway, NotFound, Session
+from gateway.api import Delivery, Gateway, NotFound
 from gateway.core.message import Outcome
 from gateway.rocketmq.numbers import Code
 from gateway.rocketmq.payload import put_ms
@@ -19,12 +18,12 @@ from gateway.rocketmq.schema import ReceiveMessageResponse, Status
 
 from ..call import Call
 from ..translate import from_delivery
-from .sources import BYTES_MAX, Source
+from .sources import Source
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from gateway.core.lease import Leases
 
-TURN_SECONDS: Final = 0.05  # what a poll that does not wait gives a queue to hand out what it has
 HANDLE_BYTES: Final = 18  # of chance in a receipt handle: nobody guesses one
 
 FOUND: Final = ReceiveMessageResponse(status=Status(code=Code.OK))
@@ -57,22 +56,14 @@ class Terms:
         self.renewed = renewed  # the lease is over when the client is gone
 
 
-class Poll:
+class Poll(Waiting):
     """One request. `handles` are of what it was answered, and may have to be answered again."""
 
-    __slots__ = ("_consumers", "_gateway", "_held", "_loop", "_stopped", "_waiting", "handles", "source")
+    __slots__ = ("handles",)
 
     def __init__(self, gateway: Gateway, source: Source) -> None:
-        self._gateway = gateway
-        self._loop = asyncio.get_running_loop()
-        self._consumers: list[Consumer] = []
-        self._held: list[Delivery] = []
-        self._stopped = False
-        self._waiting: asyncio.Future[None] | None = None
-        self.source = source
+        super().__init__(gateway, source)
         self.handles: Sequence[str] = ()
-
-    # -- waiting ------------------------------------------------------------------------------------------
 
     async def run(self, call: Call, terms: Terms, earlier: Poll | None = None) -> None:
         """Answer a request. `earlier` was the same request, whose answer did not arrive."""
@@ -80,96 +71,17 @@ class Poll:
         if again:
             await self._write(call, terms, again)
             return
-        session = call.session
-        try:
-            await self._collect(session, terms)
-        except BaseException:
-            self._give_back()
-            raise
-        self._cut(terms.count)
-        if self._held:
+        await self.collect(call.session, terms.count, terms.wait_seconds)
+        if self.held:
             await self._write(call, terms, self._lease(call, terms))
         else:
             await call.write(NOTHING)
 
-    async def _collect(self, session: Session, terms: Terms) -> None:
-        """Wait until there is something, or the time is over."""
-        waiting = self.source.waiting
-        until = self._loop.time() + terms.wait_seconds
-        if waiting is not None:
-            waiting.add(self.wake)
-        try:
-            while True:
-                await self._compete(session, terms.count, until)
-                if self._held or self._stopped or self._loop.time() >= until:
-                    return
-        finally:
-            if waiting is not None:
-                waiting.discard(self.wake)
-
-    async def _compete(self, session: Session, count: int, until: float) -> None:
-        """Be a consumer until there is something, the time is over, or somebody wakes the poll."""
-        self._waiting = self._loop.create_future()
-        self._consumers = self.source.consume(session, self._deliver, count)
-        for consumer in self._consumers:
-            consumer.gone = self.wake
-            if consumer.group is not None and consumer.group.wants():
-                until = max(until, self._loop.time() + TURN_SECONDS)
-        timer = self._loop.call_at(until, self.wake)
-        try:
-            await self._waiting
-        finally:
-            timer.cancel()
-            self._gateway.begin_turn()
-            self._detach(session)
-
-    def _detach(self, session: Session) -> None:
-        consumers, self._consumers = self._consumers, []
-        for consumer in consumers:
-            session.cancel(consumer, give_back=False)
-
-    def _deliver(self, batch: list[Delivery]) -> None:
-        self._held += batch
-        self.wake()
-
-    def wake(self) -> None:
-        """Something has happened that a poll which waits should know."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
-
-    def stop(self, session: Session) -> None:
-        """Nobody waits for the answer any more, or the client is to go."""
-        self._stopped = True
-        self._detach(session)
-        self._give_back()
-        self.wake()
-
-    def _cut(self, count: int) -> None:
-        """Give back what would make the answer too large, its first message excepted."""
-        size = 0
-        for index, delivery in enumerate(self._held):
-            size += len(delivery.message.body)
-            if index and (size > BYTES_MAX or index >= count):
-                kept, self._held = self._held[:index], self._held[index:]
-                self._give_back()
-                self._held = kept
-                return
-
-    def _give_back(self) -> None:
-        """Nobody has seen these: they are as they were."""
-        held, self._held = self._held, []
-        if held:
-            self._gateway.begin_turn()
-            for delivery in reversed(held):
-                self._gateway.broker.settlement.settle(delivery, Outcome.RETRY, 0)
-
-    # -- answering ----------------------------------------------------------------------------------------
-
     def _lease(self, call: Call, terms: Terms) -> dict[str, Delivery]:
         """Hold what was received; return it by handle: one of chance, and a number of each."""
         chance = secrets.token_urlsafe(HANDLE_BYTES)
-        held = {f"{chance}.{index}": delivery for index, delivery in enumerate(self._held)}
-        self._held = []
+        held = {f"{chance}.{index}": delivery for index, delivery in enumerate(self.held)}
+        self.held = []
         holder = call.client if terms.renewed else None
         self._gateway.broker.leases.hold_all(held, terms.lease_ms, holder)
         return held

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.api import Gateway, Session
+from gateway.api import Gateway
 from gateway.core import lease
 from gateway.rocketmq.names import DEAD_LETTERS
 from gateway.rocketmq.numbers import Code
@@ -13,10 +13,9 @@ from gateway.rocketmq.payload import to_ms
 
 from ..call import Call, Handler
 from ..clients.client import Client
-from ..clients.logins import Logins
 from ..errors import Refused
 from ..names import QUEUE_PREFIX, group_of, named, namespace_of
-from .consuming import Consuming
+from .consuming import Consumers, Consuming
 from .letters import LetterQueues, Letters
 from .poll import Poll, Terms
 from .sources import Declared, Share, Source, selector_for
@@ -29,14 +28,13 @@ DEADLINE_SECONDS: Final = 0.5  # before its deadline a client has its answer, or
 class Receiving:
     """A `Part`."""
 
-    def __init__(self, gateway: Gateway, logins: Logins, settings: Any) -> None:
+    def __init__(self, gateway: Gateway, consumers: Consumers, settings: Any) -> None:
         self._gateway = gateway
         self._invisible_ms = round(settings.invisible_seconds * 1000)
         self._renew_ms = round(settings.renew_seconds_max * 1000)
         self._wait_seconds_max = float(settings.long_poll_seconds_max)
         self._letters = LetterQueues(gateway.broker.catalog)
-        self._consuming: dict[Client, Consuming] = {}
-        logins.on_gone.append(self._gone)
+        self._consumers = consumers
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the procedures."""
@@ -45,7 +43,7 @@ class Receiving:
     async def receive(self, call: Call, request: Any) -> None:
         """Wait for messages as long as the client does, and send them."""
         client = call.client
-        consuming = self._of(client)
+        consuming = self._consumers.of(client)
         queue = request.message_queue
         source = self._source(client, consuming, request.group, queue.topic, request.filter_expression)
         terms = self._terms(call, request)
@@ -63,13 +61,7 @@ class Receiving:
 
     def subscribe(self, client: Client, group: Any, topic: Any, expression: Any) -> None:
         """A consumer has said what it will receive: have it wait from now on. Raise a GatewayError."""
-        self._source(client, self._of(client), group, topic, expression).open(client.session)
-
-    def _of(self, client: Client) -> Consuming:
-        found = self._consuming.get(client)
-        if found is None:
-            found = self._consuming[client] = Consuming()
-        return found
+        self._source(client, self._consumers.of(client), group, topic, expression).open(client.session)
 
     def _source(
         self, client: Client, consuming: Consuming, group: Any, topic: Any, expression: Any
@@ -91,23 +83,10 @@ class Receiving:
         selector = selector_for(self._gateway.broker.selectors, expression)
         if found.topic.startswith(QUEUE_PREFIX):
             return Declared(group, found.topic, selector)
-        return Share(group, found.topic, selector, lambda share: self._contested(client, share))
-
-    def _contested(self, client: Client, share: Share) -> bool:
-        """Tell whether others that are there receive from a shared subscription by another filter."""
-        return any(
-            other is not client and consuming.wants_other(share)
-            for other, consuming in self._consuming.items()
-        )
+        return Share(group, found.topic, selector, lambda share: self._consumers.contested(client, share))
 
     def _terms(self, call: Call, request: Any) -> Terms:
         """Return what is granted. Raise Refused."""
-        wait_seconds = self._wait_seconds_max
-        if request.HasField("long_polling_timeout"):
-            wait_seconds = min(wait_seconds, to_ms(request.long_polling_timeout) / 1000)
-        left = call.seconds_left()
-        if left is not None:
-            wait_seconds = min(wait_seconds, left - DEADLINE_SECONDS)
         renewed = request.auto_renew
         invisible_ms = self._invisible_ms
         if request.HasField("invisible_duration") and not renewed:
@@ -116,21 +95,22 @@ class Receiving:
             request.message_queue.topic,
             request.message_queue.id,
             max(1, min(request.batch_size, BATCH_MAX)),
-            max(0.0, wait_seconds),
+            wait_seconds(call, request, self._wait_seconds_max),
             invisible_ms,
             self._renew_ms if renewed else invisible_ms,
             renewed,
         )
 
-    def _gone(self, client: Client) -> None:
-        """A client has gone: what it was to hold only while it is there goes to others."""
-        consuming = self._consuming.pop(client, None)
-        if consuming is not None:
-            session: Session = client.session
-            for poll in list(consuming.polls):
-                poll.stop(session)
-        self._gateway.begin_turn()
-        self._gateway.broker.leases.leave(client)
+
+def wait_seconds(call: Call, request: Any, seconds_max: float) -> float:
+    """Return for how long a request may wait: as it asks, and so that the answer is in time."""
+    seconds = seconds_max
+    if request.HasField("long_polling_timeout"):
+        seconds = min(seconds, to_ms(request.long_polling_timeout) / 1000)
+    left = call.seconds_left()
+    if left is not None:
+        seconds = min(seconds, left - DEADLINE_SECONDS)
+    return max(0.0, seconds)
 
 
 def checked_invisible_ms(duration: Any, least_ms: int) -> int:

@@ -49,7 +49,7 @@ class Source:
         self.selector = selector
 
     @property
-    def waiting(self) -> set[Callable[[], None]] | None:
+    def notices(self) -> set[Callable[[], None]] | None:
         """What is to be called when there is more than one has begun to `consume`."""
         return None
 

@@ -1,0 +1,155 @@
+"""SendMessage: one message or many, each with a result of its own.
+
+All messages of a request are published in one turn, and one sync of the disk answers for them: nothing is OK
+that is not stored. What a client sends again because an answer was lost has the same message id, and is
+published once (see `core.dedup`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.api import Gateway, GatewayError, NotAuthorized, NotStored
+from gateway.core.message import Message, Properties, wants_later
+from gateway.core.schedules import DISTANCE_MS_MAX
+from gateway.core.stream import StreamQueue
+from gateway.core.topic import QUEUE_PREFIX
+from gateway.rocketmq.numbers import Code, MessageType
+from gateway.rocketmq.schema import CLASSES, Status
+
+from ..call import Call, Handler
+from ..clients.client import Client
+from ..clients.logins import Logins
+from ..errors import Refused, code_of
+from ..names import topic_of
+from ..refusals import Refusals
+from ..translate import to_properties
+from .checks import body_of, check_message
+from .recall import Recall
+from .transactions import Transactions
+
+MESSAGES_MAX: Final = 1024  # of one request, which is one turn: some 30 ms, others have theirs
+TOPICS_MAX: Final = 10_000  # names that are remembered
+
+OK: Final = Status(code=Code.OK)
+_SendMessageResponse: Final = CLASSES["SendMessageResponse"]
+
+
+class Sending:
+    """A `Part`."""
+
+    def __init__(self, gateway: Gateway, settings: Any, logins: Logins, refusals: Refusals) -> None:
+        self._gateway = gateway
+        self._broker = gateway.broker
+        self._clock = gateway.clock
+        self._body_bytes_max: int = settings.body_bytes_max
+        self._refusals = refusals
+        self._recall = Recall(gateway)
+        self._transactions = Transactions(gateway, logins)
+        self._topics: dict[tuple[str, str, str], str] = {}
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return the procedures."""
+        return {"SendMessage": self.send, **self._recall.handlers(), **self._transactions.handlers()}
+
+    async def send(self, call: Call, request: Any) -> Any:
+        """Publish messages, and answer when they are stored."""
+        messages = request.messages
+        if len(messages) != 1:
+            return await self._send_many(call, messages)
+        response = _SendMessageResponse(status=OK)
+        position = self._publish(call.client, messages[0], response.entries.add(status=OK))
+        if position > 0:
+            await self._gateway.durable(position)
+        return response
+
+    async def _send_many(self, call: Call, messages: Any) -> Any:
+        """Publish many; what is wrong with one is said of that one."""
+        if not 0 < len(messages) <= MESSAGES_MAX:
+            raise Refused(
+                Code.BAD_REQUEST, f"{len(messages)} messages; 1 to {MESSAGES_MAX} of one request are expected"
+            )
+        response = _SendMessageResponse()
+        client, entries, last = call.client, response.entries, 0
+        codes: set[int] = set()
+        for wire in messages:
+            entry = entries.add(status=OK)
+            try:
+                last = max(last, self._publish(client, wire, entry))
+                codes.add(Code.OK)
+            except GatewayError as error:
+                codes.add(self._refuse(call, wire, entry, error))
+        if last:
+            try:
+                await self._gateway.durable(last)
+            except NotStored as error:
+                codes = {self._refuse(call, messages[0], entries[0], error)}
+                for entry in entries:
+                    entry.status.CopyFrom(entries[0].status)
+        response.status.code = codes.pop() if len(codes) == 1 else Code.MULTIPLE_RESULTS
+        if response.status.code not in (Code.OK, Code.MULTIPLE_RESULTS):
+            response.status.message = entries[0].status.message
+        return response
+
+    def _refuse(self, call: Call, wire: Any, entry: Any, error: GatewayError) -> Code:
+        """Say in a message's entry why it was not published; return the code."""
+        code = code_of(error)
+        self._refusals.note("SendMessage", call.context, code, error.detail)
+        entry.status.code, entry.status.message = code, error.detail
+        entry.message_id = wire.system_properties.message_id
+        return code
+
+    def _publish(self, client: Client, wire: Any, entry: Any) -> int:
+        """Publish a message and fill in its result; return the position to wait for. Raise GatewayError."""
+        topic = self._topic(client, wire.topic)
+        check_message(wire)
+        body = body_of(wire, self._body_bytes_max)
+        made, ttl_ms = to_properties(wire)
+        clock, session = self._clock, client.session
+        expires_at_ms = clock.now_ms + ttl_ms if ttl_ms else 0
+        message = Message(topic, body, 1, False, made, session.origin, clock.wall_ms, expires_at_ms)
+        if wants_later(made):
+            self._check_time(made)
+        if wire.system_properties.message_type == MessageType.TRANSACTION:
+            entry.transaction_id, position = self._transactions.prepare(client, wire, message)
+            entry.message_id = made.message_id
+            return position
+        found = session.publish_once(message)
+        position = found.position
+        entry.message_id = found.message_id or made.message_id
+        if position > 0:
+            entry.offset = position
+            if wants_later(made) and self._broker.schedules.waits(position):
+                entry.recall_handle = self._recall.handle(position)
+            elif not found.duplicate:
+                stream = self._broker.catalog.queues.get(topic)
+                if isinstance(stream, StreamQueue):
+                    entry.offset = stream.next_offset - 1
+        return position
+
+    def _topic(self, client: Client, resource: Any) -> str:
+        """Return the topic of ours that a resource names. Raise Refused or NotAuthorized."""
+        key = (client.namespace, resource.resource_namespace, resource.name)
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = topic_of(client, resource)
+            if len(self._topics) >= TOPICS_MAX:
+                self._topics.clear()
+            self._topics[key] = topic
+        if topic.startswith(QUEUE_PREFIX):
+            self._check_queue(topic[len(QUEUE_PREFIX) :])
+        return topic
+
+    def _check_queue(self, name: str) -> None:
+        if name.startswith("$"):
+            raise NotAuthorized(f"queue {name!r} is the gateway's own; send to a topic instead")
+        if name not in self._broker.catalog.queues:  # it would only be dropped
+            raise Refused(Code.TOPIC_NOT_FOUND, f"there is no queue {name!r}")
+
+    def _check_time(self, made: Properties) -> None:
+        at_ms = self._clock.own(made.deliver_at_ms or 0)
+        if made.delay_ms < 0 or at_ms - self._clock.now_ms > DISTANCE_MS_MAX:
+            raise Refused(
+                Code.ILLEGAL_DELIVERY_TIME, "the delivery time is none, or more than ten years ahead"
+            )
