@@ -27,6 +27,7 @@ from gateway.core.values import from_json, from_text, to_bytes, to_json, to_text
 from gateway.rocketmq.names import escape
 from gateway.rocketmq.numbers import DigestType, Encoding, MessageType
 from gateway.rocketmq.payload import SECONDS_MAX, put_ms, to_delivery_ms, to_ms
+from gateway.rocketmq.properties import ESCAPED, RESERVED, TTL, TYPE
 
 #: Model attribute -> user property, for what RocketMQ has no field for.
 PARKED: Final = {
@@ -43,29 +44,12 @@ OVERSIZE: Final = {
     "deliver_at_ms": "$deliver-at-ms",
     "priority": "$priority",
 }
-TTL: Final = "$ttl"  # seconds until a message expires; on delivery what is left of them
 DELAY: Final = "$delay"  # seconds, to publish so much later; gone when that is done
 TOPIC: Final = "$topic"  # where a message was published, if that is not what its consumer has asked for
-TYPE: Final = "$type:"
 REPEATED: Final = "repeated"
-ESCAPED: Final = "$header:"
 EVENT: Final = "CE_"
 EVENT_TYPE: Final = "contenttype"  # what CloudEvents' binding calls the content type of an event's data
 
-#: Names of properties that are RocketMQ's own: it refuses them, and so do some of its clients.
-RESERVED: Final = frozenset(
-    (
-        *("1ST_POP_TIME", "ARRIVE_TIME", "BORN_TIMESTAMP", "BUYER_ID", "CLUSTER", "CONSUME_START_TIME"),
-        *("CORRECTION_FLAG", "CORRELATION_ID", "DELAY", "DUP_INFO", "EXTEND_UNIQ_INFO"),
-        *("INNER_MULTI_QUEUE_OFFSET", "INSTANCE_ID", "KEYS", "MAX_OFFSET", "MAX_RECONSUME_TIMES"),
-        *("MIN_OFFSET", "MQ2_FLAG", "MSG_REGION", "MSG_TYPE", "ORIGIN_MESSAGE_ID", "PGROUP", "POP_CK"),
-        *("POP_CK_OFFSET", "PUSH_REPLY_TIME", "REAL_QID", "REAL_TOPIC", "RECONSUME_TIME"),
-        *("REPLY_TO_CLIENT", "RETRY_TOPIC", "TAGS", "TIMER_DELAY_LEVEL", "TIMER_DELAY_SEC"),
-        *("TIMER_DELIVER_MS", "TIMER_DEL_UNIQKEY", "TIMER_DEQUEUE_MS", "TIMER_ENQUEUE_MS", "TIMER_OUT_MS"),
-        *("TIMER_ROLL_TIMES", "TRACE_ON", "TRANSFER_FLAG", "TRAN_MSG", "TRAN_PREPARED_QUEUE_OFFSET"),
-        *("TTL", "UNIQ_KEY", "WAIT", "__BORNHOST"),
-    )
-)
 TTL_SECONDS_MAX: Final = 4_294_967_295  # what MQTT's message expiry can say
 PRIORITY_MAX: Final = (1 << 31) - 1
 INTEGER_DIGITS_MAX: Final = 18  # that surely have room in 64 bits

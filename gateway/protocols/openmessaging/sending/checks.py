@@ -13,9 +13,9 @@ from typing import Any, Final
 from gateway.core.errors import InvalidValue
 from gateway.rocketmq.numbers import Code, Encoding, MessageType
 from gateway.rocketmq.payload import decompress, is_intact
+from gateway.rocketmq.properties import RESERVED
 
 from ..errors import Refused
-from ..translate import RESERVED
 
 PROPERTIES_MAX: Final = 128  # of a user
 PROPERTIES_BYTES_MAX: Final = 16_384  # of all of them, names and values

@@ -1,0 +1,268 @@
+"""A producer: messages by lanes, more tries where that may help, recall, transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+from gateway.oms.driver import Check, Sender, SendResult, TransactionStatus, batch_results
+from gateway.oms.errors import (
+    OMSDestinationError,
+    OMSError,
+    OMSMessageFormatError,
+    OMSTimeoutError,
+    ResponseStatus,
+)
+from gateway.oms.message import Message
+from gateway.rocketmq.numbers import Code, Encoding, MessageType, TransactionResolution, TransactionSource
+from gateway.rocketmq.schema import CLASSES
+
+from .client import REQUEST_SECONDS_MAX, Client, Role
+from .endpoints import Endpoint
+from .lanes import Lane, Sent
+from .routes import Queue, Route
+from .statuses import check, is_passing, of_status
+from .topics import Topics
+from .translate import from_wire, to_wire
+from .wire import Wire
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS_DEFAULT: Final = 3  # if the server does not say
+LANES_MAX: Final = 1024  # idle ones are forgotten beyond: each message key has one
+#: What RocketMQ's broker takes only one at a time: it would forget the delay.
+_ALONE: Final = frozenset((MessageType.DELAY, MessageType.TRANSACTION, MessageType.PRIORITY))
+_RESOLUTIONS: Final = {
+    TransactionStatus.COMMIT: TransactionResolution.COMMIT,
+    TransactionStatus.ROLLBACK: TransactionResolution.ROLLBACK,
+}
+
+
+class Handle(NamedTuple):
+    """Where a message went: what it takes to recall it, or to end its transaction."""
+
+    topic: Any
+    endpoint: Endpoint
+    recall: str
+    trace: str
+
+
+_Key = tuple[str, str, int, str, int]
+
+
+class RocketSender(Role, Sender):
+    """A producer's client, and the topics that it has sent to."""
+
+    def __init__(self, client: Client, topics: Topics, check: Check | None) -> None:
+        self._client = client
+        self._topics = topics
+        self._check = check
+        self._lanes: dict[_Key, Lane] = {}
+        self._checks: set[asyncio.Task[None]] = set()
+        self._turn = 0
+        self._introduced: set[tuple[str, str]] = set()
+        self._introducing = asyncio.Lock()
+
+    def describe(self, settings: Any) -> None:
+        """Say what this sends to."""
+        settings.publishing.topics.extend(self._topics.used)
+
+    # -- sending
+
+    def send(self, message: Message) -> asyncio.Future[SendResult]:
+        """See the base."""
+        return self._put(self._made(message))
+
+    async def send_batch(self, messages: Sequence[Message]) -> list[SendResult]:
+        """See the base."""
+        made = [self._made(message) for message in messages]
+        sent = [self._put(each) for each in made]
+        return batch_results(await asyncio.gather(*sent, return_exceptions=True))
+
+    async def send_oneway(self, messages: Sequence[Message]) -> None:
+        """See the base."""
+        for message in messages:
+            made = self._made(message)
+            lane = self._lane(made)
+            await lane.room()
+            lane.put(made).add_done_callback(_look_away)
+
+    def _made(self, message: Message, half: bool = False) -> Any:
+        made = to_wire(message, self._topics.resource(message.header.destination), half)
+        limit = self._client.told.publishing.max_body_size
+        if limit and len(made.body) > limit:
+            raise OMSMessageFormatError(
+                f"{len(made.body)} bytes are more than the server's {limit}", ResponseStatus.BODY_TOO_LARGE
+            )
+        return made
+
+    def _put(self, made: Any) -> asyncio.Future[SendResult]:
+        return self._lane(made).put(made)
+
+    def _lane(self, made: Any) -> Lane:
+        system = made.system_properties
+        kind, group, encoding = system.message_type, system.message_group, system.body_encoding
+        key = (made.topic.resource_namespace, made.topic.name, kind, group, encoding)
+        found = self._lanes.get(key)
+        if found is None:
+            if len(self._lanes) >= LANES_MAX:
+                self._lanes = {known: lane for known, lane in self._lanes.items() if not lane.idle}
+            # a broker believes a request's first message that its body is compressed, or not
+            batches = kind not in _ALONE and encoding == Encoding.IDENTITY
+            found = self._lanes[key] = Lane(self._send, in_order=bool(group), batches=batches)
+        return found
+
+    async def _send(self, made: Sequence[Any]) -> Sent:
+        """Send messages that may share a request; more than once, if that may help."""
+        try:
+            async with asyncio.timeout(self._client.timeout):
+                return await self._try(made)
+        except TimeoutError:
+            error: OMSError = OMSTimeoutError(f"not sent within {self._client.timeout:g} s")
+        except OMSError as refused:
+            error = refused
+        return [error] * len(made)
+
+    async def _try(self, made: Sequence[Any]) -> Sent:
+        first = made[0]
+        route = await self._route(first.topic)
+        request = CLASSES["SendMessageRequest"](messages=made)
+        attempts = self._client.told.backoff_policy.max_attempts or ATTEMPTS_DEFAULT
+        seconds = min(self._client.timeout, REQUEST_SECONDS_MAX)
+        attempt = 1
+        while True:
+            queue = self._choose(route, first.system_properties.message_group, attempt)
+            try:
+                reply = await self._client.ask(queue.endpoint, "SendMessage", request, seconds)
+                if reply.status.code != Code.MULTIPLE_RESULTS:
+                    check(reply.status, f"sending to {first.topic.name}")
+                return _results(reply, made, queue)
+            except OMSError as error:
+                if attempt >= attempts or not is_passing(error):
+                    raise
+                _log.info("attempt %d: %s", attempt, error.reason)
+            await asyncio.sleep(self._client.pause(attempt))
+            attempt += 1
+
+    async def _route(self, topic: Any) -> Route:
+        """Return where a topic is; its servers know by then that this sends to it."""
+        route = await self._client.routes.of(topic)
+        key = (topic.resource_namespace, topic.name)
+        if key not in self._introduced:
+            async with self._introducing:
+                if key not in self._introduced:
+                    self._topics.used.append(topic)
+                    await self._client.meet(route)
+                    await self._client.say_settings()
+                    self._introduced.add(key)
+        return route
+
+    def _choose(self, route: Route, group: str, attempt: int) -> Queue:
+        """Return a queue: of a message group always the same one, else one after the other."""
+        if group:
+            return route.to_write(crc32(group.encode()))
+        self._turn += 1
+        return route.to_write(self._turn)
+
+    # -- recall, transactions
+
+    async def recall(self, sent: SendResult) -> None:
+        """See the base."""
+        handle = sent.handle
+        if not isinstance(handle, Handle) or not handle.recall:
+            raise OMSDestinationError(f"message {sent.message_id} was not sent with a delay")
+        request = CLASSES["RecallMessageRequest"](topic=handle.topic, recall_handle=handle.recall)
+        await self._client.call(handle.endpoint, "RecallMessage", request)
+
+    async def prepare(self, message: Message) -> SendResult:
+        """See the base."""
+        return await self._put(self._made(message, half=True))
+
+    async def end(self, prepared: SendResult, status: TransactionStatus) -> None:
+        """See the base."""
+        handle = prepared.handle
+        assert isinstance(handle, Handle), "what was prepared has a handle"
+        await self._end(handle, prepared.message_id, prepared.transaction_id or "", status)
+
+    async def _end(
+        self,
+        handle: Handle,
+        message_id: str,
+        transaction_id: str,
+        status: TransactionStatus,
+        source: TransactionSource = TransactionSource.SOURCE_CLIENT,
+    ) -> None:
+        request = CLASSES["EndTransactionRequest"](
+            topic=handle.topic,
+            message_id=message_id,
+            transaction_id=transaction_id,
+            resolution=_RESOLUTIONS[status],
+            source=source,
+            trace_context=handle.trace,
+        )
+        await self._client.call(handle.endpoint, "EndTransaction", request)
+
+    def asked(self, wire: Wire, command: Any) -> None:
+        """A server asks what has become of a transaction."""
+        if self._check is not None:
+            task = asyncio.create_task(self._answer(self._check, wire, command))
+            self._checks.add(task)
+            task.add_done_callback(self._checks.discard)
+
+    async def _answer(self, ask: Check, wire: Wire, command: Any) -> None:
+        found = command.message
+        try:
+            message = from_wire(found, self._topics.queue_of(found.topic))
+            message.extension_header.transaction_id = command.transaction_id
+            status = await ask(message)
+            if status is not TransactionStatus.UNKNOWN:  # else it asks again
+                handle = Handle(found.topic, wire.endpoint, "", found.system_properties.trace_context)
+                await self._end(
+                    handle,
+                    message.header.message_id,
+                    command.transaction_id,
+                    status,
+                    TransactionSource.SOURCE_SERVER_CHECK,
+                )
+        except OMSError as error:
+            _log.warning("the question about transaction %s: %s", command.transaction_id, error.reason)
+
+    async def close(self) -> None:
+        """See the base."""
+        for task in list(self._checks):
+            task.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)
+        lanes, self._lanes = list(self._lanes.values()), {}
+        await asyncio.gather(*(lane.close() for lane in lanes))
+        await self._client.close()
+
+
+def _results(reply: Any, made: Sequence[Any], queue: Queue) -> list[SendResult | OMSError]:
+    """Return what became of each message. RocketMQ's own proxy has one entry for a request of many."""
+    entries = list(reply.entries)
+    if len(entries) != len(made):
+        entries = [CLASSES["SendResultEntry"](status=reply.status) for _ in made]
+    results: list[SendResult | OMSError] = []
+    for entry, one in zip(entries, made, strict=True):
+        if entry.status.code != Code.OK:
+            results.append(of_status(entry.status, f"sending to {one.topic.name}"))
+            continue
+        handle = Handle(one.topic, queue.endpoint, entry.recall_handle, one.system_properties.trace_context)
+        results.append(
+            SendResult(
+                entry.message_id or one.system_properties.message_id,
+                entry.transaction_id or None,
+                queue.message.id,
+                entry.offset,
+                handle,
+            )
+        )
+    return results
+
+
+def _look_away(sent: asyncio.Future[SendResult]) -> None:
+    if not sent.cancelled():
+        sent.exception()

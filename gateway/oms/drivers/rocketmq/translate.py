@@ -1,0 +1,269 @@
+"""Messages and names of OpenMessaging as RocketMQ has them, and back: pure functions.
+
+What RocketMQ has no field for travels in user properties. Names that begin with `$` are those of the
+gateway's doors: for what other protocols have, too, and for the type of a property that is no text. Names
+that begin with `oms-` are for what OpenMessaging alone has.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+from gateway.oms.errors import OMSError, OMSMessageFormatError, ResponseStatus
+from gateway.oms.fields import deliver_at, expires_at, priority_from, priority_of
+from gateway.oms.key_value import KeyValue, Value
+from gateway.oms.message import Durability, ExtensionHeader, Header, Message, QoS
+from gateway.rocketmq.names import DEAD_LETTERS, RETRIES, escape, unescape
+from gateway.rocketmq.numbers import Encoding, MessageType
+from gateway.rocketmq.payload import compress, decompress, is_intact, put_ms, to_delivery_ms, to_ms
+from gateway.rocketmq.properties import CORRELATION, ESCAPED, IDEMPOTENCY_KEY, RESERVED, TTL, TYPE
+from gateway.rocketmq.schema import Message as WireMessage
+from gateway.rocketmq.schema import Resource
+
+from . import ids
+
+GZIP: Final = "gzip"
+BODY_BYTES_MAX: Final = 64 << 20  # of a received body without its compression
+
+TRANSACTION: Final = "$transaction-id"
+QOS: Final = "oms-qos"
+DURABILITY: Final = "oms-durability"
+
+_KINDS: Final[dict[str, Callable[[str], Value]]] = {
+    "bool": lambda text: text == "true",
+    "int": int,
+    "float": float,
+    "bytes": lambda text: base64.b64decode(text, validate=True),
+}
+
+
+def resource_of(namespace: str, queue: str) -> Any:
+    """Return the resource of a queue. What a group has besides its queues is called as RocketMQ calls it."""
+    for prefix in (DEAD_LETTERS, RETRIES):
+        if queue.startswith(prefix):
+            return Resource(resource_namespace=namespace, name=prefix + escape(queue[len(prefix) :]))
+    return Resource(resource_namespace=namespace, name=escape(queue))
+
+
+def queue_of(resource: Any) -> str:
+    """Return the name of a queue as one of another namespace has it: undoes `resource_of`."""
+    name = resource.name
+    prefix = next((one for one in (DEAD_LETTERS, RETRIES) if name.startswith(one)), "")
+    queue = prefix + unescape(name[len(prefix) :])
+    return f"{resource.resource_namespace}://{queue}" if resource.resource_namespace else queue
+
+
+# -- out
+
+
+def to_wire(message: Message, topic: Any, half: bool = False) -> Any:
+    """Return a message as it is sent, with an id of its own; `half`: as the first part of a transaction."""
+    header = message.header
+    made = WireMessage(topic=topic)
+    system = made.system_properties
+    system.message_id = ids.message_id()
+    system.message_type = MessageType.NORMAL
+    put_ms(system.born_timestamp, header.born_timestamp)
+    system.born_host = header.born_host
+    if header.compression == GZIP:
+        made.body, system.body_encoding = compress(message.data), Encoding.GZIP
+    elif header.compression:
+        raise OMSMessageFormatError(
+            f"compression is {header.compression!r}: there is {GZIP}", ResponseStatus.BAD_PARAMETER
+        )
+    else:
+        made.body, system.body_encoding = message.data, Encoding.IDENTITY
+    priority = priority_of(message)
+    if priority is not None:
+        system.message_type, system.priority = MessageType.PRIORITY, priority
+    user = made.user_properties
+    if message.has_extension:
+        _write_extension(message, system, user)
+    if half:
+        system.message_type = MessageType.TRANSACTION
+    if header.qos != QoS.AT_LEAST_ONCE:
+        user[QOS] = str(int(header.qos))
+        if header.qos == QoS.EXACTLY_ONCE:
+            user[IDEMPOTENCY_KEY] = system.message_id  # more tries have the same one
+    if header.durability != Durability.PERSISTENT:
+        user[DURABILITY] = str(int(header.durability))
+    if message.has_properties:
+        _write_properties(message.properties, user)
+    return made
+
+
+def _write_extension(message: Message, system: Any, user: MutableMapping[str, str]) -> None:
+    extension = message.extension_header
+    if extension.message_key is not None:
+        system.message_type, system.message_group = MessageType.FIFO, extension.message_key
+    due_ms = deliver_at(message)
+    if due_ms is not None:
+        system.message_type = MessageType.DELAY
+        put_ms(system.delivery_timestamp, due_ms)
+    if extension.tag is not None:
+        system.tag = extension.tag
+    if extension.search_keys:
+        system.keys.extend(extension.search_keys)
+    if extension.trace_id is not None:
+        system.trace_context = extension.trace_id
+    if extension.partition is not None:
+        system.queue_id = extension.partition
+    if extension.correlation_id is not None:
+        user[CORRELATION] = extension.correlation_id
+    if extension.transaction_id is not None:
+        user[TRANSACTION] = extension.transaction_id
+    expires_ms = expires_at(message)
+    if expires_ms:
+        user[TTL] = f"{max(1, expires_ms - int(time.time() * 1000)) / 1000:.3f}"
+
+
+def _write_properties(properties: KeyValue, user: MutableMapping[str, str]) -> None:
+    for name, value in properties.items():
+        if name in RESERVED:
+            name = ESCAPED + name
+        if isinstance(value, str):
+            user[name] = value
+            continue
+        kind, text = _typed(value)
+        user[name] = text
+        user[TYPE + name] = kind
+
+
+def _typed(value: Value) -> tuple[str, str]:
+    if isinstance(value, bool):
+        return "bool", "true" if value else "false"
+    if isinstance(value, bytes):
+        return "bytes", base64.b64encode(value).decode()
+    return ("float", repr(value)) if isinstance(value, float) else ("int", str(value))
+
+
+# -- in
+
+
+def from_wire(found: Any, destination: str) -> Message:
+    """Return a message that was received from a queue. Raise OMSMessageFormatError if its body is no good."""
+    system = found.system_properties
+    header = Header(
+        destination=destination,
+        message_id=system.message_id,
+        born_timestamp=to_ms(system.born_timestamp),
+        born_host=system.born_host,
+        delivery_count=system.delivery_attempt or 1,
+    )
+    message = Message(header=header, data=_body(found, header), extension_header=_extension(system, header))
+    if found.user_properties:
+        _read_user(found.user_properties, message)
+    return message
+
+
+def _body(found: Any, header: Header) -> bytes:
+    system = found.system_properties
+    body: bytes = found.body
+    try:
+        if system.HasField("body_digest") and system.body_digest.checksum:
+            if not is_intact(system.body_digest.type, system.body_digest.checksum, body):
+                raise OMSMessageFormatError(f"message {header.message_id}: the body is not what was sent")
+        if system.body_encoding == Encoding.GZIP:
+            header.compression = GZIP
+            body = decompress(body, BODY_BYTES_MAX)
+    except OMSError:
+        raise
+    except Exception as error:
+        raise OMSMessageFormatError(f"message {header.message_id}: {error}") from error
+    return body
+
+
+def _extension(system: Any, header: Header) -> ExtensionHeader:
+    made = ExtensionHeader(partition=system.queue_id)
+    if system.HasField("queue_offset"):
+        made.offset = system.queue_offset
+    if system.HasField("store_timestamp"):
+        made.store_timestamp = to_ms(system.store_timestamp)
+    made.store_host = system.store_host or None
+    if system.HasField("delivery_timestamp"):
+        made.delay_time = max(0, to_delivery_ms(system.delivery_timestamp) - header.born_timestamp)
+    if system.message_group:
+        made.message_key = system.message_group
+    if system.trace_context:
+        made.trace_id = system.trace_context
+    if system.HasField("priority"):
+        header.priority = priority_from(system.priority)
+    if system.HasField("tag"):
+        made.tag = system.tag
+    if system.keys:
+        made.search_keys = tuple(system.keys)
+    return made
+
+
+def _read_user(user: Mapping[str, str], message: Message) -> None:
+    header, extension = message.header, message.extension_header
+    for name, text in user.items():
+        kind = user.get(TYPE + name)
+        read = _READERS.get(name) if kind is None else None
+        if read is not None and read(text, header, extension):
+            continue
+        if name.startswith(TYPE) and name[len(TYPE) :] in user and text in _KINDS:
+            continue
+        message.properties[name.removeprefix(ESCAPED)] = _value(text, kind)
+
+
+def _value(text: str, kind: str | None) -> Value:
+    read = _KINDS.get(kind) if kind is not None else None
+    if read is None:
+        return text
+    try:
+        return read(text)
+    except ValueError:
+        return text  # somebody else's `$type:`: what it names stays a string
+
+
+def _read_correlation(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    extension.correlation_id = text
+    return True
+
+
+def _read_transaction(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    extension.transaction_id = text
+    return True
+
+
+def _read_ttl(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    try:
+        extension.expire_time = round(time.time() * 1000 + float(text) * 1000)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _read_qos(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    known = text in _QOS
+    if known:
+        header.qos = int(text)
+    return known
+
+
+def _read_durability(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    known = text in _DURABILITIES
+    if known:
+        header.durability = int(text)
+    return known
+
+
+def _read_idempotency_key(text: str, header: Header, extension: ExtensionHeader) -> bool:
+    return text == header.message_id  # qos says it
+
+
+_QOS: Final = frozenset(str(int(qos)) for qos in QoS)
+_DURABILITIES: Final = frozenset(str(int(durability)) for durability in Durability)
+#: Reads what is not the user's own; False leaves it to the properties.
+_READERS: Final[dict[str, Callable[[str, Header, ExtensionHeader], bool]]] = {
+    CORRELATION: _read_correlation,
+    TRANSACTION: _read_transaction,
+    TTL: _read_ttl,
+    QOS: _read_qos,
+    DURABILITY: _read_durability,
+    IDEMPOTENCY_KEY: _read_idempotency_key,
+}
