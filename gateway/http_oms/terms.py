@@ -44,7 +44,7 @@ FIELDS: Final = {**HEADER, **EXTENSION}
 #: OpenMessaging counts its guarantees from the middle: 0 is at least once, 1 at most once.
 QOS_OF: Final = {0: Qos.AT_LEAST_ONCE, 1: Qos.AT_MOST_ONCE, 2: Qos.EXACTLY_ONCE}
 OMS_QOS: Final = {qos: number for number, qos in QOS_OF.items()}
-NON_PERSISTENT: Final = 1  # of `durability`, which the Java API has in the place of `qos`
+NON_PERSISTENT: Final = 1  # of `durability`, which older versions have in the place of `qos`
 
 PRIORITY_MIN, PRIORITY_MAX = 1, 10  # what is out of this range is ignored, says the specification
 KEY_CHARACTERS_MAX: Final = 255  # of an idempotency key; a UUID has 36
@@ -58,7 +58,16 @@ PARKED: Final = {
 }
 CORRELATION: Final = "$correlation"  # correlation data that is no text
 TEXT: Final = "$text"  # "true": its publisher vouches that the body is UTF-8
-TRANSACTION: Final = "$transaction-id"  # header of a message that was published by a transaction
+
+#: Headers of a message, the ones that `gateway.oms` writes: its transaction's id, `durability`, `partition`.
+TRANSACTION: Final = "oms-transaction-id"
+DURABILITY: Final = "oms-durability"
+PARTITION: Final = "oms-partition"
+OWN: Final[dict[str, str]] = {
+    "transactionId": TRANSACTION,
+    "durability": DURABILITY,
+    "partition": PARTITION,
+}
 
 
 class Told(NamedTuple):

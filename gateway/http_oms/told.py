@@ -10,15 +10,16 @@ from ..core.errors import InvalidValue
 from ..core.message import Headers, HeaderValue, Message, Origin, Properties, Qos, host_of
 from .terms import (
     CORRELATION,
+    FIELDS,
     KEY_CHARACTERS_MAX,
     NON_PERSISTENT,
     OMS_QOS,
+    OWN,
     PARKED,
     PRIORITY_MAX,
     PRIORITY_MIN,
     QOS_OF,
     TEXT,
-    TRANSACTION,
     Field,
     Shown,
     Told,
@@ -52,9 +53,15 @@ def _text(data: bytes | None) -> str | None:
         return None
 
 
-def _transaction(shown: Shown) -> Field | None:
-    found = shown.message.properties.header(TRANSACTION)
-    return found if isinstance(found, str) else None
+def _own(field: str) -> Callable[[Shown], Field | None]:
+    """Return what finds a field that is a header of the message."""
+    header, kind = OWN[field], FIELDS[field]
+
+    def find(shown: Shown) -> Field | None:
+        found = shown.message.properties.header(header)
+        return found if type(found) is kind and isinstance(found, str | int) else None
+
+    return find
 
 
 #: Field -> what a message has for it; None is nothing.
@@ -71,7 +78,9 @@ _WRITERS: Final[dict[str, Callable[[Shown], Field | None]]] = {
     "delayTime": _delay,
     "expireTime": lambda shown: shown.own_to_wall(shown.message.expires_at_ms) or None,
     "traceId": lambda shown: shown.message.properties.traceparent,
-    "transactionId": _transaction,
+    "transactionId": _own("transactionId"),
+    "durability": _own("durability"),
+    "partition": _own("partition"),
     "deliveryCount": lambda shown: shown.attempt or None,
     "priority": _priority,
     "offset": lambda shown: shown.offset,
@@ -93,7 +102,8 @@ def told_by(shown: Shown) -> Told:
         parked.append((TEXT, "true"))
     if made.correlation is not None and "correlationId" not in fields:
         parked.append((CORRELATION, made.correlation))
-    return Told(fields, parked + [pair for pair in made.headers if pair[0] != TRANSACTION])
+    own = {OWN[field] for field in OWN if field in fields}
+    return Told(fields, parked + [pair for pair in made.headers if pair[0] not in own])
 
 
 def _said_by_id(message: Message) -> bool:
@@ -145,15 +155,18 @@ def _checked_text(body: bytes) -> bool:
 
 
 def _headers(told: Told) -> Headers:
-    kept = [
+    kept: list[tuple[str, HeaderValue]] = [
         (name, value)
         for name, value in told.properties
         if not (name in _ATTRIBUTE_OF and isinstance(value, str))
         and not (name == CORRELATION and isinstance(value, bytes))
         and not (name == TEXT and value == "true")
     ]
-    transaction = told.fields.get("transactionId")
-    return (*kept, (TRANSACTION, str(transaction))) if transaction else tuple(kept)
+    for field, header in OWN.items():
+        value = told.fields.get(field)
+        if isinstance(value, str | int) and value:  # 0 is what is usual
+            kept.append((header, value))
+    return tuple(kept)
 
 
 def _number(fields: Mapping[str, Field], name: str) -> int:
@@ -185,8 +198,8 @@ def _read_priority(message: Message, value: Any, clock: Clock) -> None:
 
 
 def _read_partition(message: Message, value: Any, clock: Clock) -> None:
-    if value != 0:
-        raise InvalidValue("partition: a queue here has one, 0")
+    if value < 0:
+        raise InvalidValue("partition: a number from 0 on is expected")
 
 
 def _plain(attribute: str) -> Callable[[Message, Any, Clock], None]:

@@ -259,6 +259,84 @@ def test_many_are_pulled_and_acknowledged_together(oms: Oms) -> None:
         refused(oms.post("/receipts/ack", body), 422, 1418)
 
 
+def test_many_leases_are_extended_together(oms: Oms) -> None:
+    oms.produce()
+    receipt = oms.pull(ack="true", waitMills="10000").headers["x-oms-receipt"]
+    answer = oms.post("/receipts/extend", {"receipts": [receipt, "unknown"]}, leaseMills="1")
+    assert answer.json() == {"extended": 1, "unknown": ["unknown"]}
+    assert oms.pull(ack="true", waitMills="10000").headers["x-oms-h-deliveryCount"] == "2"
+
+
+# -- groups and streams -------------------------------------------------------------------------------
+
+
+def test_a_group_keeps_messages_before_it_pulls(oms: Oms) -> None:
+    other = {**oms.source, "x-oms-consumerId": "h"}
+    assert oms.http.put("/groups", headers=other).status_code == 204
+    assert oms.http.put("/groups", headers=other).status_code == 204, "it is there"
+    oms.produce(b"kept")
+    assert oms.http.get("/messages", headers=other).content == b"kept"
+    red = {**other, "x-oms-selector": "colour = 'red'"}
+    refused(oms.http.get("/messages", headers=red), 409, 1418)
+    assert oms.http.put("/groups", headers=red).status_code == 204, "nobody is there for the other"
+    oms.produce(b"not red")
+    assert oms.http.get("/messages", headers=red).status_code == 204
+    shown = oms.rest.get(f"/v1/queues/{oms.share.replace('/', '%2F').replace('g%', 'h%')}").json()
+    assert shown["policy"]["delivery_limit"] == 17
+
+
+def test_a_group_for_a_while_goes(oms: Oms) -> None:
+    mine = {**oms.source, "x-oms-consumerId": "mine"}
+    assert oms.http.put("/groups", headers={**mine, "x-oms-expiresMills": "60000"}).status_code == 204
+    path = f"/v1/queues/{oms.share.replace('/', '%2F').replace('g%', 'mine%')}"
+    assert oms.rest.get(path).json()["policy"]["expires_ms"] == 60_000
+    assert oms.http.delete("/groups", headers=mine).status_code == 204
+    assert oms.rest.get(path).status_code == 404
+    refused(oms.http.delete("/groups", headers=mine), 404, 1404)
+    refused(oms.http.put("/groups", headers={**mine, "x-oms-expiresMills": "1"}), 422, 1418)
+    refused(oms.http.put("/groups", headers={"x-oms-source": "a/#/b"}), 400, 1400)
+
+
+def test_a_queue_is_read_by_position(oms: Oms) -> None:
+    here = {"x-oms-source": oms.topic}
+    empty = oms.http.get("/stream", headers=here)
+    assert (empty.status_code, empty.headers["x-oms-endPosition"]) == (204, "0")
+    for number in range(4):
+        oms.produce(b"%d" % number)
+    found = oms.http.get("/stream", headers={**here, "x-oms-position": "1", "x-oms-max": "2"})
+    lines = [json.loads(each) for each in found.text.splitlines()]
+    assert [base64.b64decode(each["data"]) for each in lines] == [b"1", b"2"]
+    assert [each["extensionHeader"]["offset"] for each in lines] == [1, 2]
+    assert "receipt" not in lines[0]
+    told = [found.headers[f"x-oms-{name}Position"] for name in ("first", "next", "end")]
+    assert told == ["0", "3", "4"]
+    assert oms.depth() == (4, 0), "it takes nothing from anybody"
+    later = oms.http.get("/stream", headers={**here, "x-oms-position": "latest"})
+    assert (later.status_code, later.headers["x-oms-nextPosition"]) == (204, "4")
+    past = oms.http.get("/stream", headers={**here, "x-oms-position": "2020-01-01T00:00:00Z"})
+    assert len(past.text.splitlines()) == 4
+    refused(oms.http.get("/stream", headers={**here, "x-oms-position": "soon"}), 422, 1418)
+    refused(oms.http.get("/stream", headers={"x-oms-source": "$queue/none"}), 404, 1404)
+    refused(oms.http.get("/stream", headers={"x-oms-source": "a/+"}), 400, 1400)
+    name = f"q{next(_names)}"
+    oms.rest.put(f"/v1/queues/{name}", json={})
+    refused(oms.http.get("/stream", headers={"x-oms-source": f"$queue/{name}"}), 409, 1418)
+
+
+def test_a_reader_waits_for_what_comes(oms: Oms) -> None:
+    here = {"x-oms-source": oms.topic, "x-oms-waitMills": "15000"}
+    oms.http.get("/stream", headers={"x-oms-source": oms.topic})
+    found: list[httpx.Response] = []
+    reader = threading.Thread(target=lambda: found.append(oms.http.get("/stream", headers=here)))
+    reader.start()
+    path = f"/v1/queues/{oms.topic.replace('/', '%2F')}"
+    wait_for(lambda: oms.rest.get(path).json()["consumers"] == 1)
+    oms.produce(b"late")
+    reader.join(SECONDS)
+    assert base64.b64decode(json.loads(found[0].text)["data"]) == b"late"
+    assert oms.rest.get(path).json()["groups"] == [], "it leaves nothing behind"
+
+
 # -- batches ------------------------------------------------------------------------------------------
 
 

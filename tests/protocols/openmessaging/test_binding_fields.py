@@ -223,12 +223,21 @@ def test_json_that_does_not_fit_is_refused(found: Any, why: str) -> None:
         ({"bornTimestamp": -1}, "bornTimestamp"),
         ({"expireTime": -1}, "expireTime"),
         ({"delayTime": -1}, "delayTime"),
-        ({"partition": 1}, "partition"),
+        ({"partition": -1}, "partition"),
     ],
 )
 def test_fields_that_make_no_sense_are_refused(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(InvalidValue, match=why):
         sent(**fields)
+
+
+def test_what_the_model_has_no_property_for_stays_with_its_message() -> None:
+    message = sent(durability=1, partition=3)
+    assert (message.properties.header("oms-durability"), message.properties.header("oms-partition")) == (1, 3)
+    found = dict(write_head(Shown(message, "i"))[1])
+    assert (found["x-oms-h-durability"], found["x-oms-h-partition"]) == ("1", "3")
+    strange = Message("t", b"", properties=Properties(headers=(("oms-partition", "x"),)))
+    assert to_json(Shown(strange, "i"))["properties"] == {"oms-partition": "x"}
 
 
 def test_a_transactions_id_stays_with_its_message() -> None:

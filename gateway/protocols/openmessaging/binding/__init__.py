@@ -6,6 +6,7 @@ is asked about one: docs/protocols/openmessaging.md says what it is here.
 call                     a request
 producing, transactions  what producers do
 pulling, receipts        what consumers do
+groups, streaming        what they have: groups, and streams to be read by position
 pushing                  what is done for those who have a URL
 refusals                 what is answered when something is wrong
 document                 what it looks like in the door's OpenAPI document
@@ -20,7 +21,7 @@ from urllib.parse import unquote
 
 from gateway.api import Gateway, GatewayError, HttpAnswer, HttpRequest, NotFound
 
-from . import document, producing, pulling, receipts
+from . import document, groups, producing, pulling, receipts, streaming
 from .call import Call, Ids
 from .pushing import URL, push
 from .refusals import WrongMethod, refusal
@@ -83,9 +84,13 @@ def _routes(transactions: Transactions) -> tuple[tuple[str, str, Handler], ...]:
         ("POST", "messages/batch", producing.produce_batch),
         ("GET", "messages", _pull_or_push),
         ("POST", "receipts/ack", receipts.ack_many),
+        ("POST", "receipts/extend", receipts.extend_many),
         ("POST", "receipts/{receipt}/ack", receipts.ack),
         ("POST", "receipts/{receipt}/nack", receipts.nack),
         ("POST", "receipts/{receipt}/extend", receipts.extend),
+        ("PUT", "groups", groups.make),
+        ("DELETE", "groups", groups.leave),
+        ("GET", "stream", streaming.read),
         ("POST", "transactions", transactions.prepare),
         ("GET", "transactions/checks", transactions.check),
         ("POST", "transactions/{transaction}/commit", transactions.commit),

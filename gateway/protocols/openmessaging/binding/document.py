@@ -7,8 +7,10 @@ from typing import Any, Final, NamedTuple
 from gateway.core.half import IMMUNITY_MS_MAX
 from gateway.http_oms import FIELD_PREFIX, FIELDS, VERSION, VERSION_FIELD
 
+from .groups import EXPIRES_MS_MAX, EXPIRES_MS_MIN
 from .pulling import LEASE_MS, LEASE_MS_MAX, MAX, NDJSON, RECEIPT, WAIT_MS_MAX
 from .receipts import DELAY_MS_MAX, OUTCOMES
+from .streaming import END, FIRST, NEXT
 
 _TEXT: Final = {"type": "string"}
 _URL: Final = {"type": "string", "format": "uri"}
@@ -37,6 +39,14 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "x-oms-outcome": (
         "`requeue`: it failed; `retry`: later, it costs no attempt; `reject`: never again",
         {"type": "string", "enum": list(OUTCOMES), "default": "requeue"},
+    ),
+    "x-oms-expiresMills": (
+        "Milliseconds without a member until it is gone",
+        _number(EXPIRES_MS_MIN, EXPIRES_MS_MAX),
+    ),
+    "x-oms-position": (
+        "Where to begin: an offset, `earliest` (default), `latest`, or a time (RFC 3339)",
+        _TEXT,
     ),
     "x-oms-producerId": ("Who is asked about the transaction; `oms.default` if there is none", _TEXT),
     "x-oms-checkAfterMills": ("Milliseconds until its producer is asked", _number(0, IMMUNITY_MS_MAX)),
@@ -105,6 +115,7 @@ _RECEIPTS: Final = {
     }
 }
 _FOUND: Final = {**_ANY, NDJSON: {"schema": {"type": "string"}}}
+_READ: Final = {NDJSON: {"schema": {"type": "string"}}}
 _STORES: Final = (404, 409, 413, 507)
 
 OPERATIONS: Final = (
@@ -161,6 +172,15 @@ OPERATIONS: Final = (
     ),
     Operation(
         "post",
+        "receipts/extend",
+        "Extend many leases",
+        "The answer says which receipts are not known, or not any more.",
+        (_LEASED,),
+        body=_RECEIPTS,
+        found=_OBJECT,
+    ),
+    Operation(
+        "post",
         "receipts/{receipt}/ack",
         "Acknowledge",
         "The message is done with.",
@@ -184,6 +204,38 @@ OPERATIONS: Final = (
         (_LEASED,),
         nothing="Done",
         statuses=(404,),
+    ),
+    Operation(
+        "put",
+        "groups",
+        "Make a group",
+        "What is published from now on is kept for it. One that is there is left alone; another selector "
+        "replaces one that nobody is there for.",
+        (*_SOURCE, "x-oms-selector", "x-oms-selectorLanguage", "x-oms-expiresMills"),
+        ("x-oms-source",),
+        nothing="It is there",
+        statuses=(404, 409, 507),
+    ),
+    Operation(
+        "delete",
+        "groups",
+        "Delete a group",
+        "One that was made with `x-oms-expiresMills`; any other by whoever may manage its queue.",
+        _SOURCE,
+        ("x-oms-source",),
+        nothing="It is gone",
+        statuses=(404, 507),
+    ),
+    Operation(
+        "get",
+        "stream",
+        "Read a queue by position",
+        "Takes nothing from anybody. The stream of a queue is made when it is first asked for.",
+        ("x-oms-source", "x-oms-position", "x-oms-max", "x-oms-waitMills"),
+        ("x-oms-source",),
+        found=_READ,
+        nothing="There is nothing at that position yet",
+        statuses=(404, 409, 507),
     ),
     Operation(
         "post",
@@ -223,6 +275,17 @@ OPERATIONS: Final = (
         statuses=(404, 409, 507),
     ),
 )
+
+
+#: Method and path -> headers of the answer, besides those of a message.
+_TOLD: Final[dict[tuple[str, str], dict[str, str]]] = {
+    ("get", "messages"): {RECEIPT: "If `x-oms-ack` is true"},
+    ("get", "stream"): {
+        FIRST: "The first position that there is",
+        END: "The one that the next message will have",
+        NEXT: "Where to read on",
+    },
+}
 
 
 def paths(prefix: str) -> dict[str, Any]:
@@ -273,8 +336,11 @@ def _responses(operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if operation.found is not None:
         found["200"] = {"description": "Done", "content": operation.found}
-        if operation.found is _FOUND:
-            found["200"]["headers"] = {RECEIPT: {"description": "If `x-oms-ack` is true", "schema": _TEXT}}
+        told = _TOLD.get((operation.method, operation.path))
+        if told:
+            found["200"]["headers"] = {
+                name: {"description": text, "schema": _TEXT} for name, text in told.items()
+            }
     if operation.nothing:
         found["204"] = {"description": operation.nothing}
     for status in sorted({*_ALWAYS, *operation.statuses}):

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.api import Conflict, Delivery, HttpAnswer, NotFound
+from gateway.api import Conflict, Consumer, Delivery, HttpAnswer, NotFound
 from gateway.core import lease
 from gateway.core.message import Outcome
+from gateway.core.policy import WORK
+from gateway.core.shares import is_share, join, shared_filter
 from gateway.http_oms import VERSION, VERSION_FIELD, to_json, write_head
 
 from .call import Call, nothing
@@ -62,9 +64,7 @@ class Poll:
         """Wait for messages; return whether there are any. Raise a GatewayError."""
         call, session = self._call, self._call.session
         self._check_kept()
-        consumer = session.consume(
-            self._queue, self._deliver, self._fitting(), self._group, 0, self._selector
-        )
+        consumer = self._consume()
         consumer.gone = self._gone
         try:
             wait = self._wait_ms / 1000
@@ -79,6 +79,14 @@ class Poll:
             session.check_consume(self._queue, self._group)
             raise NotFound(f"queue {self._queue!r} was deleted")
         return bool(self._held) and not left
+
+    def _consume(self) -> Consumer:
+        """Begin to compete. Raise a GatewayError."""
+        session, window = self._call.session, self._fitting()
+        if not is_share(self._queue):
+            return session.consume(self._queue, self._deliver, window, self._group, 0, self._selector)
+        queue = join(session, self._queue, True, self._selector, WORK)
+        return session.consume_shared(queue, self._deliver, window, "", shared_filter(self._queue))
 
     def _check_kept(self) -> None:
         """Raise Conflict for a queue that would be gone after the first of its messages."""

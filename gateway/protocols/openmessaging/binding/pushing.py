@@ -13,9 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from gateway.api import Gateway, HttpAnswer, HttpPart, HttpRequest, NotFound, Session
-from gateway.core.shares import is_share, join
+from gateway.core.shares import is_share
 
 from .call import Call, nothing
+from .groups import joined
 
 URL: Final = "x-oms-callbackURL"
 FORMAT: Final = "openmessaging"  # of the webhook: headers as this binding has them
@@ -40,7 +41,7 @@ async def push(call: Call) -> HttpAnswer:
     if selector is not None:
         wanted |= {"selector": selector.text, "selector_language": selector.language}
     if is_share(queue):
-        join(call.session, queue, True, selector)
+        joined(call.session, queue, selector)
     return await _ask(part, call.session, "PUT", path, msgspec.json.encode(wanted))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -30,14 +31,28 @@ async def ack(call: Call) -> HttpAnswer:
 
 async def ack_many(call: Call) -> HttpAnswer:
     """All of these are; the answer says which receipts were not known, or not any more."""
+    leases = call.gateway.broker.leases
+    known, unknown = _each(call, lambda receipt: leases.settle(receipt, Outcome.ACK))
+    return json({"acknowledged": known, "unknown": unknown})
+
+
+async def extend_many(call: Call) -> HttpAnswer:
+    """Start all of these leases again from now; the answer is of the same kind."""
+    leases, lease_ms = call.gateway.broker.leases, _lease_ms(call)
+    known, unknown = _each(call, lambda receipt: leases.extend(receipt, lease_ms))
+    return json({"extended": known, "unknown": unknown})
+
+
+def _each(call: Call, do: Callable[[str], None]) -> tuple[int, list[str]]:
+    """Do something with each receipt of the body; return how many were known, and those that were not."""
     receipts = _receipts(call.request.body)
     unknown: list[str] = []
     for receipt in receipts:
         try:
-            _settle(call, receipt, Outcome.ACK)
-        except UnknownHandle:
+            do(receipt)
+        except NotFound:
             unknown.append(receipt)
-    return json({"acknowledged": len(receipts) - len(unknown), "unknown": unknown})
+    return len(receipts) - len(unknown), unknown
 
 
 def _receipts(body: bytes) -> list[str]:
@@ -68,11 +83,14 @@ async def nack(call: Call) -> HttpAnswer:
 async def extend(call: Call) -> HttpAnswer:
     """Start the lease again from now."""
     try:
-        lease_ms = call.number("x-oms-leaseMills", LEASE_MS, 1, LEASE_MS_MAX)
-        call.gateway.broker.leases.extend(call.parts["receipt"], lease_ms)
+        call.gateway.broker.leases.extend(call.parts["receipt"], _lease_ms(call))
     except NotFound as error:
         raise UnknownHandle(error.detail) from error
     return nothing()
+
+
+def _lease_ms(call: Call) -> int:
+    return call.number("x-oms-leaseMills", LEASE_MS, 1, LEASE_MS_MAX)
 
 
 def _settle(call: Call, receipt: str, outcome: Outcome, delay_ms: int | None = None) -> None:
