@@ -63,7 +63,7 @@ class RocketServer:
         return [
             Telemetry(gateway, logins, negotiation),
             Routing(gateway, existence, self._addresses),
-            Sending(gateway, settings, logins, self._refusals),
+            Sending(gateway, settings, logins, existence, self._refusals),
             receiving,
             Settling(gateway),
             Offsets(gateway, consumers, settings),

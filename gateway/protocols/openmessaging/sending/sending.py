@@ -22,6 +22,7 @@ from ..call import Call, Handler
 from ..clients.client import Client
 from ..clients.logins import Logins
 from ..errors import Refused, code_of
+from ..existence import Existence
 from ..names import topic_of
 from ..refusals import Refusals
 from ..translate import to_properties
@@ -30,6 +31,7 @@ from .recall import Recall
 from .transactions import Transactions
 
 MESSAGES_MAX: Final = 1024  # of one request, which is one turn: some 30 ms, others have theirs
+OWN_QUEUES: Final = QUEUE_PREFIX + "$"
 TOPICS_MAX: Final = 10_000  # names that are remembered
 
 OK: Final = Status(code=Code.OK)
@@ -39,8 +41,11 @@ _SendMessageResponse: Final = CLASSES["SendMessageResponse"]
 class Sending:
     """A `Part`."""
 
-    def __init__(self, gateway: Gateway, settings: Any, logins: Logins, refusals: Refusals) -> None:
+    def __init__(
+        self, gateway: Gateway, settings: Any, logins: Logins, existence: Existence, refusals: Refusals
+    ) -> None:
         self._gateway = gateway
+        self._existence = existence
         self._broker = gateway.broker
         self._clock = gateway.clock
         self._body_bytes_max: int = settings.body_bytes_max
@@ -137,15 +142,10 @@ class Sending:
             if len(self._topics) >= TOPICS_MAX:
                 self._topics.clear()
             self._topics[key] = topic
-        if topic.startswith(QUEUE_PREFIX):
-            self._check_queue(topic[len(QUEUE_PREFIX) :])
+        if topic.startswith(OWN_QUEUES):
+            raise NotAuthorized(f"{topic!r} is the gateway's own; send to a topic instead")
+        self._existence.check_topic(topic)  # `$queue/` of nothing would only be dropped
         return topic
-
-    def _check_queue(self, name: str) -> None:
-        if name.startswith("$"):
-            raise NotAuthorized(f"queue {name!r} is the gateway's own; send to a topic instead")
-        if name not in self._broker.catalog.queues:  # it would only be dropped
-            raise Refused(Code.TOPIC_NOT_FOUND, f"there is no queue {name!r}")
 
     def _check_time(self, made: Properties) -> None:
         at_ms = self._clock.own(made.deliver_at_ms or 0)
