@@ -16,6 +16,7 @@ polls        what waits at the server
 acks         acknowledgements together
 receiving    a consumer
 reading      streams by offset
+broadcast    a consumer that gets everything
 driver       what the API sees
 """
 

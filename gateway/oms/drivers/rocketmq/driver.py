@@ -19,6 +19,7 @@ from gateway.oms.errors import OMSError, ResponseStatus
 from gateway.oms.keys import OPERATION_TIMEOUT_MS_DEFAULT
 from gateway.rocketmq.numbers import ClientType
 
+from .broadcast import BroadcastReceiver
 from .client import Client, Site
 from .options import Account, servers, tls_of
 from .reading import RocketReader
@@ -75,8 +76,11 @@ class RocketMQDriver(Driver):
     async def open_receiver(self, options: ClientOptions) -> Receiver:
         """See the base."""
         kind = ClientType.PUSH_CONSUMER if options.push else ClientType.SIMPLE_CONSUMER
-        client = self._client(kind, options)
-        receiver = RocketReceiver(client, Topics(self.split_queue), options)
+        if options.broadcast:
+            kind = ClientType.PULL_CONSUMER
+        client, topics = self._client(kind, options), Topics(self.split_queue)
+        make = BroadcastReceiver if options.broadcast else RocketReceiver
+        receiver = make(client, topics, options)
         await client.start(receiver)
         return receiver
 
@@ -103,5 +107,4 @@ class RocketResources(Resources):
 
     async def list_streams(self, queue: str) -> list[int]:
         """See the base."""
-        route = await self._client.routes.of(self._topics.resource(queue))
-        return [one.message.id for one in route.readable]
+        return await RocketReader(self._client, self._topics).partitions(queue)

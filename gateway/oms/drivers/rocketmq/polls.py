@@ -16,8 +16,6 @@ from gateway.oms.message import Message
 
 #: What the answer may come later than was asked for: the way there and back, and a busy server.
 GRACE_SECONDS: Final = 1.0
-#: What nobody has taken by then goes back to the server: another consumer may be waiting for it.
-KEPT_SECONDS: Final = 5.0
 
 #: Before asking again a server that says "nothing" sooner than it was asked to.
 PAUSE_SECONDS: Final = 0.1
@@ -39,8 +37,10 @@ class Source:
 class Polls:
     """The polls of a consumer."""
 
-    def __init__(self, give_back: GiveBack) -> None:
+    def __init__(self, give_back: GiveBack, kept_seconds: float | None) -> None:
+        """`kept_seconds`: after which `give_back` gets what nobody has come for; None: never."""
         self._give_back = give_back
+        self._kept_seconds = kept_seconds
         self._sources: dict[str, dict[Place, Source]] = {}  # by queue
         self._kept: deque[Message] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -101,7 +101,7 @@ class Polls:
         began = loop.time()
         try:
             messages = await source.ask(messages_max, seconds)
-            self._keep(messages)
+            self.put(messages)
             if not messages and loop.time() - began < seconds / 2:
                 await asyncio.sleep(PAUSE_SECONDS)
         except OMSError as error:
@@ -134,11 +134,13 @@ class Polls:
 
     # -- what came
 
-    def _keep(self, messages: Iterable[Message]) -> None:
+    def put(self, messages: Iterable[Message]) -> None:
+        """Have messages taken by whoever is next."""
         self._kept.extend(messages)
-        if self._kept and self._expiry is None:
+        self._wake_all()
+        if self._kept and self._expiry is None and self._kept_seconds is not None:
             loop = asyncio.get_running_loop()
-            self._expiry = loop.call_later(KEPT_SECONDS, self._return_all)
+            self._expiry = loop.call_later(self._kept_seconds, self._return_all)
 
     def _take(self, messages_max: int) -> list[Message]:
         taken = [self._kept.popleft() for _ in range(min(messages_max, len(self._kept)))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.oms.driver import StreamReader
 from gateway.oms.errors import OMSDestinationError
@@ -18,6 +18,15 @@ from .topics import Topics
 from .translate import from_wire
 
 POLL_SECONDS_MAX: Final = 15.0  # shorter than a server lets anybody wait
+BATCH_MAX: Final = 128  # messages of one request
+EVERYTHING: Final = CLASSES["FilterExpression"](type=FilterType.TAG, expression="*")
+
+
+class Pulled(NamedTuple):
+    """What was read, and the position behind it."""
+
+    messages: list[Message]
+    after: int
 
 
 class RocketReader(Role, StreamReader):
@@ -51,32 +60,54 @@ class RocketReader(Role, StreamReader):
 
     async def read(self, queue: str, partition: int, position: int, messages_max: int) -> list[Message]:
         """See the base."""
-        found = await self._pull(queue, partition, position, messages_max, 0.0)
-        return [from_wire(one, queue) for one in found]
+        pulled = await self.pull(queue, partition, position, messages_max, 0.0)
+        return pulled.messages
 
     async def wait(self, queue: str, partition: int, position: int, timeout: float) -> None:
         """See the base."""
-        await self._pull(queue, partition, position, 1, min(timeout, POLL_SECONDS_MAX))
+        await self.pull(queue, partition, position, 1, timeout)
 
-    async def _pull(
-        self, queue: str, partition: int, position: int, messages_max: int, seconds: float
-    ) -> list[Any]:
+    async def pull(
+        self,
+        queue: str,
+        partition: int,
+        position: int,
+        messages_max: int,
+        seconds: float,
+        expression: Any = EVERYTHING,
+    ) -> Pulled:
+        """Return what there is from a position on, or comes within so many seconds, and where to go on."""
         at = await self._queue(queue, partition)
         request = CLASSES["PullMessageRequest"](
-            group=self._client.group, message_queue=at.message, offset=position, batch_size=messages_max
+            group=self._client.group,
+            message_queue=at.message,
+            offset=position,
+            batch_size=min(messages_max, BATCH_MAX),
+            filter_expression=expression,
         )
-        request.filter_expression.type = FilterType.TAG
-        request.filter_expression.expression = "*"
-        put_ms(request.long_polling_timeout, round(seconds * 1000))
-        found: list[Any] = []
+        put_ms(request.long_polling_timeout, round(min(seconds, POLL_SECONDS_MAX) * 1000))
+        messages: list[Message] = []
+        after, status = position, None
         limit = seconds + self._client.timeout
         async for reply in self._client.stream(at.endpoint, "PullMessage", request, limit):
             kind = reply.WhichOneof("content")
             if kind == "message":
-                found.append(reply.message)
-            elif kind == "status" and reply.status.code != Code.MESSAGE_NOT_FOUND:
-                check(reply.status, f"reading {queue}")
-        return found
+                messages.append(from_wire(reply.message, queue))
+            elif kind == "status":
+                status = reply.status
+            elif kind == "next_offset":
+                after = reply.next_offset
+        if status is not None and status.code == Code.ILLEGAL_OFFSET and after > position:
+            # what was there is gone: retention, or a restart without a log
+            return await self.pull(queue, partition, after, messages_max, seconds, expression)
+        if status is not None and status.code != Code.MESSAGE_NOT_FOUND:
+            check(status, f"reading {queue}")
+        return Pulled(messages, after)
+
+    async def partitions(self, queue: str) -> list[int]:
+        """Return the partitions of a queue."""
+        route = await self._client.routes.of(self._topics.resource(queue))
+        return [one.message.id for one in route.readable]
 
     async def _queue(self, queue: str, partition: int) -> Queue:
         route = await self._client.routes.of(self._topics.resource(queue))

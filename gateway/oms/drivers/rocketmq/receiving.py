@@ -18,6 +18,7 @@ from .acks import Acks, Lease, refused
 from .client import Client, Role
 from .endpoints import Endpoint
 from .polls import Polls, Source
+from .reading import EVERYTHING
 from .routes import Queue
 from .statuses import check
 from .topics import Topics
@@ -31,11 +32,12 @@ POLL_SECONDS_MAX: Final = 20.0  # that it lets anybody wait, unless it says othe
 POLL_SECONDS_MIN: Final = 5.0
 #: The shortest that RocketMQ lets a message be invisible when it is received.
 INVISIBLE_SECONDS_MIN: Final = 10.0
+#: What nobody has taken by then goes back to the server: another consumer may be waiting for it.
+KEPT_SECONDS: Final = 5.0
 FOLLOW_SECONDS: Final = 30.0  # from one look at where the queues are to the next
 ATTEMPTS_DEFAULT: Final = 17  # if the server does not say
 
 _FILTERS: Final = {SelectorType.SQL: FilterType.SQL, SelectorType.TAG: FilterType.TAG}
-_EVERYTHING: Final = MessageSelector.by_tag("*")
 
 
 class RocketReceiver(Role, Receiver):
@@ -46,7 +48,7 @@ class RocketReceiver(Role, Receiver):
         self._topics = topics
         self._options = options
         self._acks = Acks(client)
-        self._polls = Polls(self._give_back)
+        self._polls = Polls(self._give_back, KEPT_SECONDS)
         self._filters: dict[str, Any] = {}
         self._binding = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
@@ -64,8 +66,7 @@ class RocketReceiver(Role, Receiver):
 
     async def bind(self, queue: str, selector: MessageSelector | None) -> None:
         """See the base."""
-        selector = selector or _EVERYTHING
-        expression = CLASSES["FilterExpression"](type=_FILTERS[selector.type], expression=selector.expression)
+        expression = expression_of(selector)
         async with self._binding:
             await self._polls.remove(queue)
             before = self._filters.get(queue)
@@ -274,6 +275,13 @@ class RocketReceiver(Role, Receiver):
         await self._acks.close()
         await self._polls.close()
         await self._client.close()
+
+
+def expression_of(selector: MessageSelector | None) -> Any:
+    """Return a selector as servers are told; without one, everything."""
+    if selector is None:
+        return EVERYTHING
+    return CLASSES["FilterExpression"](type=_FILTERS[selector.type], expression=selector.expression)
 
 
 def _too_short(status: Any) -> bool:
