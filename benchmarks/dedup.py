@@ -37,7 +37,7 @@ class _Bench:
         self.engine = CommitLog(directory)
         self.clock = Clock(int(time.time() * 1000), 1000)
         self.broker = Broker(self.engine, self.clock)
-        self.broker.dedup.configure(WINDOW_MS, {"ruled": WINDOW_MS})
+        self.broker.dedup.configure(WINDOW_MS, {"ruled": WINDOW_MS}, {})
         started = time.perf_counter()
         self.broker.restore(lambda: None)
         self.restored_seconds = time.perf_counter() - started

@@ -170,4 +170,15 @@ class TlsServerProtocol(Interface):
     alpn: str  # what it is called in TLS (RFC 7301), such as "http/1.1"
 
 
+@runtime_checkable
+class Repeating(Interface):
+    """A protocol whose clients send a message again, under the same message id, if they get no answer.
+
+    For `repeats_ms` a client's second message of that id to a topic is known to be one: see `core.dedup`.
+    """
+
+    name: str
+    repeats_ms: int
+
+
 Protocol = ConnectionProtocol | ServerProtocol

@@ -41,6 +41,7 @@ from .core.errors import GatewayError, NotStored, StorageError
 from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
+from .door_api import Repeating
 from .doors import check_doors, tls_doors
 from .listeners import ConnectionLimits, Door, SocketTransport, open_listener
 from .sysinfo import SysInfo
@@ -103,6 +104,11 @@ class Server:
         self.broker.dedup.configure(
             round(config.dedup.key_seconds * 1000),
             {name: round(seconds * 1000) for name, seconds in config.dedup.message_ids.items()},
+            {
+                found.name: found.repeats_ms
+                for found in self.protocols.values()
+                if isinstance(found, Repeating)
+            },
         )
         self.broker.session_subscriptions_max = config.limits.session_subscriptions_max
         kept = config.dead_letters

@@ -1,5 +1,8 @@
 """Publishing once: what was published under an idempotency key, or with a message id, within a window.
 
+By message id where an operator's rule says so for a topic, or a protocol for its clients: those send a
+message again under the same id when an answer was lost.
+
 What a message is known by is in the message, so in its record: a crash leaves both or neither. In
 memory are fingerprints alone (see `fingerprints`). Every few seconds those that are new are written
 to the log together, as a chunk, which says up to where the log was covered; a start reads the chunks
@@ -31,7 +34,10 @@ CHUNKS_PER_LOAD: Final = 16  # that a start reads together
 TOPICS_CACHED_MAX: Final = 10_000  # whose rule is remembered
 QUEUE_ID: Final = 0xFFFF_FFFF  # the engine's queue of chunks; ids of ordinary queues begin at the other end
 TOPIC: Final = SYS_PREFIX + "dedup"  # of the chunks: who looks at what was stored leaves these out
-KEYS: Final = ""  # the name of the window of idempotency keys; the others are called as their filters
+KEYS: Final = (
+    ""  # the name of the window of idempotency keys; those by message id are called as their filters
+)
+REPEATS: Final = "\0"  # begins the names of those of protocols: no filter has it
 
 _PER_PRINT: Final = 3  # words: two of the fingerprint, and the position
 _COVERED: Final = Struct("<Q")
@@ -71,6 +77,7 @@ class Dedup:
         "_covered",
         "_engine",
         "_keys",
+        "_repeats",
         "_ruled",
         "_scheduler",
         "_timer",
@@ -83,6 +90,7 @@ class Dedup:
         self._clock = clock
         self._scheduler = scheduler
         self._keys = Window(KEYS, WINDOW_MS)
+        self._repeats: dict[str, Window] = {}  # by message id: of a protocol whose clients repeat themselves
         self.rules: list[Window] = []  # by message id: the first whose name matches the topic
         self._ruled: dict[str, Window | None] = {}
         self._chunks: deque[Chunk] = deque()
@@ -90,15 +98,19 @@ class Dedup:
         self._covered = 0  # up to this position what is to be known after a restart is in chunks
         self._timer: Timer | None = None
 
-    def configure(self, window_ms: int, rules: dict[str, int]) -> None:
-        """Set the window of idempotency keys, and those of message ids by topic filter; before `restore`."""
+    def configure(self, window_ms: int, rules: dict[str, int], repeats: dict[str, int]) -> None:
+        """Set the window of idempotency keys, and those of message ids; before `restore`.
+
+        `rules` are by topic filter, for everybody; `repeats` by protocol, for each client of it alone.
+        """
         self._keys = Window(KEYS, window_ms)
         self.rules = [Window(name, rule_ms) for name, rule_ms in rules.items()]
+        self._repeats = {name: Window(REPEATS + name, repeat_ms) for name, repeat_ms in repeats.items()}
 
     # -- publishing ---------------------------------------------------------------------------
 
     def identities(self, message: Message) -> list[Identity]:
-        """Return what a message is known by: its idempotency key, its id where a rule wants that, both."""
+        """Return what a message is known by: its idempotency key, its id where a rule or a protocol is so."""
         made = message.properties
         found: list[Identity] = []
         topic = message.topic
@@ -111,6 +123,11 @@ class Dedup:
             window = self.ruled(topic)
             if window is not None:
                 found.append((window, *_fingerprint("", topic, made.message_id)))
+        origin = message.origin
+        repeated = self._repeats.get(origin.protocol)
+        if repeated is not None and made.message_id is not None:
+            scope = f"{len(origin.principal)} {origin.principal}{origin.client_id}"
+            found.append((repeated, *_fingerprint(scope, topic, made.message_id)))
         return found
 
     def ruled(self, topic: str) -> Window | None:
@@ -161,7 +178,7 @@ class Dedup:
             self._rest()  # nothing says where to begin
 
     def _windows(self) -> list[Window]:
-        return [self._keys, *self.rules]
+        return [self._keys, *self.rules, *self._repeats.values()]
 
     # -- chunks -------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from gateway.storage.commitlog.files import Files
 
 NOW_MS = 1_700_000_000_000
 STEP_MS = WINDOW_MS // 1000 + 1  # how exactly a window ends
+REPEATS_MS = 30_000
 
 
 class Rules:
@@ -60,7 +61,7 @@ class World:
         self.clock = Clock(now_ms, 1000)
         self.broker = Broker(self.engine, self.clock)
         self.rules = rules or {}
-        self.broker.dedup.configure(WINDOW_MS, self.rules)
+        self.broker.dedup.configure(WINDOW_MS, self.rules, {"repeating": REPEATS_MS})
         self.broker.restore(lambda: None)
         self.broker.catalog.declare("q", durable=True)
 
@@ -453,3 +454,46 @@ def test_a_transaction_that_is_refused_has_published_nothing(world: World) -> No
     with pytest.raises(QueueFull):
         client.transact([(keyed("k", "$queue/full"), None), (keyed("k2", "$queue/full"), None)], [])
     assert not once(client, keyed("k", "$queue/full")).duplicate
+
+
+# -- clients of a protocol that repeats -----------------------------------------------------------
+
+
+def by_protocol(
+    world: World, client_id: str = "c1", user: str = "user", protocol: str = "repeating"
+) -> Session:
+    origin = Origin(protocol, user, client_id)
+    return Session(world.broker, Principal(user), origin, Authority([Rules()]))
+
+
+def test_a_clients_second_message_of_an_id_is_a_duplicate(world: World) -> None:
+    client = by_protocol(world)
+    first = once(client, keyed(None))
+    assert not first.duplicate
+    assert once(client, keyed(None)) == (first.position, True, "id")
+    assert not once(client, keyed(None, message_id="other")).duplicate
+    assert not once(client, keyed(None, message_id=None)).duplicate
+    assert not once(client, keyed(None, message_id=None)).duplicate
+    assert not once(client, keyed(None, topic="elsewhere")).duplicate
+    assert world.length() == 4
+
+
+@pytest.mark.parametrize(
+    "whose",
+    [{"client_id": "c2"}, {"user": "other"}, {"protocol": "test"}, {"client_id": "1", "user": "userc"}],
+)
+def test_another_clients_message_is_another(world: World, whose: dict[str, str]) -> None:
+    once(by_protocol(world), keyed(None))
+    assert not once(by_protocol(world, **whose), keyed(None)).duplicate
+
+
+def test_a_repeated_message_is_known_after_a_crash_until_its_window_ends(
+    world: World, tmp_path: Path
+) -> None:
+    once(by_protocol(world), keyed(None))
+    world.turn(COVER_INTERVAL_MS)
+    after = world.crashed(tmp_path / "again")
+    assert once(by_protocol(after), keyed(None)).duplicate
+    after.turn(REPEATS_MS)
+    assert not once(by_protocol(after), keyed(None)).duplicate
+    after.engine.close()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .server import RocketServer
 
 ADDRESS: Final = "127.0.0.1:8081"  # the port of RocketMQ's proxy
+REPEATS_MS: Final = 30_000  # clients try three times, and give each answer three seconds
 MISSING: Final = "gRPC is not installed; pip install 'gateway[openmessaging]'"
 
 
@@ -26,6 +27,7 @@ class OpenMessaging:
         self._config = config
         self.name = "openmessaging"
         self.address = ADDRESS if installed() else ""
+        self.repeats_ms = REPEATS_MS
         self.alpn = "h2"  # has a TLS door, `openmessagings`
         self._server: RocketServer | None = None
 
