@@ -44,12 +44,18 @@ from .core.errors import (
     Throttled,
     TooLarge,
 )
-from .core.message import Message, Origin
+from .core.message import Headers, HeaderValue, Message, Origin, Outcome, Properties, Qos, host_of
+from .core.policy import WORK, QueuePolicy
+from .core.queue import Queue
 from .core.quota import Limiter, Limits
 from .core.receiver import Item, Receiver
+from .core.router import Binding, Relay
 from .core.scheduler import Scheduler
 from .core.selector import Compiler, InvalidSelector, Predicate, Selector
 from .core.session import Session
+from .core.stream import StreamQueue
+from .core.values import from_text as header_from_text
+from .core.values import to_text as header_to_text
 from .door_api import (
     Address,
     Connection,
@@ -66,12 +72,14 @@ from .http_part import HttpAnswer, HttpHeaders, HttpPart, HttpRequest, Series
 
 __all__ = [
     "NO_SUBSCRIBERS",
+    "WORK",
     "Action",
     "Address",
     "AuthenticationFailed",
     "Authenticator",
     "Authority",
     "Authorizer",
+    "Binding",
     "Broker",
     "Certificate",
     "Clock",
@@ -89,6 +97,8 @@ __all__ = [
     "Flushable",
     "Gateway",
     "GatewayError",
+    "HeaderValue",
+    "Headers",
     "HttpAnswer",
     "HttpHeaders",
     "HttpPart",
@@ -100,18 +110,25 @@ __all__ = [
     "Item",
     "Limiter",
     "Limits",
+    "Message",
     "MessageProtocol",
     "NotAuthorized",
     "NotFound",
     "NotStored",
     "Origin",
+    "Outcome",
     "Predicate",
     "Principal",
+    "Properties",
     "Protocol",
+    "Qos",
+    "Queue",
     "QueueFull",
+    "QueuePolicy",
     "QuotaExceeded",
     "Receiver",
     "Recovery",
+    "Relay",
     "Ruling",
     "Scheduler",
     "Selector",
@@ -124,12 +141,16 @@ __all__ = [
     "Stored",
     "Stream",
     "StreamProtocol",
+    "StreamQueue",
     "Throttled",
     "TlsMaterial",
     "TlsServerProtocol",
     "TooLarge",
     "Transport",
     "group_resource",
+    "header_from_text",
+    "header_to_text",
+    "host_of",
     "queue_resource",
 ]
 
