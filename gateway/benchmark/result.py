@@ -86,7 +86,7 @@ class Result:
             for ending, value in figures(found, unit).items():
                 self.fields[aggregated + ending] = value
             self.fields[aggregated + "Quantiles"] = {
-                str(percent): _scaled(us, unit) for percent, us in found.quantiles()
+                str(float(percent)): _scaled(us, unit) for percent, us in found.quantiles()
             }
 
     def line(self) -> str:

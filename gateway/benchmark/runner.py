@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -79,5 +80,14 @@ def _run(generator: Generator, outcome: Outcome, output: Path) -> None:
         return
     outcome.send_error = generator.worker.first_error
     when = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
-    outcome.path = output / f"{outcome.workload}-{outcome.driver}-{when}.json"
+    outcome.path = _new(output, f"{outcome.workload}-{outcome.driver}-{when}")
     outcome.path.write_text(json.dumps(outcome.result, indent=2) + "\n")
+
+
+def _new(folder: Path, name: str) -> Path:
+    """Return a path that nothing has: two drivers of one name may run within a second."""
+    numbers = itertools.count(2)
+    path = folder / f"{name}.json"
+    while path.exists():
+        path = folder / f"{name}-{next(numbers)}.json"
+    return path

@@ -155,6 +155,7 @@ def test_one_file_for_each_workload_and_driver(tmp_path: Path) -> None:
     assert first.path.name.startswith(f"short-fake-{time.strftime('%Y-')}")
     assert json.loads(first.path.read_text()) == json.loads(json.dumps(first.result))
     assert first.about()["file"] == str(first.path)
+    assert second.path not in (None, first.path)
 
 
 def test_all_files_are_read_before_anything_runs(tmp_path: Path) -> None:
