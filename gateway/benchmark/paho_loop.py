@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-from contextlib import suppress
 from typing import Any
 
 from .errors import BenchmarkError, LibraryMissing
@@ -28,7 +27,14 @@ INFLIGHT_MAX = 65_535  # the protocol's maximum: who sends counts for itself
 class PahoLoop:
     """One connection. Set `client.on_message` and the like before `connect`."""
 
-    def __init__(self, client_id: str = "", user: str = "", password: str = "") -> None:
+    def __init__(
+        self,
+        client_id: str = "",
+        user: str = "",
+        password: str = "",
+        seconds_max: float = CONNECT_SECONDS_MAX,
+    ) -> None:
+        self._seconds_max = seconds_max
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5, manual_ack=True
         )
@@ -36,7 +42,7 @@ class PahoLoop:
             self.client.username_pw_set(user, password)
         self.client.max_inflight_messages_set(INFLIGHT_MAX)
         self.client.max_queued_messages_set(0)
-        self.client.connect_timeout = CONNECT_SECONDS_MAX
+        self.client.connect_timeout = seconds_max
         self._loop = asyncio.get_running_loop()
         self._present = False
         self._readable = select.poll()
@@ -61,7 +67,7 @@ class PahoLoop:
             self.client.connect(host, port, KEEPALIVE_SECONDS, clean_start=not expiry, properties=properties)
             if self._misc is None:
                 self._misc = self._loop.create_task(self._keep_alive())
-            await asyncio.wait_for(self._connected, CONNECT_SECONDS_MAX)
+            await asyncio.wait_for(self._connected, self._seconds_max)
         except (OSError, TimeoutError) as error:
             reason = str(error) or "no answer"
             raise BenchmarkError(f"MQTT at {host}:{port}: {reason}") from error
@@ -74,22 +80,24 @@ class PahoLoop:
             raise BenchmarkError(f"MQTT: {topic_filter}: not connected")
         answered = self._subscribed[mid] = self._loop.create_future()
         try:
-            await asyncio.wait_for(answered, CONNECT_SECONDS_MAX)
+            await asyncio.wait_for(answered, self._seconds_max)
         except TimeoutError as error:
             raise BenchmarkError(f"MQTT: no answer to the subscription {topic_filter}") from error
 
     async def close(self) -> None:
         """Disconnect."""
-        if self._misc is not None:
-            self._misc.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._misc
-            self._misc = None
+        self.stop()
         self.client.disconnect()
         sock = self.client.socket()
         if sock is not None:
             self.client.loop_write()
             self.client._sock_close()
+
+    def stop(self) -> None:
+        """Ping no more: the connection is lost."""
+        if self._misc is not None:
+            self._misc.cancel()
+            self._misc = None
 
     async def _keep_alive(self) -> None:
         while True:

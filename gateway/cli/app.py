@@ -10,6 +10,7 @@ import typer
 
 from .access_app import acl_app, explain, keys_app, quotas_app, users_app
 from .bench_app import bench_app
+from .chaos_app import chaos_app
 from .dlq_app import dlq_app
 from .options import DEFAULT_URL, Json, Selected, Url, User
 from .order_app import order_app
@@ -39,6 +40,7 @@ app.add_typer(transactions_app, name="transactions")
 app.add_typer(schedules_app, name="schedules")
 app.add_typer(cron_app, name="cron")
 app.add_typer(bench_app, name="bench")
+app.add_typer(chaos_app, name="chaos")
 app.command("explain")(explain)
 log_app = typer.Typer(
     help="The commit log on disk: check, stats, dump, repair, export, import. No running gateway is needed.",

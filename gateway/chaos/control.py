@@ -1,0 +1,226 @@
+"""A run from beginning to verdict: a gateway, clients, faults at intervals, recovery, drain, checkers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .checkers import CHECKERS, ORDER, Verdict
+from .client import QUEUE, QueueClient
+from .errors import ChaosError
+from .faults import NOOP, inject, recover, resolve
+from .history import FaultMark, Recorder, Request, Response, read_history
+from .model import QueueModel, now_ms
+from .node import Node, temporary_data
+
+Say = Callable[[str], None]
+
+#: How clients may come: by which door, and what OpenMessaging URL that is; "": MQTT.
+VIA: Mapping[str, tuple[str, str]] = {
+    "mqtt": ("mqtt", ""),
+    "rocketmq": ("openmessaging", "oms:rocketmq://127.0.0.1:{port}/chaos"),
+    "http": ("http", "oms:http://127.0.0.1:{port}/chaos"),
+}
+RECONNECT_SECONDS = 0.2
+
+#: What may be asked for, by openchaos' names of the queue checker's fields; and what faults are held against
+#: it.
+EXPECTATIONS: Mapping[str, tuple[str, ...]] = {
+    "at-least-once": ("lost", "unexpected"),
+    "at-most-once": ("duplicate", "unexpected"),
+    "exactly-once": ("lost", "duplicate", "unexpected"),
+}
+ALWAYS = ("order", "rto", "recovery")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do; openchaos' defaults."""
+
+    via: str = "mqtt"
+    fault: str = NOOP
+    seconds: float = 60.0
+    clients: int = 4
+    per_second: float = 20.0
+    interval_seconds: float = 30.0
+    down_seconds: float | None = None  # how long a fault lasts; None: as long as the interval
+    recovery_seconds: float = 30.0
+    ordered: bool = False
+    output: Path = Path()
+    data: Path | None = None  # None: a directory that goes with the run
+    settings: tuple[str, ...] = ()
+    seed: int = field(default_factory=lambda: random.randrange(1 << 32))
+
+
+@dataclass
+class Report:
+    """What came of it."""
+
+    history: Path
+    verdicts: dict[str, Verdict]
+
+    def faults(self, expected: str) -> list[str]:
+        """Return what is wrong, a line each, if this is what was to be guaranteed."""
+        counted = (*EXPECTATIONS[expected], *ALWAYS)
+        found = [fault for verdict in self.verdicts.values() for fault in verdict.faults]
+        return [fault for fault in found if fault.partition(":")[0] in counted]
+
+    def about(self) -> dict[str, Any]:
+        """Return what scripts want to know."""
+        verdicts = {verdict.name: verdict.about() for verdict in self.verdicts.values()}
+        return {"history": str(self.history), **verdicts}
+
+
+def judge(path: Path, output: Path | None = None) -> Report:
+    """Return the verdicts on a history; write them beside it, or to `output`. Raise ChaosError."""
+    history = read_history(path)
+    if not any(isinstance(entry, Request | Response) for entry in history):
+        raise ChaosError(f"{path} has no operations: there is nothing to judge")
+    keyed = any(isinstance(entry, Response) and entry.key is not None for entry in history)
+    verdicts = {name: check(history) for name, check in CHECKERS.items() if keyed or name != ORDER}
+    for name, verdict in verdicts.items():
+        if output is not None:
+            (output / _result_name(path, name)).write_text(yaml.safe_dump(verdict.about(), sort_keys=False))
+    return Report(path, verdicts)
+
+
+def _result_name(history: Path, result: str) -> str:
+    """Return the name that openchaos gives a result: the history's, with another word in it."""
+    name = history.name.replace("history", result)
+    return name if name != history.name else f"{history.name}-{result}"
+
+
+def run(options: Options, say: Say) -> Report:
+    """Do it, and judge. Raise ChaosError."""
+    kind = resolve(options.fault)
+    if kind != NOOP and options.via not in VIA:
+        raise ChaosError(
+            f"the fault {options.fault!r} needs a gateway that is started here: --via {', '.join(VIA)}"
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    when = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
+    path = options.output / f"{when}-gateway-chaos-history-file"
+    recorder = Recorder(path)
+    try:
+        asyncio.run(Control(options, kind, recorder, say).run())
+    finally:
+        recorder.close()
+    return judge(path, options.output)
+
+
+class Control:
+    """One run."""
+
+    def __init__(self, options: Options, kind: str, recorder: Recorder, say: Say) -> None:
+        self._options = options
+        self._kind = kind
+        self._recorder = recorder
+        self._say = say
+        self._node: Node | None = None
+
+    async def run(self) -> None:
+        """Run it; the gateway is gone afterwards, whatever happens."""
+        with ExitStack() as folders:
+            async with AsyncExitStack() as closing:
+                await self._start_node(folders, closing)
+                topic = f"{QUEUE}-{datetime.now().strftime('%Y%m%d%H%M%S')}-{self._options.seed}"
+                clients = await self._clients(topic, closing)
+                await self._go(clients)
+
+    async def _start_node(self, folders: ExitStack, closing: AsyncExitStack) -> None:
+        options = self._options
+        if options.via not in VIA:
+            return
+        data = options.data or Path(folders.enter_context(temporary_data()))
+        log = self._recorder.path.with_name(self._recorder.path.name.replace("history-file", "gateway.log"))
+        self._node = Node(VIA[options.via][0], data, log, options.settings)
+        closing.push_async_callback(self._node.stop)
+        await self._node.start()
+        self._say(f"gateway {self._node.pid} at port {self._node.port}, its log is {log}")
+
+    async def _clients(self, topic: str, closing: AsyncExitStack) -> list[QueueClient]:
+        clients = []
+        for number in range(self._options.clients):
+            client = self._client(topic, number)
+            closing.push_async_callback(client.close)
+            await client.open()
+            clients.append(client)
+        self._say(f"{len(clients)} clients of {topic}, seed {self._options.seed}")
+        return clients
+
+    def _client(self, topic: str, number: int) -> QueueClient:
+        if self._node is None:
+            from .oms_client import OmsClient
+
+            return OmsClient(self._options.via, topic)
+        url = VIA[self._options.via][1]
+        if url:
+            from .oms_client import OmsClient
+
+            return OmsClient(url.format(port=self._node.port), topic)
+        from .mqtt_client import MqttClient
+
+        return MqttClient("127.0.0.1", self._node.port, topic, number)
+
+    async def _go(self, clients: list[QueueClient]) -> None:
+        options = self._options
+        model = QueueModel(clients, self._recorder, options.per_second, options.ordered, options.seed)
+        working = asyncio.ensure_future(model.run())
+        suffering = asyncio.ensure_future(self._suffer())
+        try:
+            await asyncio.wait(
+                [working, suffering], timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION
+            )
+            model.stop()
+            suffering.cancel()
+            await asyncio.wait([suffering])
+            if not suffering.cancelled():
+                suffering.result()
+            await working
+        finally:
+            working.cancel()
+            suffering.cancel()
+        self._say("recovering")
+        await self._reconnect(clients)
+        await model.prove()
+        self._say("draining")
+        await model.drain(options.recovery_seconds)
+
+    async def _suffer(self) -> None:
+        """Have faults come and go, until cancelled; then the last one goes."""
+        options, node = self._options, self._node
+        while True:
+            await asyncio.sleep(options.interval_seconds)
+            self._say(f"{options.fault}: start")
+            self._recorder.record(FaultMark(options.fault, "start", now_ms()))
+            try:
+                if node is not None:
+                    await inject(self._kind, node)
+                down = options.down_seconds
+                await asyncio.sleep(options.interval_seconds if down is None else down)
+            finally:
+                if node is not None:
+                    await recover(self._kind, node)
+                self._recorder.record(FaultMark(options.fault, "end", now_ms()))
+                self._say(f"{options.fault}: end")
+
+    async def _reconnect(self, clients: list[QueueClient]) -> None:
+        """Wait until all clients are there again. Raise ChaosError if they do not get there in time."""
+        deadline = asyncio.get_running_loop().time() + self._options.recovery_seconds
+        for client in clients:
+            while True:
+                try:
+                    await client.open()
+                    break
+                except ChaosError:
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
+                    await asyncio.sleep(RECONNECT_SECONDS)

@@ -1,0 +1,95 @@
+"""`gateway chaos`: a real gateway that is killed under load loses nothing, and histories are judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.test_commands import good, run
+
+ENQUEUED = (
+    "0\tenqueue\tREQUEST\t{0}\tnull\t1\tnull\n0\tenqueue\tRESPONSE\tSUCCESS\t{0}\tnull\t2\t1\tnull\t0\n"
+)
+DEQUEUED = "1\tdequeue\tRESPONSE\tSUCCESS\t{0}\tnull\t{1}\t1\tnull\t3\n"
+
+
+def test_a_kill_loses_nothing(tmp_path: Path) -> None:
+    options = ("-t", "2.5", "-i", "0.5", "--down", "0.2", "-r", "200", "-c", "3", "--recovery-time", "20")
+    output = ("--output-dir", str(tmp_path), "--data", str(tmp_path / "data"), "--json")
+    report = json.loads(good("chaos", "run", "--fault", "random-kill", "--order", *options, *output))
+    assert report["faults"] == []
+    queue = report["QueueTestResult"]
+    assert queue["atLeastOnce"]
+    assert queue["enqueueSuccessCount"] > 20
+    assert report["OrderTestResult"]["order"]
+    assert report["OrderTestResult"]["shardingKeyCount"] == 6
+    records = report["RTOTestResult"]["results"]
+    assert records
+    text = Path(report["history"]).read_text()
+    assert (
+        text.count("fault\trandom-kill\tstart\t") == text.count("fault\trandom-kill\tend\t") == len(records)
+    )
+    log = Path(report["history"].replace("history-file", "gateway.log")).read_text()
+    assert log.count("gateway ready") == 1 + len(records)
+    results = {path.name.partition("chaos-")[2] for path in tmp_path.glob("*-result-file")}
+    assert results == {
+        f"{name}-result-file" for name in ("mq", "order", "rto", "recovery", "endToEndLatency")
+    }
+    (written,) = tmp_path.glob("*-mq-result-file")
+    assert yaml.safe_load(written.read_text()) == queue
+    again = json.loads(good("chaos", "check", report["history"], "--json"))
+    assert again["QueueTestResult"] == queue
+
+
+def test_a_suspended_gateway_goes_on(tmp_path: Path) -> None:
+    options = ("-t", "1", "-i", "0.3", "--down", "0.3", "-r", "100", "-c", "2", "-o", str(tmp_path))
+    said = run("chaos", "run", "-f", "suspend", *options)
+    assert said.returncode == 0, said.stderr
+    assert "at-least-once: holds" in said.stdout
+    assert "suspend: start" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "status", "fault"),
+    [
+        (ENQUEUED.format(1) + DEQUEUED.format(1, 5), "exactly-once", 0, ""),
+        (ENQUEUED.format(1) + DEQUEUED.format(1, 5) * 2, "at-least-once", 0, ""),
+        (ENQUEUED.format(1) + DEQUEUED.format(1, 5) * 2, "exactly-once", 1, "duplicate: 1"),
+        (ENQUEUED.format(1), "at-least-once", 1, "lost: 1"),
+        (ENQUEUED.format(1), "at-most-once", 0, ""),
+        (ENQUEUED.format(1), "thrice", 1, "--expect is one of"),
+        ("", "at-least-once", 1, "has no operations"),
+        ("what?\n", "at-least-once", 1, ":1 is no line of a history"),
+    ],
+)
+def test_check(tmp_path: Path, text: str, expected: str, status: int, fault: str) -> None:
+    path = tmp_path / "history"
+    path.write_text(text)
+    done = run("chaos", "check", str(path), "--expect", expected, "-o", str(tmp_path))
+    assert (done.returncode, fault in done.stderr) == (status, True), done.stdout + done.stderr
+    if not fault:
+        assert f"{expected}: holds" in done.stdout
+        assert (tmp_path / "mq-result").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("-f", "random-partition"), "needs several nodes"),
+        (("-f", "kill", "--via", "oms:local://memory/here"), "needs a gateway that is started here"),
+        (("--model", "cache"), "there is no model 'cache'"),
+        (("--via", "carrier-pigeon"), "carrier-pigeon"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
+    done = run("chaos", "run", "-t", "0.1", "-o", str(tmp_path), *options)
+    assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
+
+
+def test_help() -> None:
+    assert "chaos" in good("--help")
+    for words in (("chaos",), ("chaos", "run"), ("chaos", "check")):
+        assert "--help" in good(*words, "--help")
