@@ -42,7 +42,7 @@ listed: SIGN? NUMBER | STRING
 COMPARISON: /<>|!=|<=|>=|=|<|>/
 SIGN: /[+-]/
 TIMES: /[*\/]/
-NUMBER.2: /(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?/
+NUMBER.2: /\d+[lL](?![\w$])|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?/
 NAME: /(?:[^\W\d]|\$)[\w$.]*/
 QUOTED: /"(?:[^"]|"")+"/
 STRING: /'(?:[^']|'')*'/
@@ -234,7 +234,7 @@ class _Nodes(Transformer[Token, Node]):
         return self.number(tokens[-1]) if len(tokens) == 1 else self.sign(tokens[0], self.number(tokens[1]))
 
     def number(self, token: Token) -> Node:
-        found = number(str(token))
+        found = number(str(token).rstrip("lL"))  # a long integer, as JMS and RocketMQ may write it
         if found is None or (isinstance(found, int) and found > INT_MAX + 1):
             raise InvalidSelector("this number is too large", _column(token))
         return Node("literal", _column(token), (), found)

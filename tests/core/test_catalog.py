@@ -48,6 +48,17 @@ def test_declaring_again_finds_the_same_queue(kind: str, durable: bool) -> None:
     assert catalog.declare("q", kind, QueuePolicy(max_length=5), durable) == (queue, False)
 
 
+def test_who_wants_to_know_is_told_of_queues_that_come_and_go() -> None:
+    catalog = _broker().catalog
+    seen: list[str] = []
+    catalog.made.append(lambda queue: seen.append(f"+{queue.name}"))
+    catalog.deleted.append(lambda queue: seen.append(f"-{queue.name}"))
+    queue, _ = catalog.declare("q")
+    catalog.declare("q")
+    catalog.delete(queue)
+    assert seen == ["+q", "-q"]
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "difference"),
     [

@@ -123,7 +123,11 @@ class Leased:
         self.leases = Leases(self.timers.scheduler, self._settle)
         self.answer = answer
         queue = ClassicQueue("q", 0, QueuePolicy(), MemoryEngine().read)
-        self.delivery = Delivery(Group(queue), 0, 0, Message("t", b""), 0)
+        self.group = Group(queue)
+        self.delivery = self.another(0)
+
+    def another(self, offset: int) -> Delivery:
+        return Delivery(self.group, offset, 0, Message("t", b""), 0)
 
     def _settle(self, delivery: Delivery, outcome: Outcome, delay_ms: int | None, reason: str) -> bool:
         self.settled.append((delivery, outcome, delay_ms, reason))
@@ -166,10 +170,61 @@ def test_an_extended_lease_starts_again_from_now() -> None:
     assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0, "")]
 
 
+def test_a_lease_that_is_replaced_goes_on_under_the_other_token() -> None:
+    leased = Leased()
+    leased.leases.hold("token", leased.delivery, 100)
+    leased.leases.replace("token", "other", 50)
+    with pytest.raises(NotFound):
+        leased.leases.find("token")
+    assert leased.leases.find("other") is leased.delivery
+    leased.timers.advance(50)
+    assert leased.settled == [(leased.delivery, Outcome.REQUEUE, 0, "")]
+    leased.timers.advance(50)
+    assert len(leased.settled) == 1
+
+
+def test_what_is_held_together_ends_together_but_for_what_was_settled() -> None:
+    leased = Leased()
+    deliveries = {name: leased.another(offset) for offset, name in enumerate("abcd")}
+    leased.leases.hold_all(deliveries, 100)
+    assert leased.timers.scheduler.next_due_ms() == 1100
+    leased.leases.settle("b", Outcome.ACK)
+    leased.leases.extend("c", 200)
+    assert leased.leases.take("d") is deliveries["d"], "whoever takes it settles it"
+    leased.timers.advance(100)
+    assert [(delivery.offset, outcome) for delivery, outcome, *_ in leased.settled] == [
+        (1, Outcome.ACK),
+        (0, Outcome.REQUEUE),
+    ]
+    leased.timers.advance(100)
+    assert leased.settled[-1][0] is deliveries["c"]
+    assert len(leased.leases) == 0
+
+
+def test_a_lease_is_over_when_its_holder_leaves() -> None:
+    leased = Leased()
+    one, other = object(), object()
+    leased.leases.hold_all({"a": leased.another(1), "b": leased.another(2)}, 100, one)
+    leased.leases.hold_all({"c": leased.another(3)}, 100, one)
+    leased.leases.hold_all({"d": leased.another(4)}, 100, other)
+    leased.leases.hold("e", leased.another(5), 100)
+    leased.leases.settle("a", Outcome.ACK)
+    leased.leases.settle("c", Outcome.ACK)
+    leased.leases.leave(one)
+    assert [delivery.offset for delivery, *_ in leased.settled] == [1, 3, 2]
+    leased.leases.leave(one)
+    assert len(leased.leases) == 2
+    leased.timers.advance(100)
+    assert [delivery.offset for delivery, *_ in leased.settled] == [1, 3, 2, 4, 5]
+    assert not leased.leases._holders
+
+
 CALLS: dict[str, Callable[[Leases], object]] = {
     "find": lambda leases: leases.find("token"),
     "extend": lambda leases: leases.extend("token", 10),
     "settle": lambda leases: leases.settle("token", Outcome.ACK),
+    "replace": lambda leases: leases.replace("token", "other", 10),
+    "take": lambda leases: leases.take("token"),
 }
 
 

@@ -7,7 +7,10 @@ import pytest
 from gateway.core.broker import Broker
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, InvalidTopic, NotAuthorized
-from gateway.core.shares import join
+from gateway.core.message import Message, Outcome, Properties
+from gateway.core.policy import DEFAULT, WORK
+from gateway.core.selector import Selector
+from gateway.core.shares import join, reselect, selector_of
 from gateway.storage.memory import MemoryEngine
 from tests.core.test_session import NOW_MS, Client
 
@@ -42,6 +45,34 @@ def test_the_first_to_want_it_kept_makes_it_durable(broker: Broker) -> None:
     assert (queue.durable, queue.auto_delete) == (True, False)
     assert join(Client(broker, "third"), JOBS, keep=False) is queue
     assert (queue.durable, queue.auto_delete) == (True, False), "it stays so"
+
+
+def test_the_first_says_the_policy(broker: Broker) -> None:
+    queue = join(Client(broker), JOBS, True, policy=WORK)
+    assert queue.policy is WORK
+    assert join(Client(broker, "other"), JOBS, True, policy=DEFAULT) is queue
+    assert queue.policy is WORK
+
+
+def test_a_selector_is_another_once_there_are_no_members(broker: Broker) -> None:
+    old = Selector("tags", "A", lambda message: message.properties.tag == "A")
+    new = Selector("tags", "B", lambda message: message.properties.tag == "B")
+    member, other = Client(broker), Client(broker, "other")
+    join(member, JOBS, True, old)
+    consumer = member.consume(JOBS, member.held.extend, 10, selector=old)
+    other.publish(Message("jobs/1", b"a", properties=Properties(tag="A")))
+    broker.dispatch()
+    assert not reselect(other, JOBS, new), "it has a member"
+    member.cancel(consumer, give_back=False)
+    assert not reselect(other, JOBS, new), "somebody holds something"
+    member.settle(member.held[0], Outcome.ACK)
+    assert reselect(other, JOBS, new)
+    assert selector_of(broker.catalog, JOBS) == new
+    for tag in "AB":
+        other.publish(Message("jobs/1", tag.encode(), properties=Properties(tag=tag)))
+    assert [message.body for _, message, _ in broker.catalog.get(JOBS).browse(0, 10)] == [b"B"]
+    with pytest.raises(NotAuthorized):
+        reselect(other, "$share/workers/secret/#", new)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ TRUE = """
 color = 'red'                 color <> 'blue'              color != 'blue'              color > 'blue'
 color BETWEEN 'a' AND 'z'     NOT color = 'blue'           color IN ('blue', 'red')     color NOT IN ('blue')
 int10 = 10                    int10 = 10.0                 10 = int10                   int10 > 9.5
+int10 = 10L                   int10 IN (9l, 10L)           9L < int10                   -10l = -int10
 9 < int10                     int10 <= 10                  int10 >= 10                  int10 <> 11
 int10 BETWEEN 10 AND 10       int10 NOT BETWEEN 11 AND 20  int10 IN (1, 10)             int10 NOT IN (1, 2)
 float10 = 10                  decimal = 10                 decimal >= 9.5               half = 0.5

@@ -57,7 +57,7 @@ class RocketServer:
         groups = Groups(gateway, settings)
         existence = Existence(gateway, groups, settings)
         consumers = Consumers(gateway, logins)
-        receiving = Receiving(gateway, consumers, settings)
+        receiving = Receiving(gateway, consumers, existence, settings)
         negotiation = Negotiation(gateway, logins, groups, existence, settings)
         negotiation.on_subscribed.append(receiving.subscribe)
         return [
@@ -65,8 +65,8 @@ class RocketServer:
             Routing(gateway, existence, self._addresses),
             Sending(gateway, settings, logins, existence, self._refusals),
             receiving,
-            Settling(gateway),
-            Offsets(gateway, consumers, settings),
+            Settling(gateway, self._refusals),
+            Offsets(gateway, consumers, existence, settings),
         ]
 
     async def listen(self, address: Address) -> None:

@@ -13,6 +13,7 @@ from gateway.rocketmq.schema import CLASSES, Status
 
 from ..call import Call, Handler
 from ..errors import Refused
+from ..existence import Existence
 from ..names import group_of
 from ..receiving.consuming import Consumers
 from ..receiving.receiving import BATCH_MAX, wait_seconds
@@ -31,10 +32,10 @@ UpdateOffsetResponse: Final = CLASSES["UpdateOffsetResponse"]
 class Offsets:
     """A `Part`."""
 
-    def __init__(self, gateway: Gateway, consumers: Consumers, settings: Any) -> None:
+    def __init__(self, gateway: Gateway, consumers: Consumers, existence: Existence, settings: Any) -> None:
         self._gateway = gateway
         self._consumers = consumers
-        self._streams = Streams(settings.retention_hours, settings.auto_create)
+        self._streams = Streams(settings.retention_hours, existence)
         self._wait_seconds_max = float(settings.long_poll_seconds_max)
 
     def handlers(self) -> Mapping[str, Handler]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from gateway.api import Consumer, NotFound, Selector, Session, group_resource
+from gateway.api import Consumer, NotAuthorized, NotFound, Selector, Session, group_resource
 from gateway.core.access import Action
 from gateway.core.policy import QueuePolicy
 from gateway.core.router import Binding
@@ -14,6 +14,7 @@ from gateway.rocketmq.numbers import Code
 
 from ..clients.client import Client
 from ..errors import Refused
+from ..existence import Existence
 from ..names import QUEUE_PREFIX, named
 from ..receiving.sources import Deliver, Source, fitting
 
@@ -22,25 +23,26 @@ HOUR_MS: Final = 3_600_000
 
 
 class Streams:
-    """The streams of topics. `retention_hours` is what a new one keeps, 0 for all; `make`: whether to."""
+    """The streams of topics. `retention_hours` is what a new one keeps, 0 for all."""
 
-    def __init__(self, retention_hours: float, make: bool) -> None:
+    def __init__(self, retention_hours: float, existence: Existence) -> None:
         self._policy = QueuePolicy(max_age_ms=round(retention_hours * HOUR_MS))
-        self._make = make
+        self._existence = existence
 
     def find(self, client: Client, topic: Any, group: str = "") -> StreamQueue:
         """Return a topic's stream, for somebody who may consume it. Raise a GatewayError."""
         found = named(client, topic)
         if found.group:
             raise Refused(Code.ILLEGAL_TOPIC, f"{found.topic!r} has no offsets; receive from it")
+        self._existence.check_topic(found.topic)
         session = client.session
         name = found.topic.removeprefix(QUEUE_PREFIX)
+        if name.startswith("$"):
+            raise NotAuthorized(f"{name!r}: the gateway's own queues and topics have no offsets")
         session.check_consume(name, group)
         queue = session.broker.catalog.queues.get(name)
         if queue is None:
-            if not self._make or found.topic != name:
-                raise Refused(Code.TOPIC_NOT_FOUND, f"queue {name!r} does not exist")
-            return self._made(session, name)
+            return self._made(session, found.topic)
         if not isinstance(queue, StreamQueue):
             raise Refused(Code.ILLEGAL_TOPIC, f"queue {name!r} is {queue.kind}; only a stream has offsets")
         return queue

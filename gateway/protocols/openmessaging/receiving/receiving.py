@@ -14,6 +14,7 @@ from gateway.rocketmq.payload import to_ms
 from ..call import Call, Handler
 from ..clients.client import Client
 from ..errors import Refused
+from ..existence import Existence
 from ..names import QUEUE_PREFIX, group_of, named, namespace_of
 from .consuming import Consumers, Consuming
 from .letters import LetterQueues, Letters
@@ -28,13 +29,14 @@ DEADLINE_SECONDS: Final = 0.5  # before its deadline a client has its answer, or
 class Receiving:
     """A `Part`."""
 
-    def __init__(self, gateway: Gateway, consumers: Consumers, settings: Any) -> None:
+    def __init__(self, gateway: Gateway, consumers: Consumers, existence: Existence, settings: Any) -> None:
         self._gateway = gateway
         self._invisible_ms = round(settings.invisible_seconds * 1000)
         self._renew_ms = round(settings.renew_seconds_max * 1000)
         self._wait_seconds_max = float(settings.long_poll_seconds_max)
         self._letters = LetterQueues(gateway.broker.catalog)
         self._consumers = consumers
+        self._existence = existence
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the procedures."""
@@ -76,6 +78,9 @@ class Receiving:
 
     def _found(self, client: Client, group: str, topic: Any, expression: Any) -> Source:
         found = named(client, topic)
+        if not found.group:
+            self._existence.check_topic(found.topic)
+        self._existence.check_group(group)
         if found.group:
             if found.kind == DEAD_LETTERS:
                 return Letters(group, found.topic, found.group, self._letters)

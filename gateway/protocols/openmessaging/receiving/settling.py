@@ -22,6 +22,7 @@ from gateway.rocketmq.schema import CLASSES, Status
 from ..call import Call, Handler
 from ..errors import Refused
 from ..names import group_of
+from ..refusals import Refusals
 from .poll import HANDLE_BYTES
 from .receiving import checked_invisible_ms
 
@@ -42,8 +43,8 @@ ForwardResponse: Final = CLASSES["ForwardMessageToDeadLetterQueueResponse"]
 class Settling:
     """A `Part`."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: Gateway, refusals: Refusals) -> None:
+        self._refusals = refusals
         self._leases = gateway.broker.leases
         self._settlement = gateway.broker.settlement
 
@@ -74,7 +75,9 @@ class Settling:
             await asyncio.sleep(0)  # the turn is over, and it is written
         if len(settled) == len(request.entries):
             response.status.CopyFrom(OK)
-        elif settled:
+            return response
+        self._refusals.note("AckMessage", call.context, Code.INVALID_RECEIPT_HANDLE, INVALID.message)
+        if settled:
             response.status.code = Code.MULTIPLE_RESULTS
         else:
             response.status.CopyFrom(INVALID)

@@ -17,7 +17,7 @@ from gateway.api import Conflict, Consumer, Delivery, InvalidSelector, NotFound,
 from gateway.core.policy import WORK
 from gateway.core.queue import Queue
 from gateway.core.selector import Selectors
-from gateway.core.shares import join, reselect, shared_filter
+from gateway.core.shares import is_share, join, reselect, shared_filter
 from gateway.core.stream import StreamQueue
 from gateway.rocketmq.numbers import Code, FilterType
 
@@ -99,6 +99,8 @@ class Declared(Source):
     def __init__(self, group: str, topic: str, selector: Selector | None) -> None:
         super().__init__(group, topic, selector)
         self.name = topic.removeprefix(QUEUE_PREFIX)
+        if is_share(self.name):
+            raise Refused(Code.ILLEGAL_TOPIC, f"{topic!r}: receive from its topic, in its group")
 
     def consume(self, session: Session, deliver: Deliver, count: int) -> list[Consumer]:
         queue = session.broker.catalog.queues.get(self.name)
