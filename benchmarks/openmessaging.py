@@ -52,7 +52,7 @@ def door() -> Iterator[Door]:
 
 
 def run(module: str, running: Door, *arguments: object) -> Figures:
-    """Run a client in its own process; return its figures, and the gateway's processor time for each message."""
+    """Run a client in a process of its own; return its figures, and what the gateway took for each."""
     before = processes.cpu_seconds(running.pid)
     with tempfile.TemporaryDirectory() as home:
         found = subprocess.run(
