@@ -46,7 +46,7 @@ QOS_OF: Final = {0: Qos.AT_LEAST_ONCE, 1: Qos.AT_MOST_ONCE, 2: Qos.EXACTLY_ONCE}
 OMS_QOS: Final = {qos: number for number, qos in QOS_OF.items()}
 NON_PERSISTENT: Final = 1  # of `durability`, which older versions have in the place of `qos`
 
-PRIORITY_MIN, PRIORITY_MAX = 1, 10  # what is out of this range is ignored, says the specification
+PRIORITY_MIN, PRIORITY_MAX = 1, 10  # AMQP's 0 to 9; what is out of range is ignored, says the specification
 KEY_CHARACTERS_MAX: Final = 255  # of an idempotency key; a UUID has 36
 INTEGER_DIGITS_MAX: Final = 18  # what 64 bits hold
 
@@ -59,14 +59,12 @@ PARKED: Final = {
 CORRELATION: Final = "$correlation"  # correlation data that is no text
 TEXT: Final = "$text"  # "true": its publisher vouches that the body is UTF-8
 
-#: Headers of a message, the ones that `gateway.oms` writes: its transaction's id, `durability`, `partition`.
-TRANSACTION: Final = "oms-transaction-id"
-DURABILITY: Final = "oms-durability"
-PARTITION: Final = "oms-partition"
+#: Field -> header of a message that has it, the ones that `gateway.oms` writes; not if it says what is usual.
 OWN: Final[dict[str, str]] = {
-    "transactionId": TRANSACTION,
-    "durability": DURABILITY,
-    "partition": PARTITION,
+    "transactionId": "oms-transaction-id",
+    "durability": "oms-durability",
+    "partition": "oms-partition",
+    "bornHost": "oms-born-host",
 }
 
 

@@ -36,6 +36,11 @@ def _born_ms(shown: Shown) -> int:
     return shown.message.timestamp_ms if stated is None else stated
 
 
+def _born_host(shown: Shown) -> Field | None:
+    stated = shown.message.properties.header(OWN["bornHost"])
+    return stated if isinstance(stated, str) else host_of(shown.message.origin.peer) or "localhost"
+
+
 def _delay(shown: Shown) -> Field | None:
     due_ms = shown.message.properties.deliver_at_ms
     return max(0, due_ms - _born_ms(shown)) if due_ms is not None else None
@@ -43,7 +48,7 @@ def _delay(shown: Shown) -> Field | None:
 
 def _priority(shown: Shown) -> Field | None:
     priority = shown.message.properties.priority
-    return None if priority is None else min(max(priority, PRIORITY_MIN), PRIORITY_MAX)
+    return None if priority is None else min(max(priority, 0) + PRIORITY_MIN, PRIORITY_MAX)
 
 
 def _text(data: bytes | None) -> str | None:
@@ -69,7 +74,7 @@ _WRITERS: Final[dict[str, Callable[[Shown], Field | None]]] = {
     "messageId": lambda shown: shown.message.properties.message_id or shown.message_id,
     "destination": lambda shown: shown.message.topic,
     "bornTimestamp": _born_ms,
-    "bornHost": lambda shown: host_of(shown.message.origin.peer) or "localhost",
+    "bornHost": _born_host,
     "qos": lambda shown: OMS_QOS[Qos(shown.message.qos)],
     "compression": lambda shown: shown.message.properties.content_encoding,
     "storeTimestamp": lambda shown: shown.message.timestamp_ms,
@@ -118,7 +123,7 @@ def _said_by_id(message: Message) -> bool:
 def to_message(told: Told, body: bytes, origin: Origin, clock: Clock) -> Message:
     """Return the message that is told of. Raise InvalidValue naming what does not fit."""
     fields = told.fields
-    made = Properties(headers=_headers(told))
+    made = Properties(headers=_headers(told, origin))
     for name, value in told.properties:
         attribute = _ATTRIBUTE_OF.get(name)
         if attribute is not None and isinstance(value, str):
@@ -154,7 +159,7 @@ def _checked_text(body: bytes) -> bool:
     return True
 
 
-def _headers(told: Told) -> Headers:
+def _headers(told: Told, origin: Origin) -> Headers:
     kept: list[tuple[str, HeaderValue]] = [
         (name, value)
         for name, value in told.properties
@@ -163,9 +168,10 @@ def _headers(told: Told) -> Headers:
         and not (name == TEXT and value == "true")
     ]
     for field, header in OWN.items():
-        value = told.fields.get(field)
-        if isinstance(value, str | int) and value:  # 0 is what is usual
-            kept.append((header, value))
+        stated = told.fields.get(field)
+        usual = host_of(origin.peer) if field == "bornHost" else 0
+        if isinstance(stated, str | int) and stated and stated != usual:
+            kept.append((header, stated))
     return tuple(kept)
 
 
@@ -194,7 +200,7 @@ def _read_born(message: Message, value: Any, clock: Clock) -> None:
 
 def _read_priority(message: Message, value: Any, clock: Clock) -> None:
     if PRIORITY_MIN <= value <= PRIORITY_MAX:
-        message.properties.priority = value
+        message.properties.priority = value - PRIORITY_MIN
 
 
 def _read_partition(message: Message, value: Any, clock: Clock) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.oms.key_value import Value
+from tests.process import GatewayProcess
 
 
 @dataclass(frozen=True)
@@ -38,4 +39,15 @@ def local(directory: Path) -> Iterator[Provider]:
     yield Provider("oms:local://memory/conformance")
 
 
-PROVIDERS: dict[str, Factory] = {"local": local}
+@contextmanager
+def http(directory: Path) -> Iterator[Provider]:
+    """The HTTP door of a gateway process."""
+    gateway = GatewayProcess(directory).start()
+    try:
+        yield Provider(f"oms:http://127.0.0.1:{gateway.http_port}/conformance")
+    finally:
+        gateway.stop()
+    assert not gateway.bugs()
+
+
+PROVIDERS: dict[str, Factory] = {"local": local, "http": http}

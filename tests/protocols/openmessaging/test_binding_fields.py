@@ -44,7 +44,7 @@ def messages(draw: st.DrawFn, values: st.SearchStrategy[Any] = header_values) ->
         reply_to=draw(st.none() | texts),
         message_id=message_id,
         timestamp_ms=draw(st.integers(0, NOW_MS)),
-        priority=draw(st.none() | st.integers(1, 10)),
+        priority=draw(st.none() | st.integers(0, 9)),
         key=draw(st.none() | texts),
         tag=draw(st.none() | texts),
         keys=draw(st.lists(texts.filter(str.strip), max_size=3).map(tuple)),
@@ -139,7 +139,7 @@ def test_times() -> None:
     assert to_message(told, b"", ORIGIN, jumped).expires_at_ms == NOW_MS + 11
 
 
-@pytest.mark.parametrize(("priority", "found"), [(0, None), (1, 1), (10, 10), (11, None), (-3, None)])
+@pytest.mark.parametrize(("priority", "found"), [(0, None), (1, 0), (10, 9), (11, None), (-3, None)])
 def test_priorities_out_of_range_are_ignored(priority: int, found: int | None) -> None:
     assert sent(priority=priority).properties.priority == found
 
@@ -236,6 +236,9 @@ def test_what_the_model_has_no_property_for_stays_with_its_message() -> None:
     assert (message.properties.header("oms-durability"), message.properties.header("oms-partition")) == (1, 3)
     found = dict(write_head(Shown(message, "i"))[1])
     assert (found["x-oms-h-durability"], found["x-oms-h-partition"]) == ("1", "3")
+    forwarded = sent(bornHost="device-8")
+    assert dict(write_head(Shown(forwarded, "i"))[1])["x-oms-h-bornHost"] == "device-8"
+    assert sent(bornHost="192.0.2.7").properties.headers == (), "its own address needs no header"
     strange = Message("t", b"", properties=Properties(headers=(("oms-partition", "x"),)))
     assert to_json(Shown(strange, "i"))["properties"] == {"oms-partition": "x"}
 

@@ -28,14 +28,19 @@ from gateway.http_oms import (
     Shown,
     Told,
     check_version,
+    from_json,
     read_head,
+    to_json,
     to_message,
     topic_of,
+    write_head,
 )
 
 NUMBER_DIGITS_MAX: Final = 15
 GROUP_DEFAULT: Final = "oms.default"  # of whoever names none: all of these are one group
 GROUP_CHARACTERS_MAX: Final = 255
+STRUCTURED: Final = "application/openmessaging+json"  # of a body that is a whole message
+RECEIPT: Final = "x-oms-receipt"
 _FLAGS: Final = {"true": True, "false": False}
 
 _encode = msgspec.json.Encoder().encode
@@ -125,6 +130,14 @@ class Call:
         """Return what the headers say of a message. Raise InvalidValue."""
         return read_head(self.request.headers)
 
+    def brought(self) -> tuple[Told, bytes]:
+        """Return the message that the request is: in headers and body, or all of it as JSON."""
+        told, body = self.told(), self.body()
+        if _media_type(self.headers.get("content-type", "")) != STRUCTURED:
+            return told, body
+        found, body = read_line(body)
+        return Told({**told.fields, **found.fields}, found.properties), body
+
     def message(self, told: Told, body: bytes) -> Message:
         """Return a message to be published. Raise a GatewayError."""
         message = to_message(told, body, self.session.origin, self.gateway.clock)
@@ -146,10 +159,33 @@ class Call:
         shown_ms = self.gateway.clock.shown
         return Shown(delivery.message, message_id, delivery.attempt, delivery.offset, shown_ms)
 
+    def shown(self, shown: Shown, receipt: str = "") -> HttpAnswer:
+        """Return a message as the answer: in headers and body, or all of it as JSON if that is asked for."""
+        if _media_type(self.headers.get("accept", "")) == STRUCTURED:
+            found = to_json(shown)
+            body = _encode({**found, "receipt": receipt} if receipt else found)
+            return HttpAnswer(200, body, STRUCTURED, [(VERSION_FIELD, VERSION)])
+        kind, headers = write_head(shown)
+        named = [(RECEIPT, receipt)] if receipt else []
+        return HttpAnswer(200, shown.message.body, kind, [*headers, *named])
+
     async def stored(self, position: int) -> None:
         """Wait until a position is on disk. Raise NotStored."""
         if position > 0:
             await self.gateway.durable(position)
+
+
+def read_line(line: bytes) -> tuple[Told, bytes]:
+    """Return a message as JSON has it, and its body. Raise InvalidValue."""
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidValue(f"{error}; a message as a JSON object is expected") from error
+    return from_json(found)
+
+
+def _media_type(value: str) -> str:
+    return value.partition(";")[0].strip().lower()
 
 
 def json(found: Any, status: int = 200, headers: list[tuple[str, str]] | None = None) -> HttpAnswer:

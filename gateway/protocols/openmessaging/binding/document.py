@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple
 from gateway.core.half import IMMUNITY_MS_MAX
 from gateway.http_oms import FIELD_PREFIX, FIELDS, VERSION, VERSION_FIELD
 
+from .call import RECEIPT, STRUCTURED
 from .groups import EXPIRES_MS_MAX, EXPIRES_MS_MIN
-from .pulling import LEASE_MS, LEASE_MS_MAX, MAX, NDJSON, RECEIPT, WAIT_MS_MAX
+from .pulling import LEASE_MS, LEASE_MS_MAX, MAX, NDJSON, WAIT_MS_MAX
 from .receipts import DELAY_MS_MAX, OUTCOMES
 from .streaming import END, FIRST, NEXT
 
@@ -93,8 +94,7 @@ _REASONS: Final = {
 }
 _ALWAYS: Final = (400, 401, 403, 422, 429, 500)
 
-_RAW: Final = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-_ANY: Final = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _OBJECT: Final = {"application/json": {"schema": {"type": "object"}}}
 _MESSAGE: Final = {
     "version": VERSION,
@@ -103,6 +103,9 @@ _MESSAGE: Final = {
     "properties": {"colour": "green"},
     "data": "aGVsbG8=",
 }
+_WHOLE: Final = {"schema": {"type": "object"}, "example": _MESSAGE}
+_RAW: Final = {"application/octet-stream": _BINARY, STRUCTURED: _WHOLE}
+_ANY: Final = {"*/*": _BINARY, STRUCTURED: _WHOLE}
 _LINES: Final = {NDJSON: {"schema": {"type": "string"}, "example": _MESSAGE}}
 _RECEIPTS: Final = {
     "application/json": {
@@ -324,10 +327,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.message:
         for name, kind in FIELDS.items():
             schema = _KINDS[kind]
-            required = name == "destination" and operation.body is _RAW
-            found.append(
-                {"name": FIELD_PREFIX + name, "in": "header", "required": required, "schema": schema}
-            )
+            found.append({"name": FIELD_PREFIX + name, "in": "header", "schema": schema})
     return found
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import msgspec
-
 from gateway.api import NO_SUBSCRIBERS, GatewayError, HttpAnswer, InvalidValue, TooLarge
 from gateway.core.message import Message, wants_later
 from gateway.http_fields import write_text
-from gateway.http_oms import FIELD_PREFIX, Told, from_json
+from gateway.http_oms import FIELD_PREFIX, Told
 
-from .call import Call, json
+from .call import Call, json, read_line
 from .refusals import problem_of, refusal
 
 LINES_MAX: Final = 10_000  # of a batch; if it is all or nothing, all of it in one turn, some 0.2 s
@@ -21,8 +19,8 @@ LINES_PER_TURN: Final = 250  # of one that is not: some 5 ms, then others have t
 
 async def produce(call: Call) -> HttpAnswer:
     """Publish the body; with a transaction's id, when that is committed."""
-    told = call.told()
-    message = call.message(told, call.body())
+    told, body = call.brought()
+    message = call.message(told, body)
     transaction = told.fields.get("transactionId")
     if transaction:
         position = call.gateway.broker.halves.add(call.session, str(transaction), message)
@@ -78,11 +76,7 @@ async def produce_batch(call: Call) -> HttpAnswer:
 
 def _read(call: Call, usual: Told, line: bytes) -> Message:
     """Return the message of a line; what it does not say is as the request's own headers say."""
-    try:
-        found = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidValue(f"{error}; one JSON object a line is expected") from error
-    told, body = from_json(found)
+    told, body = read_line(line)
     return call.message(Told({**usual.fields, **told.fields}, told.properties), body)
 
 
@@ -118,5 +112,5 @@ async def _one_by_one(call: Call, lines: list[bytes]) -> HttpAnswer:
         results.append(said)
     await call.stored(highest)
     if first is not None and not accepted:
-        return refusal(first)
+        return refusal(first, results)
     return json({"accepted": accepted, "results": results})

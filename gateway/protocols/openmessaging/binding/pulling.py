@@ -17,7 +17,7 @@ from gateway.core import lease
 from gateway.core.message import Outcome
 from gateway.core.policy import WORK
 from gateway.core.shares import is_share, join, shared_filter
-from gateway.http_oms import VERSION, VERSION_FIELD, to_json, write_head
+from gateway.http_oms import VERSION, VERSION_FIELD, to_json
 
 from .call import Call, nothing
 
@@ -28,7 +28,6 @@ TURN_SECONDS: Final = 0.05  # what one that does not wait gives a queue that has
 LEASE_MS: Final = int(lease.SECONDS_DEFAULT * 1000)
 LEASE_MS_MAX: Final = int(lease.SECONDS_MAX * 1000)
 TOKEN_BYTES: Final = 18  # 144 bits: nobody guesses one of them before the lease is over
-RECEIPT: Final = "x-oms-receipt"
 NDJSON: Final = "application/x-ndjson"
 
 
@@ -137,9 +136,7 @@ class Poll:
         given, self._held = self._held[:count], self._held[count:]
         if not self._many:
             [delivery] = given
-            kind, headers = write_head(self._call.show(delivery))
-            receipt = self._hand_over(delivery)
-            return HttpAnswer(200, delivery.message.body, kind, [*headers, *_named(receipt)])
+            return self._call.shown(self._call.show(delivery), self._hand_over(delivery))
         lines = [self._line(delivery) for delivery in given]
         return HttpAnswer(200, b"".join(lines), NDJSON, [(VERSION_FIELD, VERSION)])
 
@@ -167,7 +164,3 @@ class Poll:
         for delivery in reversed(self._held):
             self._call.session.settle(delivery, Outcome.RETRY, 0)
         self._held = []
-
-
-def _named(receipt: str) -> list[tuple[str, str]]:
-    return [(RECEIPT, receipt)] if receipt else []

@@ -86,9 +86,11 @@ def problem_of(error: GatewayError) -> dict[str, Any]:
     return found
 
 
-def refusal(error: GatewayError) -> HttpAnswer:
-    """Return the answer."""
+def refusal(error: GatewayError, results: list[dict[str, Any]] | None = None) -> HttpAnswer:
+    """Return the answer; with `results` if it stands for several."""
     problem = problem_of(error)
+    if results is not None:
+        problem["results"] = results
     headers: list[tuple[str, str]] = []
     if problem["status"] in _LATER:
         retry_ms = error.retry_ms if isinstance(error, QuotaExceeded) else 0

@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.api import Action, Gateway, GatewayError, HttpAnswer, InvalidValue, NotFound
 from gateway.core.half import IMMUNITY_MS_MAX, Half, Options, State
-from gateway.http_oms import Shown, Told, write_head
+from gateway.http_oms import Shown, Told
 
 from .call import GROUP_DEFAULT, Call, json, nothing
 from .producing import sent
@@ -48,12 +48,12 @@ class Transactions:
 
     async def prepare(self, call: Call) -> HttpAnswer:
         """Begin a transaction with the body as its first message."""
-        told = call.told()
+        told, body = call.brought()
         if "transactionId" in told.fields:
             raise InvalidValue("transactionId: it is made here; to add to a transaction, produce with its id")
         immunity_ms = call.number("x-oms-checkAfterMills", 0, 0, IMMUNITY_MS_MAX)
         id = f"{mark_of(_producer(call))}-{secrets.token_hex(TOKEN_BYTES)}"
-        message = call.message(Told({**told.fields, "transactionId": id}, told.properties), call.body())
+        message = call.message(Told({**told.fields, "transactionId": id}, told.properties), body)
         halves = call.gateway.broker.halves
         halves.begin(call.session, id, Options(immunity_ms, check_url=call.text("x-oms-checkURL")))
         try:
@@ -98,8 +98,7 @@ class Transactions:
             message = call.gateway.broker.halves.messages(half)[0]
         except (NotFound, IndexError):  # the log has lost it, or it has none: an operator's matter
             return nothing()
-        kind, headers = write_head(Shown(message, half.id, half.checks, None, call.gateway.clock.shown))
-        return HttpAnswer(200, message.body, kind, headers)
+        return call.shown(Shown(message, half.id, half.checks, None, call.gateway.clock.shown))
 
     async def _wait(self, call: Call, key: Key, seconds: float) -> bool:
         """Wait for a question; return whether it is worth looking for one."""
