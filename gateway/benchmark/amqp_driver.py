@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -37,20 +36,25 @@ class AmqpSettings(Settings, frozen=True, kw_only=True):
     prefetch: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = WINDOW_DEFAULT
 
 
-async def _answer(ask: Callable[[Callable[..., None]], Any], what: str) -> Any:
-    """Ask, and return what the callback is called with. Raise BenchmarkError."""
-    answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+async def _ask(channel: Any, method: str, *arguments: Any, **named: Any) -> None:
+    """Have a channel do something and wait until it is done. Raise BenchmarkError: a refusal closes it."""
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def take(*found: Any) -> None:
+    def done(*_: Any) -> None:
         if not answered.done():
-            answered.set_result(found[-1] if found else None)
+            answered.set_result(None)
 
+    def closed(_: Any, reason: BaseException) -> None:
+        if not answered.done():
+            answered.set_exception(BenchmarkError(f"AMQP: {method} {arguments[0]}: {reason}"))
+
+    channel.add_on_close_callback(closed)
     try:
-        ask(take)
-        return await asyncio.wait_for(answered, ANSWER_SECONDS_MAX)
+        getattr(channel, method)(*arguments, callback=done, **named)
+        await asyncio.wait_for(answered, ANSWER_SECONDS_MAX)
     except (TimeoutError, pika.exceptions.AMQPError) as error:
         reason = str(error) or type(error).__name__
-        raise BenchmarkError(f"AMQP: {what}: {reason}") from error
+        raise BenchmarkError(f"AMQP: {method} {arguments[0]}: {reason}") from error
 
 
 async def connect(uri: str) -> AsyncioConnection:
@@ -73,13 +77,25 @@ async def connect(uri: str) -> AsyncioConnection:
     return connection
 
 
-def _delete(delete: Callable[..., None], name: str, then: Callable[..., None]) -> None:
-    delete(name, callback=then)
+async def open_channel(connection: AsyncioConnection) -> Any:
+    """Return a channel. Raise BenchmarkError."""
+    opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    try:
+        connection.channel(on_open_callback=opened.set_result)
+        return await asyncio.wait_for(opened, ANSWER_SECONDS_MAX)
+    except (TimeoutError, pika.exceptions.AMQPError) as error:
+        raise BenchmarkError(f"AMQP: no channel: {error!r}") from error
 
 
-def _close(connection: AsyncioConnection, then: Callable[..., None]) -> None:
-    connection.add_on_close_callback(then)
+async def disconnect(connection: AsyncioConnection) -> None:
+    """Close a connection and wait until it is; nothing if there is none."""
+    if connection is None or not connection.is_open:
+        return
+    closed = asyncio.Event()
+    connection.add_on_close_callback(lambda _, reason: closed.set())
     connection.close()
+    with suppress(TimeoutError):  # who does not answer is not waited for
+        await asyncio.wait_for(closed.wait(), ANSWER_SECONDS_MAX)
 
 
 class AmqpProducer(Producer):
@@ -98,7 +114,7 @@ class AmqpProducer(Producer):
 
     async def confirm(self) -> None:
         """Ask for confirms."""
-        await _answer(lambda then: self._channel.confirm_delivery(self._confirmed, then), "confirm.select")
+        await _ask(self._channel, "confirm_delivery", self._confirmed)
 
     def publish(self, key: str | None, body: bytes, sent: Sent) -> None:
         """Send it."""
@@ -141,12 +157,8 @@ class AmqpConsumer(Consumer):
 
     async def consume(self, queue: str, prefetch: int) -> None:
         """Begin."""
-        await _answer(
-            lambda then: self._channel.basic_qos(prefetch_count=prefetch, callback=then), "basic.qos"
-        )
-        await _answer(
-            lambda then: self._channel.basic_consume(queue, self._delivered, callback=then), "basic.consume"
-        )
+        await _ask(self._channel, "basic_qos", 0, prefetch)
+        await _ask(self._channel, "basic_consume", queue, self._delivered)
 
     async def suspend(self) -> None:
         """Acknowledge nothing, so that the prefetch is soon used up."""
@@ -195,30 +207,28 @@ class AmqpDriver(Driver):
         uris = self.config.amqpUris
         self._publishing = await connect(uris[0])
         self._consuming = await connect(uris[1 % len(uris)])
-        self._admin = await self._channel(self._publishing)
+        self._admin = await open_channel(self._publishing)
 
     async def create_topic(self, topic: str, partitions: int) -> None:
         """Declare the exchange. Raise BenchmarkError for more than one partition, as the original."""
         if partitions != 1:
             raise BenchmarkError(f"AMQP has no partitions: partitionsPerTopic must be 1, not {partitions}")
-        await _answer(
-            lambda then: self._admin.exchange_declare(topic, "fanout", durable=True, callback=then), topic
-        )
+        await _ask(self._admin, "exchange_declare", topic, "fanout", durable=True)
         self._exchanges.append(topic)
 
     async def create_producer(self, topic: str) -> AmqpProducer:
         """Open a channel with confirms."""
-        producer = AmqpProducer(await self._channel(self._publishing), topic, self.config)
+        producer = AmqpProducer(await open_channel(self._publishing), topic, self.config)
         await producer.confirm()
         return producer
 
     async def create_consumer(self, topic: str, subscription: str, received: Received) -> AmqpConsumer:
         """Declare and bind the queue, and consume it."""
         queue = f"{topic}-{subscription}"
-        channel = await self._channel(self._consuming)
-        await _answer(lambda then: channel.queue_declare(queue, durable=True, callback=then), queue)
+        channel = await open_channel(self._consuming)
+        await _ask(channel, "queue_declare", queue, durable=True)
         self._queues.add(queue)
-        await _answer(lambda then: channel.queue_bind(queue, topic, callback=then), queue)
+        await _ask(channel, "queue_bind", queue, topic)
         consumer = AmqpConsumer(channel, received)
         await consumer.consume(queue, self.config.prefetch)
         return consumer
@@ -227,12 +237,8 @@ class AmqpDriver(Driver):
         """Delete queues and exchanges, and disconnect."""
         if self._admin is not None and self._admin.is_open:
             for queue in self._queues:
-                await _answer(partial(_delete, self._admin.queue_delete, queue), queue)
+                await _ask(self._admin, "queue_delete", queue)
             for exchange in self._exchanges:
-                await _answer(partial(_delete, self._admin.exchange_delete, exchange), exchange)
-        for connection in (self._publishing, self._consuming):
-            if connection is not None and connection.is_open:
-                await _answer(partial(_close, connection), "connection.close")
-
-    async def _channel(self, connection: AsyncioConnection) -> Any:
-        return await _answer(lambda then: connection.channel(on_open_callback=then), "channel.open")
+                await _ask(self._admin, "exchange_delete", exchange)
+        await disconnect(self._publishing)
+        await disconnect(self._consuming)

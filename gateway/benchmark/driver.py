@@ -12,7 +12,7 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     name: str
     driver: str = ""
     driverClass: str = ""
-    window: int = WINDOW_DEFAULT
+    window: Annotated[int, msgspec.Meta(ge=1)] = WINDOW_DEFAULT
 
 
 class Closing(ABC):
@@ -52,7 +52,7 @@ class Producer(Closing):
     """Sends to one topic."""
 
     def __init__(self, window: int) -> None:
-        self.settled: Settled = lambda sent, error: None
+        self.settled: Settled
         self._window = window
         self._in_flight = 0
         self._room = asyncio.Event()

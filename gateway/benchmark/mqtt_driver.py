@@ -11,12 +11,10 @@ import itertools
 from typing import Annotated, Any, Literal
 
 import msgspec
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from .driver import WINDOW_DEFAULT, Consumer, Driver, Producer, Received, Sent, Settings
 from .errors import BenchmarkError
-from .paho_loop import INFLIGHT_MAX, PahoLoop
+from .paho_loop import INFLIGHT_MAX, PahoLoop, user_property
 
 #: A durable session's life: longer than any run, so that its queue is one that must be on disk.
 DURABLE_SECONDS = 24 * 3600
@@ -53,8 +51,7 @@ class MqttProducer(Producer):
         """Send it."""
         properties = None
         if key is not None and self._key_property:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.UserProperty = (self._key_property, key)
+            properties = user_property(self._key_property, key)
         info = self._connection.client.publish(self._topic, body, self._qos, properties=properties)
         if info.rc:
             raise BenchmarkError(f"MQTT: {info.rc.name}")

@@ -83,16 +83,19 @@ class OmsDriver(Driver):
 
     settings = OmsSettings
     config: OmsSettings
-    _access_point: MessagingAccessPoint
 
     def __init__(self, settings: OmsSettings) -> None:
+        """Raise BenchmarkError for a URL that leads nowhere."""
         super().__init__(settings)
+        try:
+            self._access_point: MessagingAccessPoint = get_access_point(settings.url, settings.attributes)
+        except OMSError as error:
+            raise BenchmarkError(error.reason) from error
         self._queues: list[str] = []
 
     async def open(self) -> None:
         """Start the access point."""
         try:
-            self._access_point = get_access_point(self.config.url, self.config.attributes)
             await self._access_point.start()
         except OMSError as error:
             raise BenchmarkError(f"{self.config.url}: {error.reason}") from error
@@ -122,10 +125,8 @@ class OmsDriver(Driver):
 
     async def close(self) -> None:
         """Delete the queues where that can be done, and stop the access point."""
-        if not hasattr(self, "_access_point"):
-            return
         try:
-            if Feature.QUEUES not in self._access_point.driver.unsupported:
+            if self._queues and Feature.QUEUES not in self._access_point.driver.unsupported:
                 await self._delete_queues()
         except OMSError as error:
             raise BenchmarkError(f"{self.config.url}: {error.reason}") from error

@@ -24,6 +24,13 @@ READS_MAX = 100  # packets in one go: then others get their turn
 INFLIGHT_MAX = 65_535  # the protocol's maximum: who sends counts for itself
 
 
+def user_property(name: str, value: str) -> Properties:
+    """Return the properties of a PUBLISH that has this user property."""
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.UserProperty = (name, value)
+    return properties
+
+
 class PahoLoop:
     """One connection. Set `client.on_message` and the like before `connect`."""
 

@@ -35,6 +35,10 @@ def stamped(body: bytes, now_ns: int) -> bytes:
     return now_ns.to_bytes(STAMP_BYTES, "big") + body[STAMP_BYTES:]
 
 
+def _ignore(sent: Sent, error: str | None) -> None:
+    """Look away."""
+
+
 class Worker:
     """Runs one workload's load on one driver."""
 
@@ -106,6 +110,8 @@ class Worker:
         """End the load, and close all."""
         await self.stop_load()
         await self.resume_consumers()
+        for producer in self._producers:
+            producer.settled = _ignore  # what closing does to what is under way is no result
         everything: list[Closing] = [*self._producers, *self._consumers]
         for closing in everything:
             await closing.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -29,7 +30,6 @@ VIA: Mapping[str, tuple[str, str]] = {
     "rocketmq": ("openmessaging", "oms:rocketmq://127.0.0.1:{port}/chaos"),
     "http": ("http", "oms:http://127.0.0.1:{port}/chaos"),
 }
-RECONNECT_SECONDS = 0.2
 
 #: What may be asked for, by openchaos' names of the queue checker's fields; and what faults are held against
 #: it.
@@ -111,6 +111,8 @@ def run(options: Options, say: Say) -> Report:
     recorder = Recorder(path)
     try:
         asyncio.run(Control(options, kind, recorder, say).run())
+    except asyncio.CancelledError as error:
+        raise ChaosError(f"stopped by a signal; what was until then is in {path}") from error
     finally:
         recorder.close()
     return judge(path, options.output)
@@ -125,9 +127,13 @@ class Control:
         self._recorder = recorder
         self._say = say
         self._node: Node | None = None
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Run it; the gateway is gone afterwards, whatever happens."""
+        task = asyncio.current_task()
+        assert task is not None, "it runs in a task"
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         with ExitStack() as folders:
             async with AsyncExitStack() as closing:
                 await self._start_node(folders, closing)
@@ -173,54 +179,39 @@ class Control:
     async def _go(self, clients: list[QueueClient]) -> None:
         options = self._options
         model = QueueModel(clients, self._recorder, options.per_second, options.ordered, options.seed)
-        working = asyncio.ensure_future(model.run())
-        suffering = asyncio.ensure_future(self._suffer())
         try:
-            await asyncio.wait(
-                [working, suffering], timeout=options.seconds, return_when=asyncio.FIRST_EXCEPTION
-            )
-            model.stop()
-            suffering.cancel()
-            await asyncio.wait([suffering])
-            if not suffering.cancelled():
-                suffering.result()
-            await working
-        finally:
-            working.cancel()
-            suffering.cancel()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(model.run())
+                tasks.create_task(self._suffer())
+                await asyncio.sleep(options.seconds)
+                model.stop()
+                self._stopping.set()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
         self._say("recovering")
-        await self._reconnect(clients)
-        await model.prove()
+        await model.prove(options.recovery_seconds)
         self._say("draining")
         await model.drain(options.recovery_seconds)
 
     async def _suffer(self) -> None:
-        """Have faults come and go, until cancelled; then the last one goes."""
-        options, node = self._options, self._node
-        while True:
-            await asyncio.sleep(options.interval_seconds)
-            self._say(f"{options.fault}: start")
-            self._recorder.record(FaultMark(options.fault, "start", now_ms()))
-            try:
-                if node is not None:
-                    await inject(self._kind, node)
-                down = options.down_seconds
-                await asyncio.sleep(options.interval_seconds if down is None else down)
-            finally:
-                if node is not None:
-                    await recover(self._kind, node)
-                self._recorder.record(FaultMark(options.fault, "end", now_ms()))
-                self._say(f"{options.fault}: end")
+        """Have faults come and go; the last one goes before this returns."""
+        options = self._options
+        down = options.interval_seconds if options.down_seconds is None else options.down_seconds
+        while not await self._pause(options.interval_seconds):
+            self._mark("start")
+            if self._node is not None:
+                await inject(self._kind, self._node)
+            await self._pause(down)
+            if self._node is not None:
+                await recover(self._kind, self._node)
+            self._mark("end")
 
-    async def _reconnect(self, clients: list[QueueClient]) -> None:
-        """Wait until all clients are there again. Raise ChaosError if they do not get there in time."""
-        deadline = asyncio.get_running_loop().time() + self._options.recovery_seconds
-        for client in clients:
-            while True:
-                try:
-                    await client.open()
-                    break
-                except ChaosError:
-                    if asyncio.get_running_loop().time() > deadline:
-                        raise
-                    await asyncio.sleep(RECONNECT_SECONDS)
+    def _mark(self, mark: Literal["start", "end"]) -> None:
+        self._say(f"{self._options.fault}: {mark}")
+        self._recorder.record(FaultMark(self._options.fault, mark, now_ms()))
+
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until it is over; tell whether it is."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()

@@ -18,6 +18,7 @@ from .history import DEQUEUE, ENQUEUE, Outcome, Recorder, Request, Response
 KEYS_PER_CLIENT = 2  # as many as openchaos has
 ENQUEUE_SHARE = 0.5
 DEQUEUE_SECONDS = 0.2  # how long a client waits for a message: others of its operations wait meanwhile
+RETRY_SECONDS = 0.2  # between tries, when all the load is over
 
 
 def now_ms() -> int:
@@ -63,10 +64,9 @@ class QueueModel:
         """Begin no more operations."""
         self._stopping = True
 
-    async def prove(self) -> None:
-        """Enqueue one more with each client: to say whether all is well after the last fault."""
-        for number in range(len(self._clients)):
-            await self._enqueue(number)
+    async def prove(self, seconds_max: float) -> None:
+        """Enqueue one more with each client, in so many tries as time allows: to say whether all is well."""
+        await asyncio.gather(*(self._prove(number, seconds_max) for number in range(len(self._clients))))
 
     async def drain(self, seconds_max: float) -> None:
         """Dequeue what is left: until all that was stored has come, or nothing for so long."""
@@ -80,6 +80,14 @@ class QueueModel:
             else:
                 await self._dequeue(number)
 
+    async def _prove(self, number: int, seconds_max: float) -> None:
+        until = time.monotonic() + seconds_max
+        while True:
+            result = await self._enqueue(number)
+            if result.outcome is Outcome.SUCCESS or time.monotonic() > until:
+                return
+            await asyncio.sleep(RETRY_SECONDS)
+
     async def _drain(self, number: int, seconds_max: float) -> None:
         idle_since = time.monotonic()
         while True:
@@ -89,9 +97,9 @@ class QueueModel:
             elif not self._outstanding or time.monotonic() - idle_since > seconds_max:
                 return
             elif result.extra is not None:
-                await asyncio.sleep(DEQUEUE_SECONDS)  # nobody could be asked
+                await asyncio.sleep(RETRY_SECONDS)  # nobody could be asked
 
-    async def _enqueue(self, number: int) -> None:
+    async def _enqueue(self, number: int) -> Result:
         value, key = str(self._values), None
         self._values += 1
         if self._ordered:
@@ -106,6 +114,7 @@ class QueueModel:
         self._recorder.record(
             Response(number, ENQUEUE, result.outcome, value, key, ended, ended - began, result.extra)
         )
+        return result
 
     async def _dequeue(self, number: int) -> Result:
         began = now_ms()

@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
 from ..benchmark.errors import BenchmarkError
-from ..benchmark.paho_loop import PahoLoop
+from ..benchmark.paho_loop import PahoLoop, user_property
 from .client import GROUP, OPERATION_SECONDS_MAX, QueueClient, Result
 from .errors import ChaosError
 from .history import Outcome
@@ -49,9 +46,7 @@ class MqttClient(QueueClient):
             connection = await self._connected()
         except BenchmarkError as error:
             return Result(Outcome.FAILURE, error.detail)
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if key is not None:
-            properties.UserProperty = (KEY_PROPERTY, key)
+        properties = None if key is None else user_property(KEY_PROPERTY, key)
         info = connection.client.publish(self._topic, value.encode(), QOS, properties=properties)
         if info.rc:
             await self._give_up()

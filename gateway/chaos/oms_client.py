@@ -35,7 +35,7 @@ class OmsClient(QueueClient):
         try:
             self._access_point: MessagingAccessPoint = get_access_point(url, attributes)
         except OMSError as error:
-            raise ChaosError(f"{url}: {error.reason}") from error
+            raise ChaosError(error.reason) from error
         self._queue = queue
         self._producer = self._access_point.create_producer()
         self._consumer = self._access_point.create_pull_consumer()

@@ -10,6 +10,7 @@ from typing import Any
 from ..chaos.control import EXPECTATIONS, Options, Report, judge
 from ..chaos.control import run as run_chaos
 from ..chaos.errors import ChaosError
+from ..core.errors import GatewayError
 from .client import Refused, fail
 from .show import show
 
@@ -39,7 +40,7 @@ def _report(do: Callable[[], Report], expect: str, as_json: bool) -> int:
         if expect not in EXPECTATIONS:
             raise ChaosError(f"--expect is one of {', '.join(EXPECTATIONS)}, not {expect!r}")
         report = do()
-    except ChaosError as error:
+    except GatewayError as error:
         return fail(Refused(error.detail))
     faults = report.faults(expect)
     about = {**report.about(), "expected": expect, "faults": faults}
