@@ -98,6 +98,7 @@ class PushConsumer(Consumer):
         self._acknowledged: list[MessageReceipt] = []
         self._acknowledging: asyncio.Task[None] | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._receiving: asyncio.Task[list[Message]] | None = None
         self._free = asyncio.Event()  # there is room for another message
         self._awake = asyncio.Event()  # not suspended
         self._awake.set()
@@ -117,7 +118,7 @@ class PushConsumer(Consumer):
         With `batch` it gets lists of at most BATCH_SIZE, each of one queue. With `manual_ack` returning
         settles nothing: only the context's `ack` does, then or later.
         """
-        names = await self._named(queues)
+        names = _named(queues)
         binding = _Binding(listener, batch, manual_ack)
         before = {queue: self._bindings.get(queue) for queue in names}
         self._bindings.update(dict.fromkeys(names, binding))
@@ -132,12 +133,9 @@ class PushConsumer(Consumer):
             raise
         self._free.set()
 
-    async def _named(self, queues: str | Iterable[str]) -> list[str]:
-        return [queues] if isinstance(queues, str) else list(queues)
-
     async def unbind_queue(self, queues: str | Iterable[str]) -> None:
         """Call no listener for these any more. What one has now it may settle."""
-        names = await self._named(queues)
+        names = _named(queues)
         await super().unbind_queue(names)
         for queue in names:
             self._bindings.pop(queue, None)
@@ -145,6 +143,8 @@ class PushConsumer(Consumer):
     def suspend(self, timeout: Seconds = 0) -> None:
         """Call no listener until `resume`, or for so long at most. Those that run go on."""
         self._awake.clear()
+        if self._receiving is not None:
+            self._receiving.cancel()
         self._wake_no_more()
         seconds = seconds_of(timeout)
         if seconds:
@@ -169,7 +169,10 @@ class PushConsumer(Consumer):
 
     async def _open(self) -> None:
         await super()._open()
-        self._free.set()
+        # Anew: the loop may be another one since the last start.
+        suspended, self._free, self._awake = self.is_suspended, asyncio.Event(), asyncio.Event()
+        if not suspended:
+            self._awake.set()
         self._fetching = asyncio.ensure_future(self._fetch())
 
     async def _close(self) -> None:
@@ -211,12 +214,22 @@ class PushConsumer(Consumer):
         while not self._selectors or self._held >= self._room:
             self._free.clear()
             await self._free.wait()
+        if self.is_suspended:
+            return
         receiver = self._receiver
         assert receiver is not None
         room = min(self._room - self._held, MESSAGES_MAX)
-        messages = await receiver.receive(room, POLL_SECONDS)
+        self._receiving = asyncio.ensure_future(receiver.receive(room, POLL_SECONDS))
+        try:
+            messages = await self._receiving
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return  # suspended: others of the group may have what comes now
+        finally:
+            self._receiving = None
         await self._acknowledge_at_most_once_of(messages)
-        await self._awake.wait()  # what came while it was being suspended
         self._hand_over(messages)
         if len(messages) == room:
             await asyncio.sleep(0)  # plain listeners and a full queue: others run, too
@@ -367,6 +380,10 @@ class PushConsumer(Consumer):
                     log.warning("an acknowledgement came too late: %s", error.reason)
         finally:
             self._acknowledging = None
+
+
+def _named(queues: str | Iterable[str]) -> list[str]:
+    return [queues] if isinstance(queues, str) else list(queues)
 
 
 def _retry_delay(attributes: KeyValue) -> float | None:

@@ -16,7 +16,7 @@ from gateway.oms import (
     MessagingAccessPoint,
     OMSError,
 )
-from tests.oms.conformance.helpers import QUIET, clients, needs, nothing, until
+from tests.oms.conformance.helpers import QUIET, clients, data, needs, nothing, take, until
 
 
 async def test_plain_and_async_listeners(access_point: MessagingAccessPoint, queue: str) -> None:
@@ -152,6 +152,18 @@ async def test_suspended_and_resumed(access_point: MessagingAccessPoint, queue: 
         await until(lambda: not consumer.is_suspended)
         await producer.send(producer.create_message(queue, "c"))
         await until(lambda: got == [b"a", b"b", b"c"])
+
+
+async def test_who_is_suspended_leaves_it_to_others(access_point: MessagingAccessPoint, queue: str) -> None:
+    got: list[bytes] = []
+    async with access_point.create_push_consumer() as consumer:
+        await consumer.bind_queue(queue, lambda message, context: got.append(message.data))
+        await asyncio.sleep(0.05)  # it is receiving by now
+        consumer.suspend()
+        async with clients(access_point, queue) as (producer, other):
+            await producer.send(producer.create_message(queue, "x"))
+            assert data(await take(other, 1)) == [b"x"]
+        assert got == []
 
 
 @needs(Feature.ORDER)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Final
 from gateway.api import Conflict, GatewayError, NotFound, NotStored
 from gateway.api import Message as CoreMessage
 
-from ...driver import Check, ClientOptions, Sender, SendResult, TransactionStatus
+from ...driver import Check, ClientOptions, Sender, SendResult, TransactionStatus, batch_results
 from ...errors import OMSDestinationError, OMSError, OMSTransactionError, ResponseStatus
-from ...fields import BORN_HOST
 from ...keys import ExtensionKeys
 from ...message import Message, QoS
 from .errors import translated, translating
-from .translate import TRANSACTION, from_core, to_core
+from .translate import from_core, to_core
 
 if TYPE_CHECKING:
     from . import LocalDriver
@@ -43,10 +42,12 @@ class LocalSender(Sender):
         self._loop = asyncio.get_running_loop()
         self._session = driver.session(options)
         self._origin = self._session.origin
-        self._topics: dict[tuple[str, str], str] = {}
+        self._topics: dict[str, tuple[str, str]] = {}  # by destination: the topic, and its namespace
+        self._namespace = driver.namespace
         self._prefix = secrets.token_hex(8).upper()
         self._count = 0
         self._waiting: list[_Waiting] = []
+        self._oneway = 0  # messages since others had their turn
         self.client_id = options.client_id
         self.check = check
         self._immunity_ms = options.attributes.get_int(ExtensionKeys.CHECK_DELAY)
@@ -54,24 +55,9 @@ class LocalSender(Sender):
             self._region.senders.append(self)
 
     def send(self, message: Message) -> asyncio.Future[SendResult]:
-        self._gateway.begin_turn()
-        header = message.header
-        core = to_core(message, self._topic(header.destination), self._origin, self._next_id())
-        later = core.properties.delay_ms
-        try:
-            if header.qos == QoS.EXACTLY_ONCE and header.message_id:
-                position = self._publish_once(core, header.message_id)
-            else:
-                position = self._session.publish(core)
-        except GatewayError as error:
-            raise translated(error) from error
-        if position < 0:
-            raise OMSDestinationError(
-                f"nobody receives from {header.destination!r}: create the queue, or bind a consumer first"
-            )
-        result = SendResult(core.properties.message_id or "", handle=position if later else None)
+        result, position = self._publish(message)
         future = self._loop.create_future()
-        if not position or header.qos == QoS.AT_MOST_ONCE:
+        if not position or message.header.qos == QoS.AT_MOST_ONCE:
             future.set_result(result)
             return future
         waiting = self._waiting
@@ -80,24 +66,48 @@ class LocalSender(Sender):
         waiting.append((future, result, position))
         return future
 
-    def _publish_once(self, core: CoreMessage, message_id: str) -> int:
+    def _publish(self, message: Message) -> tuple[SendResult, int]:
+        """Publish; return the result, and the position to wait for (0: none). Raise OMSError."""
+        self._gateway.begin_turn()
+        header = message.header
+        self._count += 1
+        message_id = f"{self._prefix}{self._count:08X}"
+        core = to_core(message, self._topic(header.destination), self._origin, message_id)
+        later = core.properties.delay_ms
+        try:
+            if header.qos == QoS.EXACTLY_ONCE and header.message_id:
+                message_id = core.properties.message_id = header.message_id
+                position = self._publish_once(core)
+            else:
+                position = self._session.publish(core)
+        except GatewayError as error:
+            raise translated(error) from error
+        if position < 0:
+            raise OMSDestinationError(
+                f"nobody receives from {header.destination!r}: create the queue, or bind a consumer first"
+            )
+        return SendResult(message_id, None, None, None, position if later else None), position
+
+    def _publish_once(self, core: CoreMessage) -> int:
         """Publish what its producer has given an id: the second of one id is answered as the first."""
-        core.properties.message_id = core.properties.idempotency_key = message_id
+        core.properties.idempotency_key = core.properties.message_id
         return self._session.publish_once(core).position
 
-    def _next_id(self) -> str:
-        self._count += 1
-        return f"{self._prefix}{self._count:08X}"
-
     def _topic(self, destination: str) -> str:
-        key = (self._driver.namespace, destination)
-        topic = self._topics.get(key)
-        if topic is None:
+        driver = self._driver
+        if driver.namespace != self._namespace:
+            self._namespace = driver.namespace
+            self._topics.clear()
+        known = self._topics.get(destination)
+        if known is None:
             if len(self._topics) >= TOPICS_CACHED_MAX:
                 self._topics.clear()
-            topic = self._topics[key] = self._driver.place(destination).topic
-        elif key[0] or "://" in destination:
-            self._driver.check_namespace(destination)
+            topic, namespace = driver.place(destination).topic, driver.split_queue(destination)[0]
+            self._topics[destination] = (topic, namespace)
+            return topic
+        topic, namespace = known
+        if namespace and namespace not in self._region.registry.namespaces:
+            driver.check_namespace(destination)
         return topic
 
     def _wait(self) -> None:
@@ -108,27 +118,48 @@ class LocalSender(Sender):
             for future, result, position in waiting:
                 if future.done():
                     continue
-                if everything or self._gateway.broker.engine.stored(position):
+                if everything or self._is_stored(position):
                     future.set_result(result)
                 else:
-                    future.set_exception(translated(NotStored("the message could not be written to disk")))
+                    future.set_exception(_not_stored())
 
         self._gateway.when_durable(waiting[-1][2], stored)
 
-    async def send_oneway(self, messages: Sequence[Message]) -> None:
-        for number, message in enumerate(messages, 1):
+    def _is_stored(self, position: int) -> bool:
+        return not position or self._gateway.broker.engine.stored(position) is True
+
+    async def send_batch(self, messages: Sequence[Message]) -> list[SendResult]:
+        results: list[SendResult | OMSError] = []
+        positions: list[int] = []
+        for message in messages:
             try:
-                self.send(message).add_done_callback(_look_away)
+                result, position = self._publish(message)
+            except OMSError as error:
+                results.append(error)
+                positions.append(0)
+            else:
+                results.append(result)
+                positions.append(position)
+        last = max(positions)
+        if last:
+            try:
+                await self._gateway.durable(last)
+            except NotStored:
+                for number, position in enumerate(positions):
+                    if not self._is_stored(position):
+                        results[number] = _not_stored()
+        return batch_results(results)
+
+    async def send_oneway(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            try:
+                self._publish(message)
             except OMSError:
                 pass  # nobody is told
-            if number % ONEWAY_PER_TURN == 0:
+            self._oneway += 1
+            if self._oneway >= ONEWAY_PER_TURN:
+                self._oneway = 0
                 await asyncio.sleep(0)
-        self._oneway += len(messages)
-        if self._oneway >= ONEWAY_PER_TURN:
-            self._oneway = 0
-            await asyncio.sleep(0)
-
-    _oneway = 0
 
     # -- transactions and delays ----------------------------------------------------------------
 
@@ -137,12 +168,14 @@ class LocalSender(Sender):
         id = secrets.token_hex(16)
         message.extension_header.transaction_id = id
         topic = self._topic(message.header.destination)
-        half = to_core(message, f"$transaction/{id}/publish/{topic}", self._origin, self._next_id())
+        self._count += 1
+        message_id = f"{self._prefix}{self._count:08X}"
+        half = to_core(message, f"$transaction/{id}/publish/{topic}", self._origin, message_id)
         with translating():
             if self._immunity_ms:
                 self._tell(id, "begin", json.dumps({"immunity": self._immunity_ms / 1000}).encode())
             await self._gateway.durable(self._session.publish(half))
-        return SendResult(half.properties.message_id or "", id)
+        return SendResult(message_id, id)
 
     async def end(self, prepared: SendResult, status: TransactionStatus) -> None:
         assert prepared.transaction_id is not None
@@ -189,9 +222,5 @@ class LocalSender(Sender):
         self._session.close()
 
 
-def _look_away(sent: asyncio.Future[SendResult]) -> None:
-    if not sent.cancelled():
-        sent.exception()
-
-
-__all__ = ["BORN_HOST", "PROTOCOL", "TRANSACTION", "LocalSender"]
+def _not_stored() -> OMSError:
+    return OMSError("the message could not be written to disk", ResponseStatus.STORAGE_ERROR)
