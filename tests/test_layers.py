@@ -111,7 +111,9 @@ ALLOWED: tuple[tuple[str, tuple[str, ...]], ...] = (
 FIELDS = ("gateway.http_fields", "gateway.http_oms")
 #: What a certificate says of its owner, for whoever brings a TLS of its own.
 CERTIFICATES = "gateway.peer_certificate"
-PUBLIC = frozenset({"gateway", "gateway.api", "gateway.embedded", "gateway.oms", "gateway.testing"})
+PUBLIC = frozenset(
+    {"gateway", "gateway.api", "gateway.embedded", "gateway.oms", "gateway.oms.sync", "gateway.testing"}
+)
 
 
 def module_name(path: Path) -> str:

@@ -20,8 +20,18 @@ def test_there_are_examples() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_example(name: str, gateway: GatewayProcess) -> None:
+    run(name, gateway)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("oms_")])
+def test_an_example_of_openmessaging_takes_any_url(name: str, gateway: GatewayProcess) -> None:
+    run(name, gateway, "--url", f"oms:http://127.0.0.1:{gateway.http_port}/examples")
+
+
+def run(name: str, gateway: GatewayProcess, *arguments: str) -> None:
+    """Run an example to its end."""
     source = (EXAMPLES / name).read_text()
-    command = [sys.executable, str(EXAMPLES / name)]
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     if '"--mqtt"' in source:
         command += ["--mqtt", str(gateway.mqtt_port)]
     if '"--http"' in source:
