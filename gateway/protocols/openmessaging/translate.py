@@ -72,7 +72,7 @@ def to_properties(wire: Any) -> tuple[Properties, int]:
         key=system.message_group or None,
         traceparent=system.trace_context or None,
     )
-    if system.HasField("born_timestamp"):
+    if system.HasField("born_timestamp") and 0 <= system.born_timestamp.seconds <= SECONDS_MAX:
         made.timestamp_ms = max(0, to_ms(system.born_timestamp))
     if system.HasField("delivery_timestamp"):
         made.deliver_at_ms = max(0, to_delivery_ms(system.delivery_timestamp))

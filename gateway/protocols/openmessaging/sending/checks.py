@@ -21,6 +21,7 @@ PROPERTIES_MAX: Final = 128  # of a user
 PROPERTIES_BYTES_MAX: Final = 16_384  # of all of them, names and values
 GROUP_BYTES_MAX: Final = 63  # of a message group: "less than 64"
 ID_CHARACTERS_MAX: Final = 255  # of a message id; official clients' have 34
+ABOUT_BYTES_MAX: Final = 32_767  # of all but the body: as much as RocketMQ's broker has room for
 UTF8_BYTES_MAX: Final = 4  # of one character
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -67,7 +68,14 @@ def check_message(wire: Any) -> None:
         raise Refused(
             Code.ILLEGAL_MESSAGE_ID, f"message_id: 1 to {ID_CHARACTERS_MAX} printable characters are expected"
         )
+    if wire.ByteSize() - len(wire.body) > ABOUT_BYTES_MAX:
+        raise Refused(
+            Code.MESSAGE_PROPERTIES_TOO_LARGE,
+            f"besides its body the message has more than {ABOUT_BYTES_MAX} bytes",
+        )
     _check_type(system)
+    if system.priority < 0:
+        raise Refused(Code.BAD_REQUEST, f"the priority is {system.priority}; 0 or more is expected")
     if system.tag:
         _check_text(system.tag, "the tag", Code.ILLEGAL_MESSAGE_TAG)
         if "|" in system.tag:

@@ -30,8 +30,10 @@ from .checks import body_of, check_message
 from .recall import Recall
 from .transactions import Transactions
 
+REQUEST_BYTES_MAX: Final = 16 << 20  # of its bodies, unpacked: a turn has them all in memory
 MESSAGES_MAX: Final = 1024  # of one request, which is one turn: some 30 ms, others have theirs
 OWN_QUEUES: Final = QUEUE_PREFIX + "$"
+TOO_MUCH: Final = f"the messages of a request have more than {REQUEST_BYTES_MAX} bytes; send some in another"
 TOPICS_MAX: Final = 10_000  # names that are remembered
 
 OK: Final = Status(code=Code.OK)
@@ -64,7 +66,8 @@ class Sending:
         if len(messages) != 1:
             return await self._send_many(call, messages)
         response = _SendMessageResponse(status=OK)
-        position = self._publish(call.client, messages[0], response.entries.add(status=OK))
+        client, wire = call.client, messages[0]
+        position = self._publish(client, wire, self._message(client, wire), response.entries.add(status=OK))
         if position > 0:
             await self._gateway.durable(position)
         return response
@@ -76,12 +79,16 @@ class Sending:
                 Code.BAD_REQUEST, f"{len(messages)} messages; 1 to {MESSAGES_MAX} of one request are expected"
             )
         response = _SendMessageResponse()
-        client, entries, last = call.client, response.entries, 0
+        client, entries, last, left = call.client, response.entries, 0, REQUEST_BYTES_MAX
         codes: set[int] = set()
         for wire in messages:
             entry = entries.add(status=OK)
             try:
-                last = max(last, self._publish(client, wire, entry))
+                if left <= 0:
+                    raise Refused(Code.PAYLOAD_TOO_LARGE, TOO_MUCH)
+                message = self._message(client, wire)
+                left -= len(message.body)
+                last = max(last, self._publish(client, wire, message, entry))
                 codes.add(Code.OK)
             except GatewayError as error:
                 codes.add(self._refuse(call, wire, entry, error))
@@ -105,22 +112,26 @@ class Sending:
         entry.message_id = wire.system_properties.message_id
         return code
 
-    def _publish(self, client: Client, wire: Any, entry: Any) -> int:
-        """Publish a message and fill in its result; return the position to wait for. Raise GatewayError."""
+    def _message(self, client: Client, wire: Any) -> Message:
+        """Return the message that is to be published. Raise GatewayError if it may not be."""
         topic = self._topic(client, wire.topic)
         check_message(wire)
         body = body_of(wire, self._body_bytes_max)
         made, ttl_ms = to_properties(wire)
-        clock, session = self._clock, client.session
-        expires_at_ms = clock.now_ms + ttl_ms if ttl_ms else 0
-        message = Message(topic, body, 1, False, made, session.origin, clock.wall_ms, expires_at_ms)
+        clock = self._clock
         if wants_later(made):
             self._check_time(made)
+        expires_at_ms = clock.now_ms + ttl_ms if ttl_ms else 0
+        return Message(topic, body, 1, False, made, client.session.origin, clock.wall_ms, expires_at_ms)
+
+    def _publish(self, client: Client, wire: Any, message: Message, entry: Any) -> int:
+        """Publish a message and fill in its result; return the position to wait for. Raise GatewayError."""
+        made = message.properties
         if wire.system_properties.message_type == MessageType.TRANSACTION:
             entry.transaction_id, position = self._transactions.prepare(client, wire, message)
             entry.message_id = made.message_id
             return position
-        found = session.publish_once(message)
+        found = client.session.publish_once(message)
         position = found.position
         entry.message_id = found.message_id or made.message_id
         if position > 0:
@@ -128,7 +139,7 @@ class Sending:
             if wants_later(made) and self._broker.schedules.waits(position):
                 entry.recall_handle = self._recall.handle(position)
             elif not found.duplicate:
-                stream = self._broker.catalog.queues.get(topic)
+                stream = self._broker.catalog.queues.get(message.topic)
                 if isinstance(stream, StreamQueue):
                     entry.offset = stream.next_offset - 1
         return position

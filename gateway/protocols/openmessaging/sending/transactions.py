@@ -26,6 +26,7 @@ from ..names import resource_name, topic_of
 from ..translate import from_message
 
 PROTOCOL: Final = "openmessaging"
+PUBLISHES_MAX: Final = 1000  # topics of one client that are remembered, to ask it about others' messages
 IMMUNITY_MS_MAX: Final = 3_600_000  # RocketMQ's: an hour until the first question
 
 OK: Final = Status(code=Code.OK)
@@ -62,7 +63,8 @@ class Transactions:
         if system.HasField("orphaned_transaction_recovery_duration"):
             wanted_ms = to_ms(system.orphaned_transaction_recovery_duration)
             immunity_ms = min(max(0, wanted_ms), IMMUNITY_MS_MAX)
-        client.publishes.add(message.topic)
+        if len(client.publishes) < PUBLISHES_MAX:
+            client.publishes.add(message.topic)
         return id, self._halves.add(client.session, id, message, immunity_ms)
 
     def _known(self, client: Client, id: str) -> Half | None:
@@ -103,14 +105,10 @@ class Transactions:
 
     def _producer(self, half: Half, topic: str) -> Client | None:
         """Return who is to be asked this time, if anybody is there."""
-        mine, others = [], []
-        for client in self._logins:
-            if client.lines and client.session.principal.name == half.origin.principal:
-                if client.id == half.origin.client_id:
-                    mine.append(client)
-                elif topic in client.publishes:
-                    others.append(client)
-        found = mine or others
+        principal = half.origin.principal
+        found = [each for each in self._logins.named(half.origin.client_id) if _hears(each, principal)]
+        if not found:
+            found = [each for each in self._logins if topic in each.publishes and _hears(each, principal)]
         return found[half.checks % len(found)] if found else None  # who does not answer is not asked for ever
 
     def _question(self, client: Client, half: Half, message: Message) -> Any:
@@ -125,6 +123,11 @@ class Transactions:
         if half.options.immunity_ms:
             put_ms(system.orphaned_transaction_recovery_duration, half.options.immunity_ms)
         return command
+
+
+def _hears(client: Client, principal: str) -> bool:
+    """Tell whether a client is a user's, and can be told something."""
+    return bool(client.lines) and client.session.principal.name == principal
 
 
 def transaction_id(message_id: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.protocols.openmessaging.sending.sending import MESSAGES_MAX
+from gateway.protocols.openmessaging.sending.sending import MESSAGES_MAX, REQUEST_BYTES_MAX
 from gateway.rocketmq.numbers import Code, Encoding, MessageType
 from tests.process import RocketGateway, wait_for
 from tests.rocketmq_raw import RawRocket, new_id
@@ -24,12 +24,15 @@ _numbers = count()
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
-    sets = ("storage.segment_bytes=65536", "openmessaging.body_bytes_max=20000")
+    sets = (
+        "storage.segment_bytes=65536",
+        "openmessaging.body_bytes_max=20000",
+    )
     process = RocketGateway(tmp_path_factory.mktemp("sending") / "data", sets)
     process.start()
     for name in ("ann", "bob"):
         url = f"{process.url}/v1/admin/users/{name}"
-        httpx.put(url, json={"secret": SECRET, "admin": True}).raise_for_status()
+        httpx.put(url, json={"secret": SECRET}).raise_for_status()
     yield process
     process.stop()
     assert not process.bugs(), "\n".join(process.errors)
@@ -111,6 +114,14 @@ def test_a_batch_as_large_as_may_be(raw: RawRocket, topic: str) -> None:
     assert (answer.status.code, len(answer.entries)) == (Code.OK, MESSAGES_MAX)
 
 
+def test_a_few_bytes_are_not_unpacked_to_more_than_a_turn_can_hold(raw: RawRocket, topic: str) -> None:
+    packed = gzip.compress(b"\0" * 20_000)
+    answer = raw.send(topic, *[packed] * MESSAGES_MAX, body_encoding=Encoding.GZIP)
+    codes = [entry.status.code for entry in answer.entries]
+    taken = -(-REQUEST_BYTES_MAX // 20_000)
+    assert codes == [Code.OK] * taken + [Code.PAYLOAD_TOO_LARGE] * (MESSAGES_MAX - taken)
+
+
 def test_what_a_client_sends_again_is_published_once(
     gateway: RocketGateway, raw: RawRocket, topic: str
 ) -> None:
@@ -183,6 +194,26 @@ def test_a_full_queue_takes_nothing(gateway: RocketGateway, raw: RawRocket) -> N
     answer = raw.send(f"%24queue%2F{name}", b"1", b"2")
     assert [entry.status.code for entry in answer.entries] == [Code.OK, Code.TOO_MANY_REQUESTS]
     assert bodies(raw, f"%24queue%2F{name}") == [b"1"]
+
+
+LIMITED = """
+[anonymous]
+networks = ["127.0.0.0/8"]
+publish = ["open/#"]
+[quotas.slow]
+subject = "anonymous"
+publish_rate = 2
+"""
+
+
+def test_who_may_not_send_and_who_sends_faster_than_allowed(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(LIMITED)
+    process = RocketGateway(tmp_path / "data", dev=False, config=tmp_path / "gateway.toml").start()
+    with RawRocket(process.endpoints) as raw:
+        assert raw.send("closed", b"x").status.code == Code.FORBIDDEN
+        codes = [entry.status.code for entry in raw.send("open%2Ft", *[b"x"] * 10).entries]
+        assert (codes[0], codes[-1]) == (Code.OK, Code.TOO_MANY_REQUESTS)
+    process.stop()
 
 
 def test_nothing_is_ok_that_is_not_stored(gateway: RocketGateway, raw: RawRocket, topic: str) -> None:

@@ -35,7 +35,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]
     process.start()
     for name in ("ann", "bob"):
         url = f"{process.url}/v1/admin/users/{name}"
-        httpx.put(url, json={"secret": SECRET, "admin": True}).raise_for_status()
+        httpx.put(url, json={"secret": SECRET}).raise_for_status()
     yield process
     process.stop()
     assert not process.bugs(), "\n".join(process.errors)
