@@ -1,7 +1,8 @@
 """Members of one group, each through another door, with clients nobody here wrote.
 
 Run as a program it is a member that takes what it is given and never settles it, to be killed:
-`python -m tests.interop.group_member KIND MQTT_PORT AMQP_PORT HTTP_PORT QUEUE`. It prints each body.
+`python -m tests.interop.group_member KIND MQTT_PORT AMQP_PORT HTTP_PORT ROCKETMQ_PORT QUEUE`. It prints each
+body.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import pika
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway.rocketmq.names import escape
 from tests.interop.paho_client import V5, V311, PahoClient
+from tests.interop.rocketmq_client import RocketPeer
+from tests.process import RocketGateway
 
 WINDOW: Final = 10  # what a member may hold
 POLL_SECONDS: Final = 0.5
+LEASE_SECONDS: Final = 30  # of what a member holds that is polling
+VICTIM_SECONDS: Final = 2  # the same of one that is to be killed: others wait for that
 
 
 class Place(NamedTuple):
@@ -30,12 +36,27 @@ class Place(NamedTuple):
     mqtt_port: int
     amqp_port: int
     http_port: int
+    rocketmq_port: int
     queue: str
+    lease: int = LEASE_SECONDS
 
     @property
     def mqtt_filter(self) -> str:
         """As MQTT subscribes to it."""
         return self.queue if self.queue.startswith("$share/") else f"$queue/{self.queue}"
+
+    @property
+    def rocketmq_names(self) -> tuple[str, str]:
+        """As RocketMQ's clients have it: a consumer group, and its topic."""
+        if not self.queue.startswith("$share/"):
+            return "any", escape(f"$queue/{self.queue}")
+        _, group, topic = self.queue.split("/", 2)
+        return group, escape(topic)
+
+
+def place_of(gateway: RocketGateway, queue: str) -> Place:
+    """Return where a gateway has a group."""
+    return Place(gateway.mqtt_port, gateway.amqp_port, gateway.http_port, gateway.rocketmq_port, queue)
 
 
 #: Gets each body; True: settle it.
@@ -88,7 +109,7 @@ def amqp(place: Place, take: Take, stop: Stop, joined: threading.Event) -> None:
 def http(place: Place, take: Take, stop: Stop, joined: threading.Event) -> None:
     """A member by long polls; what it does not settle comes back with its lease."""
     path = f"/v1/queues/{quote(place.queue, safe='')}/receive"
-    params = {"max": WINDOW, "wait": POLL_SECONDS, "lease": 2}
+    params = {"max": WINDOW, "wait": POLL_SECONDS, "lease": place.lease}
     with httpx.Client(base_url=f"http://127.0.0.1:{place.http_port}", timeout=10) as client:
         client.post(path, params={"max": 1, "wait": 0}).raise_for_status()
         joined.set()
@@ -116,12 +137,24 @@ def websocket(place: Place, take: Take, stop: Stop, joined: threading.Event) -> 
                 joined.set()
 
 
+def rocketmq(place: Place, take: Take, stop: Stop, joined: threading.Event) -> None:
+    """A member by RocketMQ's own client; what it does not acknowledge comes back when it is gone."""
+    with RocketPeer() as peer:
+        member = peer.simple(f"127.0.0.1:{place.rocketmq_port}", *place.rocketmq_names, wait=1)
+        while not stop.is_set():
+            found = member.begin(WINDOW, place.lease)
+            joined.set()
+            settled = [message for message in member.messages(found) if take(message.body)]
+            member.ack(*settled)
+
+
 KINDS: Final[dict[str, Callable[[Place, Take, Stop, threading.Event], None]]] = {
     "mqtt3": mqtt(V311),
     "mqtt5": mqtt(V5),
     "amqp": amqp,
     "http": http,
     "websocket": websocket,
+    "rocketmq": rocketmq,
 }
 
 
@@ -133,4 +166,4 @@ def hold_everything(body: bytes) -> bool:
 
 if __name__ == "__main__":
     kind, *ports, queue = sys.argv[1:]
-    KINDS[kind](Place(*map(int, ports), queue), hold_everything, Stop(), threading.Event())
+    KINDS[kind](Place(*map(int, ports), queue, VICTIM_SECONDS), hold_everything, Stop(), threading.Event())

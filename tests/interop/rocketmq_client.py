@@ -1,4 +1,4 @@
-"""RocketMQ's own Python client in a process of its own, for tests: see `rocketmq_app/peer.py`.
+"""RocketMQ's own clients for tests, each in a process: `rocketmq_app/peer.py`, `node_app/rocketmq_peer.js`.
 
 One process has many clients, so a test module needs one; a command that waits (a long poll) is under way
 while others go on.
@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
-from tests.peers import python_with
+from tests.peers import NODE_APP, node_package, python_with
 from tests.process import RocketGateway
 
 PEER: Final = Path(__file__).with_name("rocketmq_app") / "peer.py"
@@ -57,16 +57,30 @@ class Received:
         return f"<{self.topic} {self.body[:40]!r} attempt {self.attempt}>"
 
 
-class RocketPeer:
-    """The process."""
+def _python() -> list[str]:
+    return [python_with("rocketmq", "GATEWAY_TEST_ROCKETMQ_PYTHON"), "-P", str(PEER)]
 
-    def __init__(self, roots: Path | None = None) -> None:
+
+def _node() -> list[str]:
+    return [node_package("rocketmq-client-nodejs"), "rocketmq_peer.js"]
+
+
+_COMMANDS: Final = {"python": _python, "node": _node}
+KINDS: Final = tuple(_COMMANDS)
+
+
+class RocketPeer:
+    """The process: of the client for Python, or of the one for Node."""
+
+    def __init__(self, kind: str = "python", roots: Path | None = None) -> None:
+        self.kind = kind
         self._home = tempfile.TemporaryDirectory()
         variables = {**os.environ, "HOME": self._home.name}
         if roots is not None:  # the client takes the system's: no way to name others but this one
             variables["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(roots)
         self.process = subprocess.Popen(
-            [python_with("rocketmq", "GATEWAY_TEST_ROCKETMQ_PYTHON"), "-P", str(PEER)],
+            _COMMANDS[kind](),
+            cwd=PEER.parent if kind == "python" else NODE_APP,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -200,11 +214,19 @@ class Producer(_Client):
         """Send a message; return its receipt. `transaction`: the name of one that it begins."""
         return self.ask("send", topic=topic, body=base64.b64encode(body).decode(), **more)
 
+    def begin_many(self, topic: str, bodies: Iterable[bytes], **more: Any) -> Future[dict[str, Any]]:
+        """Begin to send side by side; `sent` waits for that."""
+        texts = [base64.b64encode(body).decode() for body in bodies]
+        return self.peer.begin("send_many", name=self.name, topic=topic, bodies=texts, **more)
+
+    def sent(self, future: Future[dict[str, Any]]) -> list[str | None]:
+        """Return the ids of what was sent, or None for what failed."""
+        found: list[str | None] = self.peer.finish(future)["message_ids"]
+        return found
+
     def send_many(self, topic: str, bodies: Iterable[bytes], **more: Any) -> list[str | None]:
         """Send side by side; return the ids, or None for what failed."""
-        texts = [base64.b64encode(body).decode() for body in bodies]
-        found: list[str | None] = self.ask("send_many", topic=topic, bodies=texts, **more)["message_ids"]
-        return found
+        return self.sent(self.begin_many(topic, bodies, **more))
 
     def commit(self, transaction: str) -> None:
         """End a transaction well."""

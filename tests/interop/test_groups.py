@@ -8,14 +8,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pika
 import pytest
 
-from tests.interop.group_member import KINDS, Place, Stop
+from tests.interop.group_member import KINDS, Place, Stop, place_of
 from tests.interop.paho_client import V311, PahoClient
-from tests.process import GatewayProcess, wait_for
+from tests.process import RocketGateway, wait_for
 
 MESSAGES = 300
 PERSISTENT = pika.BasicProperties(delivery_mode=2)  # a transient one MQTT delivers at most once
@@ -61,12 +62,17 @@ def group_at(place: Place) -> Iterator[Group]:
             thread.join(10)
 
 
-def place_of(gateway: GatewayProcess, queue: str) -> Place:
-    return Place(gateway.mqtt_port, gateway.amqp_port, gateway.http_port, queue)
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[RocketGateway]:
+    process = RocketGateway(tmp_path / "data")
+    process.start()
+    yield process
+    process.stop()
+    assert not process.bugs(), "\n".join(process.errors)
 
 
 @pytest.fixture(params=[SHARED, DECLARED])
-def place(request: pytest.FixtureRequest, gateway: GatewayProcess) -> Place:
+def place(request: pytest.FixtureRequest, gateway: RocketGateway) -> Place:
     """A shared subscription, or a queue that somebody declared."""
     if request.param == DECLARED:
         wanted = {"bindings": ["jobs/#"]}
@@ -107,7 +113,7 @@ def test_members_at_every_door_share_the_work(place: Place) -> None:
 
 @pytest.mark.parametrize("victim", list(KINDS))
 def test_a_member_that_is_killed_loses_nothing(place: Place, victim: str) -> None:
-    command = [sys.executable, "-m", "tests.interop.group_member", victim, *map(str, place)]
+    command = [sys.executable, "-m", "tests.interop.group_member", victim, *map(str, place[:-1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             depth = f"http://127.0.0.1:{place.http_port}/v1/queues"

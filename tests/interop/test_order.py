@@ -15,24 +15,26 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 
 from tests.cli.test_commands import good, run
-from tests.interop.group_member import KINDS, Place, Stop
+from tests.interop.group_member import KINDS, Stop, place_of
 from tests.interop.paho_client import PahoClient, properties, publish_properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import RocketGateway, wait_for
 
 KEYS, EACH = 6, 40
 DOORS = ("mqtt", "amqp", "http")
+POLLING = ("http", "rocketmq")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(Path(tmp_path_factory.mktemp("order")) / "data").start()
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
+    process = RocketGateway(Path(tmp_path_factory.mktemp("order")) / "data")
+    process.start()
     yield process
     process.stop()
     assert not process.bugs(), "\n".join(process.errors)
 
 
 @pytest.fixture
-def http(running: GatewayProcess) -> Iterator[httpx.Client]:
+def http(running: RocketGateway) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=running.url, timeout=10) as client:
         yield client
 
@@ -40,7 +42,7 @@ def http(running: GatewayProcess) -> Iterator[httpx.Client]:
 class Publisher:
     """Publishes with a key by any door."""
 
-    def __init__(self, gateway: GatewayProcess) -> None:
+    def __init__(self, gateway: RocketGateway) -> None:
         self.http = httpx.Client(base_url=gateway.url, timeout=10)
         self.mqtt = PahoClient("publisher").open(gateway.mqtt_port)
         self.amqp = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", gateway.amqp_port))
@@ -66,7 +68,7 @@ class Publisher:
 
 
 @pytest.fixture
-def publisher(running: GatewayProcess) -> Iterator[Publisher]:
+def publisher(running: RocketGateway) -> Iterator[Publisher]:
     made = Publisher(running)
     yield made
     made.close()
@@ -100,8 +102,8 @@ class Watch:
             return sum(len(numbers) for numbers in self.seen.values())
 
 
-def test_members_at_every_door_get_each_key_in_order(running: GatewayProcess, publisher: Publisher) -> None:
-    place = Place(running.mqtt_port, running.amqp_port, running.http_port, "$share/ordered/orders/#")
+def test_members_at_every_door_get_each_key_in_order(running: RocketGateway, publisher: Publisher) -> None:
+    place = place_of(running, "$share/ordered/orders/#")
     watch, stop, threads = Watch(), Stop(), []
 
     def join(kind: str) -> None:
@@ -113,12 +115,13 @@ def test_members_at_every_door_get_each_key_in_order(running: GatewayProcess, pu
 
     try:
         for kind in KINDS:
-            if kind != "http":
+            if kind not in POLLING:
                 join(kind)
         for number in range(EACH):
             for key in range(KEYS):
                 publisher.publish(DOORS[key % 3], "orders/new", f"k{key}", f"k{key}:{number}")
-        join("http")  # its lease runs while the others are held back
+        for kind in POLLING:  # their leases run while the others are held back
+            join(kind)
         watch.begin.set()
         wait_for(lambda: watch.count() >= KEYS * EACH, 20, "all of it")
     finally:
@@ -141,7 +144,7 @@ def _bodies(deliveries: list[Any]) -> list[str]:
     return [delivery["body"] for delivery in deliveries]
 
 
-def test_an_operator_lists_parks_and_skips(running: GatewayProcess, http: httpx.Client) -> None:
+def test_an_operator_lists_parks_and_skips(running: RocketGateway, http: httpx.Client) -> None:
     policy = {"retry_delay_ms": 60_000, "dead_letter": "$dead"}
     http.put("/v1/queues/work", json={"policy": policy}).raise_for_status()
     for key in ("a/b", "a/b", "good"):
@@ -178,7 +181,7 @@ def test_an_operator_lists_parks_and_skips(running: GatewayProcess, http: httpx.
             again.post(f"/v1/deliveries/{delivery['id']}/ack").raise_for_status()
 
 
-def test_what_an_operator_asks_wrongly_is_refused(running: GatewayProcess) -> None:
+def test_what_an_operator_asks_wrongly_is_refused(running: RocketGateway) -> None:
     with httpx.Client(base_url=running.url, timeout=10) as http:
         http.put("/v1/queues/plain", json={"policy": {"ordered": False}}).raise_for_status()
         http.put("/v1/queues/log", json={"kind": "stream"}).raise_for_status()
@@ -202,7 +205,7 @@ def test_what_an_operator_asks_wrongly_is_refused(running: GatewayProcess) -> No
     assert run("queues", "skip", "plain", "k", "--url", running.url).returncode == 1
 
 
-def test_what_an_mqtt_client_hangs_on_goes_to_another(running: GatewayProcess) -> None:
+def test_what_an_mqtt_client_hangs_on_goes_to_another(running: RocketGateway) -> None:
     with httpx.Client(base_url=running.url, timeout=10) as http:
         http.put("/v1/queues/leased", json={"policy": {"lease_ms": 300}}).raise_for_status()
         hanging = PahoClient("hanging")
@@ -220,7 +223,7 @@ def test_what_an_mqtt_client_hangs_on_goes_to_another(running: GatewayProcess) -
             assert (shown["depth"], shown["unsettled"]) == (0, 0)
 
 
-def test_each_instance_has_a_cursor_that_is_kept(running: GatewayProcess) -> None:
+def test_each_instance_has_a_cursor_that_is_kept(running: RocketGateway) -> None:
     """Broadcast: a stream, read by a group for each instance, whatever its door."""
     with httpx.Client(base_url=running.url, timeout=10) as http:
         http.put("/v1/queues/news", json={"kind": "stream"}).raise_for_status()
@@ -244,7 +247,7 @@ def test_each_instance_has_a_cursor_that_is_kept(running: GatewayProcess) -> Non
         assert [group["name"] for group in http.get("/v1/queues/news").json()["groups"]] == ["m"]
 
 
-def _all_instances(running: GatewayProcess, http: httpx.Client, start: bool) -> list[list[str]]:
+def _all_instances(running: RocketGateway, http: httpx.Client, start: bool) -> list[list[str]]:
     """Read what is new by an instance at each door."""
     count = 2 if start else 1
     with PahoClient("m", clean=False, expiry=600).open(running.mqtt_port) as client:
