@@ -57,8 +57,15 @@ class Generator:
                 task.cancel()
             if background:
                 await asyncio.wait(background)
-            await self.worker.stop()
-            await self._driver.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        """Close all; what cannot be removed is said, and does not spoil what was measured."""
+        for close in (self.worker.stop, self._driver.close):
+            try:
+                await close()
+            except BenchmarkError as error:
+                self._say(f"while closing: {error.detail}")
 
     async def _measure(self, background: list[asyncio.Task[None]]) -> Result:
         workload, spawn = self._workload, asyncio.get_running_loop().create_task

@@ -32,6 +32,13 @@ class OmsSettings(Settings, frozen=True, kw_only=True):
     concurrency: Annotated[int, msgspec.Meta(ge=1)] = WINDOW_DEFAULT  # listeners of a consumer at a time
 
 
+async def _stopped(client: OmsClient | OmsPush) -> None:
+    try:
+        await client.stop()
+    except OMSError as error:
+        raise BenchmarkError(error.reason) from error
+
+
 class OmsProducer(Producer):
     """Sends to a queue; a key is the message key, which orders."""
 
@@ -49,7 +56,7 @@ class OmsProducer(Producer):
 
     async def close(self) -> None:
         """Stop the client."""
-        await self._client.stop()
+        await _stopped(self._client)
 
     def _then(self, sent: Sent) -> Callable[[asyncio.Future[SendResult]], None]:
         def settle(future: asyncio.Future[SendResult]) -> None:
@@ -75,7 +82,7 @@ class OmsConsumer(Consumer):
 
     async def close(self) -> None:
         """Stop the client."""
-        await self._client.stop()
+        await _stopped(self._client)
 
 
 class OmsDriver(Driver):

@@ -23,6 +23,8 @@ from .model import QueueModel, now_ms
 from .node import Node, temporary_data
 
 Say = Callable[[str], None]
+#: Makes a client from the node's port, a topic, and the client's number.
+MakeClient = Callable[[int, str, int], QueueClient]
 
 #: How clients may come: by which door, and what OpenMessaging URL that is; "": MQTT.
 VIA: Mapping[str, tuple[str, str]] = {
@@ -108,9 +110,10 @@ def run(options: Options, say: Say) -> Report:
     options.output.mkdir(parents=True, exist_ok=True)
     when = datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
     path = options.output / f"{when}-gateway-chaos-history-file"
+    make = client_maker(options.via)
     recorder = Recorder(path)
     try:
-        asyncio.run(Control(options, kind, recorder, say).run())
+        asyncio.run(Control(options, kind, make, recorder, say).run())
     except asyncio.CancelledError as error:
         raise ChaosError(f"stopped by a signal; what was until then is in {path}") from error
     finally:
@@ -118,14 +121,28 @@ def run(options: Options, say: Say) -> Report:
     return judge(path, options.output)
 
 
+def client_maker(via: str) -> MakeClient:
+    """Return what makes clients that come this way; libraries that they need are there, or it raises."""
+    if via == "mqtt":
+        from .mqtt_client import MqttClient
+
+        return lambda port, topic, number: MqttClient("127.0.0.1", port, topic, number)
+    from .oms_client import OmsClient
+
+    if via in VIA:
+        return lambda port, topic, number: OmsClient(VIA[via][1].format(port=port), topic)
+    return lambda port, topic, number: OmsClient(via, topic)
+
+
 class Control:
     """One run."""
 
-    def __init__(self, options: Options, kind: str, recorder: Recorder, say: Say) -> None:
+    def __init__(self, options: Options, kind: str, make: MakeClient, recorder: Recorder, say: Say) -> None:
         self._options = options
         self._kind = kind
         self._recorder = recorder
         self._say = say
+        self._make = make
         self._node: Node | None = None
         self._stopping = asyncio.Event()
 
@@ -155,26 +172,12 @@ class Control:
     async def _clients(self, topic: str, closing: AsyncExitStack) -> list[QueueClient]:
         clients = []
         for number in range(self._options.clients):
-            client = self._client(topic, number)
+            client = self._make(0 if self._node is None else self._node.port, topic, number)
             closing.push_async_callback(client.close)
             await client.open()
             clients.append(client)
         self._say(f"{len(clients)} clients of {topic}, seed {self._options.seed}")
         return clients
-
-    def _client(self, topic: str, number: int) -> QueueClient:
-        if self._node is None:
-            from .oms_client import OmsClient
-
-            return OmsClient(self._options.via, topic)
-        url = VIA[self._options.via][1]
-        if url:
-            from .oms_client import OmsClient
-
-            return OmsClient(url.format(port=self._node.port), topic)
-        from .mqtt_client import MqttClient
-
-        return MqttClient("127.0.0.1", self._node.port, topic, number)
 
     async def _go(self, clients: list[QueueClient]) -> None:
         options = self._options

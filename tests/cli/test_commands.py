@@ -55,6 +55,7 @@ def test_help_names_every_command() -> None:
         "log",
         "trace",
         "bench",
+        "chaos",
         "version",
     ):
         assert command in text
