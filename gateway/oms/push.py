@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from .client import Connection, positive
 from .consumer import MESSAGES_MAX, POLL_SECONDS, Consumer
 from .driver import ClientOptions, Feature, MessageSelector
-from .errors import OMSError, OMSUnsupportedError
+from .errors import OMSError
 from .fields import Seconds, seconds_of
 from .interceptor import InterceptorContext, after_receive, before_receive
 from .key_value import KeyValue
@@ -201,9 +201,6 @@ class PushConsumer(Consumer):
             try:
                 await self._fetch_some()
                 failures = 0
-            except OMSUnsupportedError:
-                log.exception("push consumer %s cannot receive", self.options.client_id)
-                return
             except OMSError as error:
                 log.warning("push consumer %s: %s", self.options.client_id, error.reason)
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])

@@ -17,6 +17,9 @@ def gateway_recovered(gateway: Gateway) -> None:
     check_back.first_ms = round(settings.check_first_seconds * 1000)
     check_back.interval_ms = round(settings.check_interval_seconds * 1000)
     check_back.checks_max = settings.checks_max
+    for half in halves.all(State.OPEN):  # recovered before anybody could say so
+        gateway.scheduler.cancel(half.timer)
+        check_back.restored(half)
     halves.remember(round(settings.remember_seconds * 1000))
     halves.messages_max = settings.messages_max
     gateway.series.append(lambda: _series(gateway))

@@ -26,7 +26,7 @@ from gateway.api import Message as CoreMessage
 
 from ...errors import OMSMessageFormatError, ResponseStatus
 from ...fields import BORN_HOST, expires_at, priority_from, priority_of
-from ...key_value import KeyValue, Value
+from ...key_value import KeyValue
 from ...message import Durability, ExtensionHeader, Header, Message, MessageReceipt, QoS
 
 #: By name: the numbers mean different things.
@@ -95,7 +95,7 @@ def _headers(given: KeyValue, properties: Properties) -> Headers:
     for name, value in given.items():
         if name[:1] != "$":
             kind = given.get(TYPE + name)
-            found.append((name, value if kind is None else _typed(name, value, str(kind))))
+            found.append((name, value if kind is None else header_from_text(str(value), str(kind))))
         elif name in PARKED:
             setattr(properties, PARKED[name], str(value))
         elif name == CORRELATION:
@@ -105,14 +105,6 @@ def _headers(given: KeyValue, properties: Properties) -> Headers:
     return tuple(found)
 
 
-def _typed(name: str, value: Value, kind: str) -> HeaderValue:
-    try:
-        made: HeaderValue = header_from_text(str(value), kind)
-    except (ValueError, ArithmeticError) as error:
-        raise OMSMessageFormatError(f"property {name!r} is no {kind}: {error}") from error
-    return made
-
-
 def _add_extension(
     extension: ExtensionHeader, properties: Properties, headers: list[tuple[str, HeaderValue]]
 ) -> None:
@@ -120,7 +112,7 @@ def _add_extension(
     properties.tag = extension.tag
     properties.keys = tuple(extension.search_keys)
     properties.traceparent = extension.trace_id
-    if extension.correlation_id is not None:
+    if extension.correlation_id is not None and properties.correlation is None:
         properties.correlation = extension.correlation_id.encode()
     if extension.transaction_id is not None:
         headers.append((TRANSACTION, extension.transaction_id))
