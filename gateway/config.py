@@ -7,7 +7,6 @@ without logins are faults, and all faults are reported at once.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from .core.policy import DURABILITIES
 from .core.template import check_template
 from .core.topic import check_filter
 from .settings import (
+    CHECKS,
     CHOICES,
     DOORS,
     RANGES,
@@ -251,10 +251,9 @@ class _Reader:
         users = self._users(tables["users"])
         quotas = self._quotas(tables["quotas"])
         listeners = self._listeners(tables["listeners"])
-        self._check_values(sections["server"], sections["network"], sections["coap"])
+        self._check_values(sections["server"], sections["coap"])
         self._check_durability(sections["storage"])
         self._check_dedup(sections["dedup"])
-        self._check_anonymous(sections["anonymous"])
         self._check_safety(listeners)
         if self.faults:
             raise ConfigError(self.faults)
@@ -296,6 +295,9 @@ class _Reader:
                 self.fault(f"{name}.{key}", f"{value!r}: one of {', '.join(choices)} is expected")
             else:
                 values[key] = float(value) if wanted is float else value
+                if (name, key) in CHECKS:
+                    for text in value if isinstance(value, list) else (value,):
+                        self._try(f"{name}.{key}", CHECKS[name, key], text)
         for key in fields:
             if fields[key].required and key not in table:
                 self.fault(f"{name}.{key}", "missing")
@@ -327,18 +329,10 @@ class _Reader:
                 listeners[name] = self._try(f"listeners.{name}", Address.parse, value) or ""
         return listeners
 
-    def _check_values(self, server: Server, network: Network, coap: Coap) -> None:
+    def _check_values(self, server: Server, coap: Coap) -> None:
         """Check what a type and a range cannot say."""
         if not server.data or "\0" in server.data:
             self.fault("server.data", "expected the path of a directory")
-        for text in network.proxy_from:
-            self._try("network.proxy_from", lambda text: ipaddress.ip_network(text, strict=False), text)
-        for key, networks in (
-            ("coap.plain_credentials_from", coap.plain_credentials_from),
-            ("coap.trusted_networks", coap.trusted_networks),
-        ):
-            for text in networks:
-                self._try(key, lambda text: ipaddress.ip_network(text, strict=False), text)
         for section, rules in (("senml", coap.senml), ("senml_values", coap.senml_values)):
             for topic_filter, template in rules.items():
                 key = f"coap.{section}.{toml_key(topic_filter)}"
@@ -369,13 +363,6 @@ class _Reader:
                 if not isinstance(limit, str) and limit < 0:
                     self.fault(f"{key}.{field.name}", "a limit is not negative; 0 is none")
         return quotas
-
-    def _check_anonymous(self, anonymous: Anonymous) -> None:
-        for key, filters in (("publish", anonymous.publish), ("subscribe", anonymous.subscribe)):
-            for topic_filter in filters:
-                self._try(f"anonymous.{key}", check_filter, topic_filter)
-        for text in anonymous.networks:
-            self._try("anonymous.networks", lambda text: ipaddress.ip_network(text, strict=False), text)
 
     def _check_safety(self, listeners: Mapping[str, Address | str]) -> None:
         """Refuse what lets nobody in, and what opens a door to other machines that nobody can log in at."""

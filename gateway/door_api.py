@@ -181,4 +181,23 @@ class Repeating(Interface):
     repeats_ms: int
 
 
+@runtime_checkable
+class OwnTlsProtocol(Interface):
+    """A `TlsServerProtocol` whose sockets are a library's own, and their TLS, too (`Gateway.tls_material`).
+
+    Such a library takes certificates, but neither versions nor ciphers, and asks clients for a certificate
+    only where one is required: what else `[tls]` says of its door is refused, as it would not be so.
+    """
+
+    tls_library: str  # what it is called
+
+
+@runtime_checkable
+class OptionalProtocol(Interface):
+    """A protocol that may be unable to open its doors."""
+
+    def missing(self) -> str:
+        """Return what is missing, in a sentence; "" if nothing is."""
+
+
 Protocol = ConnectionProtocol | ServerProtocol

@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .api import ConnectionProtocol, DatagramProtocol, Protocol, ServerProtocol, TlsServerProtocol
-from .config import Config, ConfigError, unknown_doors
+from .api import (
+    ConnectionProtocol,
+    DatagramProtocol,
+    OptionalProtocol,
+    OwnTlsProtocol,
+    Protocol,
+    ServerProtocol,
+    TlsServerProtocol,
+)
+from .config import Address, Config, ConfigError, unknown_doors
 from .tls import TlsDoors
 
 
@@ -21,6 +29,16 @@ def tls_doors(protocols: Mapping[str, Protocol]) -> dict[str, str]:
         if isinstance(protocol, TlsServerProtocol)
         or (isinstance(protocol, ConnectionProtocol) and not isinstance(protocol, ServerProtocol))
     }
+
+
+def address_of(config: Config, name: str, protocol: Protocol) -> Address | None:
+    """Return where the plain door of a protocol opens, None if it stays closed.
+
+    One that lacks something stays closed unless it was asked for.
+    """
+    if name not in config.explicit_doors and isinstance(protocol, OptionalProtocol) and protocol.missing():
+        return None
+    return config.address(name, protocol.address)
 
 
 def check_doors(config: Config, protocols: Mapping[str, Protocol]) -> TlsDoors:
@@ -43,16 +61,38 @@ def check_doors(config: Config, protocols: Mapping[str, Protocol]) -> TlsDoors:
             reason = f"the {name!r} door owns its sockets and cannot read PROXY headers"
         if reason:
             faults.append(f"{label}network.proxy_protocol: {name!r}: {reason}")
+    faults += _missing(config, protocols, secured)
     alpn = {name: _alpn(protocols[secured[name]]) for name in secured if config.address(name, "") is not None}
     try:
         doors = TlsDoors(
-            config, alpn, [name for name in alpn if _has_dtls(config, name, protocols[secured[name]])]
+            config,
+            alpn,
+            [name for name in alpn if _has_dtls(config, name, protocols[secured[name]])],
+            {name: _library(protocols[secured[name]]) for name in alpn},
         )
     except ConfigError as error:
         faults += error.faults
     if faults:
         raise ConfigError(faults)
     return doors
+
+
+def _missing(config: Config, protocols: Mapping[str, Protocol], secured: Mapping[str, str]) -> list[str]:
+    """Return a fault for each door that is to open and cannot, for want of something."""
+    doors = {**{name: name for name in protocols}, **secured}
+    return [
+        f"listeners.{door}: {text}"
+        for door, name in doors.items()
+        if config.address(door, "") is not None
+        and door in config.explicit_doors
+        and isinstance(protocol := protocols[name], OptionalProtocol)
+        and (text := protocol.missing())
+    ]
+
+
+def _library(protocol: Protocol) -> str:
+    """Return whose TLS a protocol has, if it is not ours."""
+    return protocol.tls_library if isinstance(protocol, OwnTlsProtocol) else ""
 
 
 def _has_dtls(config: Config, name: str, protocol: Protocol) -> bool:

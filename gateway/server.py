@@ -42,7 +42,7 @@ from .core.message import Origin
 from .core.scheduler import Scheduler
 from .core.session import Session
 from .door_api import Repeating
-from .doors import check_doors, tls_doors
+from .doors import address_of, check_doors, tls_doors
 from .listeners import ConnectionLimits, Door, SocketTransport, open_listener
 from .sysinfo import SysInfo
 from .tls_transport import TlsListener
@@ -313,7 +313,7 @@ class Server:
         """Return (door, protocol, address) of every door that is to be opened."""
         found: list[tuple[str, Protocol, Any]] = []
         for name, protocol in self.protocols.items():
-            address = self.config.address(name, protocol.address)
+            address = address_of(self.config, name, protocol)
             if address is not None:
                 found.append((name, protocol, address))
         for door, name in tls_doors(self.protocols).items():

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from .core.policy import LETTERS_BYTES_MAX, LETTERS_DAYS, LETTERS_MAX
+from .core.topic import check_filter
+from .rocketmq.names import to_group
 
 #: Every door this project knows of, and where it opens; "" keeps it closed.
 DOORS = {
@@ -374,6 +377,43 @@ CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tls", "minimum_version"): ("1.2", "1.3"),
     ("auth", "on_denied"): ("refuse", "disconnect"),
     ("quotas", "scope"): ("user", "client"),
+}
+
+
+def check_network(text: str) -> None:
+    """Raise ValueError unless a text is an address or a network."""
+    ipaddress.ip_network(text, strict=False)
+
+
+def check_advertised(text: str) -> None:
+    """Raise ValueError unless a text is an address that a client could dial, or empty."""
+    if not text:
+        return
+    address = Address.parse(text)
+    if address.kind != "tcp" or not address.port:
+        raise ValueError(f"{text!r}: host:port is expected")
+    if address.host in ("0.0.0.0", "::"):
+        raise ValueError(f"{text!r}: nobody can dial {address.host}; say what clients reach this machine by")
+
+
+def check_group_pattern(text: str) -> None:
+    """Raise InvalidTopic unless a text is a consumer group's name, or what several begin with and `*`."""
+    if text != "*":
+        to_group(text.removesuffix("*"))
+
+
+#: (section, key) -> what raises ValueError or InvalidTopic for a string, or one of a list, that is none
+CHECKS: dict[tuple[str, str], Callable[[str], None]] = {
+    ("network", "proxy_from"): check_network,
+    ("coap", "plain_credentials_from"): check_network,
+    ("coap", "trusted_networks"): check_network,
+    ("anonymous", "networks"): check_network,
+    ("anonymous", "publish"): check_filter,
+    ("anonymous", "subscribe"): check_filter,
+    ("openmessaging", "advertise"): check_advertised,
+    ("openmessaging", "advertise_tls"): check_advertised,
+    ("openmessaging", "topics"): check_filter,
+    ("openmessaging", "fifo_groups"): check_group_pattern,
 }
 
 #: What a setting's type is called in TOML.

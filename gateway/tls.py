@@ -55,6 +55,7 @@ class TlsDoor:
         "_alpn",
         "_dtls",
         "_label",
+        "_library",
         "_loaded",
         "_own",
         "_seen",
@@ -66,10 +67,11 @@ class TlsDoor:
         "remarks",
     )
 
-    def __init__(self, name: str, config: Config, alpn: str, dtls: bool = False) -> None:
-        """Load. Raise ConfigError with every fault."""
+    def __init__(self, name: str, config: Config, alpn: str, dtls: bool = False, library: str = "") -> None:
+        """Load. Raise ConfigError with every fault. `library`: whose TLS it is, if not ours."""
         self.name = name
         self._dtls = dtls
+        self._library = library
         self._settings = config.tls_of(name)
         self._own = frozenset(config.tls_tables.get(name, ()))
         self._label = f"{config.source}: " if config.source else ""
@@ -113,13 +115,14 @@ class TlsDoor:
         context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
         context.set_alpn_protocols([self._alpn])
         remarks: list[str] = []
-        for step in (self._load_certificate, self._load_client_ca, self._set_ciphers, self._check_version):
+        steps = (self._load_certificate, self._load_client_ca, self._set_ciphers, self._check_version)
+        for step in (*steps, self._check_clients):
             try:
                 remarks += step(context)
             except _Fault as fault:
                 faults.append(f"{self._label}{self._key(fault.key)}: {fault}")
         material = TlsMaterial()
-        if not faults:
+        if not faults and (self._dtls or self._library):  # the key stays in no memory without need
             try:
                 material = self._material()
             except _Fault as fault:  # taken away since it was read
@@ -210,6 +213,12 @@ class TlsDoor:
         return []
 
     def _set_ciphers(self, context: ssl.SSLContext) -> list[str]:
+        if self._settings.ciphers and self._library:
+            raise _Fault(
+                "ciphers",
+                f"{self._library} has its own choice, the good ones of TLS 1.2 and 1.3; "
+                f'say tls.{self.name}.ciphers = ""',
+            )
         if self._settings.ciphers:
             try:
                 context.set_ciphers(self._settings.ciphers)
@@ -225,22 +234,43 @@ class TlsDoor:
                 f"OpenSSL has no DTLS 1.3, and listeners.{self.name} speaks DTLS; "
                 f'say tls.{self.name}.minimum_version = "1.2"',
             )
+        if self._library and self._settings.minimum_version != "1.2":
+            raise _Fault(
+                "minimum_version",
+                f"{self._library} offers TLS 1.2 and 1.3, and cannot be told otherwise; "
+                f'say tls.{self.name}.minimum_version = "1.2"',
+            )
+        return []
+
+    def _check_clients(self, context: ssl.SSLContext) -> list[str]:
+        if self._library and context.verify_mode is ssl.CERT_OPTIONAL:
+            raise _Fault(
+                "client_certificates",
+                f"{self._library} asks every client for a certificate or none; "
+                f"say tls.{self.name}.client_certificates",
+            )
         return []
 
 
 class TlsDoors(dict[str, TlsDoor]):
     """All TLS doors that are configured, by name."""
 
-    def __init__(self, config: Config, alpn: Mapping[str, str], dtls: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        alpn: Mapping[str, str],
+        dtls: Collection[str] = (),
+        libraries: Mapping[str, str] | None = None,
+    ) -> None:
         """Load what the doors in `alpn` (name -> protocol in TLS's terms) need. Raise ConfigError.
 
-        `dtls` are those that speak DTLS as well.
+        `dtls` are those that speak DTLS as well; `libraries` says whose TLS it is where it is not ours.
         """
         super().__init__()
         faults: dict[str, None] = {}  # what is wrong with [tls] is said once, not once a door
         for name in alpn:
             try:
-                self[name] = TlsDoor(name, config, alpn[name], name in dtls)
+                self[name] = TlsDoor(name, config, alpn[name], name in dtls, (libraries or {}).get(name, ""))
             except ConfigError as error:
                 faults.update(dict.fromkeys(error.faults))
         if faults:

@@ -84,6 +84,7 @@ class House:
             "listeners.amqp=",
             "listeners.http=",
             "listeners.coap=",
+            "listeners.openmessaging=",
             "plugins.disabled=['auth', 'line']",
         ]
         config = load(None, [*sets, *self.pki.sets(asked)], True, tmp_path / "data")

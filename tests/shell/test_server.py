@@ -25,7 +25,7 @@ from gateway.storage.memory import MemoryEngine
 from tests.certificates import Pki
 from tests.process import free_port
 
-DISABLED = "plugins.disabled=['mqtt', 'amqp', 'coap', 'http']"
+DISABLED = "plugins.disabled=['mqtt', 'amqp', 'coap', 'http', 'openmessaging']"
 
 
 class Echo(StreamProtocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ def installed() -> bool:
 
 
 class OpenMessaging:
-    """RocketMQ 5 clients; implements `gateway.api.TlsServerProtocol`, with a TLS that is gRPC's own."""
+    """RocketMQ 5 clients; a `TlsServerProtocol`, `OwnTlsProtocol` and `OptionalProtocol`."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -29,13 +30,19 @@ class OpenMessaging:
         self.address = ADDRESS if installed() else ""
         self.repeats_ms = REPEATS_MS
         self.alpn = "h2"  # has a TLS door, `openmessagings`
+        self.tls_library = "gRPC"
         self._server: RocketServer | None = None
+
+    def missing(self) -> str:
+        return "" if installed() else MISSING
 
     async def serve(self, address: Address, gateway: Gateway) -> None:
         """Open the door. May be called again, for another address."""
         if not installed():
             raise OSError(MISSING)
         if self._server is None:
+            # Anybody can fail at a TLS handshake: gRPC would write a line about each to our standard error.
+            os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
             from .server import RocketServer  # gRPC: 20 MB, only for who wants it
 
             self._server = RocketServer(gateway, self._config)

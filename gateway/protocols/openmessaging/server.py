@@ -45,7 +45,7 @@ class RocketServer:
         self._gateway = gateway
         self._limits = config.limits
         self._settings = settings
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []  # one for each address: gRPC adds none to one that runs
         self._addresses = Addresses(settings)
         self.logins = Logins(gateway, settings.client_idle_seconds)
         self._refusals = Refusals(gateway.clock)
@@ -71,24 +71,22 @@ class RocketServer:
 
     async def listen(self, address: Address) -> None:
         """Open a port. Raise OSError if that cannot be."""
-        first = self._server is None
-        if self._server is None:
-            calls_max = CALLS_PER_CONNECTION * self._limits.connections_max
-            self._server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=calls_max)
-            self._server.add_generic_rpc_handlers((self._procedures.service(),))
+        calls_max = CALLS_PER_CONNECTION * self._limits.connections_max
+        server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=calls_max)
+        server.add_generic_rpc_handlers((self._procedures.service(),))
         if address.path:
             _check_free(address.path)
         target = f"unix:{address.path}" if address.path else f"{_host(address.host)}:{address.port}"
         try:
             if address.tls:
-                self._server.add_secure_port(target, self._credentials(address.tls))
+                server.add_secure_port(target, self._credentials(address.tls))
             else:
-                self._server.add_insecure_port(target)
+                server.add_insecure_port(target)
         except RuntimeError as error:  # gRPC's one word for all that can be wrong with an address
             raise OSError("gRPC cannot use the address; it may be another program's") from error
         self._addresses.opened(address)
-        if first:
-            await self._server.start()
+        await server.start()
+        self._servers.append(server)
 
     def _options(self) -> list[tuple[str, Any]]:
         """Return what gRPC is told: nothing of its own may end a client's connection that waits."""
@@ -145,12 +143,11 @@ class RocketServer:
     async def stop(self) -> None:
         """Close the ports, end the streams, let requests end."""
         self.logins.stop()
-        if self._server is not None:
-            with contextlib.suppress(
-                TimeoutError
-            ):  # gRPC's own threads may be stuck; the log has to be closed
-                async with asyncio.timeout(2 * STOP_SECONDS):
-                    await self._server.stop(STOP_SECONDS)
+        with contextlib.suppress(
+            TimeoutError
+        ):  # were a thread of gRPC's stuck, the log would still be closed
+            async with asyncio.timeout(2 * STOP_SECONDS):
+                await asyncio.gather(*(server.stop(STOP_SECONDS) for server in self._servers))
 
 
 def _host(host: str) -> str:

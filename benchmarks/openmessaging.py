@@ -1,0 +1,133 @@
+"""What the door for RocketMQ clients does: stored messages a second, by the official client and a bare one.
+
+    python -m benchmarks.openmessaging [--only official,batches,...] [--seconds 4] [--rounds 3] [--json FILE]
+
+Server and client on a core each, bodies of 1 KB, a durable group that takes what is sent; an answer means
+that the disk has it. `official` is `rocketmq-python-client`, 64 callers of one producer; `requests` and
+`batches` a gRPC client that makes its requests beforehand, one connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from . import machine, processes
+from .brokers import free_ports
+from .coap import Figures, gateway, medians, show
+
+BODY_BYTES = 1024
+CALLERS = 64
+WINDOWS = (1, 16, 64)
+BATCHES = (32, 128)
+BATCH_WINDOW = 4  # batches under way: the next is there while one waits for the disk
+
+
+class Door(NamedTuple):
+    """A gateway that runs."""
+
+    pid: int
+    port: int
+    url: str
+
+
+@contextlib.contextmanager
+def door() -> Iterator[Door]:
+    """Run a gateway whose group waits for what is sent."""
+    (port,) = free_ports(1)
+    with gateway(f"listeners.openmessaging=127.0.0.1:{port}") as running:
+        wanted = {"bindings": ["bench"], "durable": True, "policy": {"max_length": 1_000_000}}
+        httpx.put(f"{running.url}/v1/queues/bench", json=wanted).raise_for_status()
+        yield Door(running.pid, port, running.url)
+
+
+def run(module: str, running: Door, *arguments: object) -> Figures:
+    """Run a client in a process of its own; return its figures, and what the gateway took for each."""
+    before = processes.cpu_seconds(running.pid)
+    with tempfile.TemporaryDirectory() as home:
+        found = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.{module}", str(running.port), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            check=True,
+            env={**os.environ, "HOME": home},
+        )
+    figures: Figures = json.loads(found.stdout)
+    used = processes.cpu_seconds(running.pid) - before
+    stored = httpx.get(f"{running.url}/v1/queues/bench").json()["depth"]
+    # the warm-up was work, too
+    return {**figures, "server_us_each": used / stored * 1e6, "in_queue": stored}
+
+
+def official(seconds: float) -> Figures:
+    """Measure RocketMQ's own Python client."""
+    with door() as running:
+        arguments = ("--callers", CALLERS, "--bytes", BODY_BYTES, "--seconds", seconds)
+        return {f"{CALLERS} callers": run("rocketmq_official", running, *arguments)}
+
+
+def _bare(running: Door, messages: int, window: int, seconds: float) -> Figures:
+    arguments = ("--messages", messages, "--window", window, "--bytes", BODY_BYTES, "--seconds", seconds)
+    return run("rocketmq_load", running, *arguments)
+
+
+def requests(seconds: float) -> Figures:
+    """Measure requests of one message."""
+    found: Figures = {}
+    for window in WINDOWS:
+        with door() as running:
+            found[f"{window} under way"] = _bare(running, 1, window, seconds)
+    return found
+
+
+def batches(seconds: float) -> Figures:
+    """Measure requests of many."""
+    found: Figures = {}
+    for messages in BATCHES:
+        with door() as running:
+            found[f"{messages} a request"] = _bare(running, messages, BATCH_WINDOW, seconds)
+    return found
+
+
+SCENARIOS: dict[str, Callable[[float], Figures]] = {
+    "official": official,
+    "requests": requests,
+    "batches": batches,
+}
+
+
+def main() -> None:
+    """Measure in turn, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SCENARIOS), help=", ".join(SCENARIOS))
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    names = options.only.split(",")
+    rounds: dict[str, list[Figures]] = {name: [] for name in names}
+    with processes.pinned(processes.cores()[0]):
+        for _ in range(options.rounds):
+            for name in names:
+                rounds[name].append(SCENARIOS[name](options.seconds))
+                show(name, rounds[name][-1])
+    print("\nmedians")
+    result: Figures = {"machine": machine.describe(machine.ROOT), "rounds": options.rounds}
+    for name in names:
+        result[name] = medians(rounds[name])
+        show(name, result[name])
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
