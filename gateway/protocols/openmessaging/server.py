@@ -104,6 +104,7 @@ class RocketServer:
             # A peer that has vanished without a word is missed before its client would count as idle.
             ("grpc.keepalive_time_ms", idle_ms // 4),
             ("grpc.keepalive_timeout_ms", idle_ms // 6),
+            ("grpc.http2.ping_timeout_ms", idle_ms // 6),  # what of the two is longer counts
             ("grpc.http2.max_pings_without_data", 0),
             ("grpc.max_connection_idle_ms", 2 * idle_ms),  # without any call: clients have a Telemetry stream
             # Clients may ask whether we are there, as often as they like.
