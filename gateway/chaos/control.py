@@ -176,6 +176,8 @@ class Control:
             closing.push_async_callback(client.close)
             await client.open()
             clients.append(client)
+        if self._node is not None:
+            closing.callback(self._node.resume)  # first of all: nobody could say goodbye to it
         self._say(f"{len(clients)} clients of {topic}, seed {self._options.seed}")
         return clients
 
@@ -185,7 +187,8 @@ class Control:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(model.run())
-                tasks.create_task(self._suffer())
+                if self._node is not None and self._kind != NOOP:
+                    tasks.create_task(self._suffer(self._node))
                 await asyncio.sleep(options.seconds)
                 model.stop()
                 self._stopping.set()
@@ -196,17 +199,15 @@ class Control:
         self._say("draining")
         await model.drain(options.recovery_seconds)
 
-    async def _suffer(self) -> None:
+    async def _suffer(self, node: Node) -> None:
         """Have faults come and go; the last one goes before this returns."""
         options = self._options
         down = options.interval_seconds if options.down_seconds is None else options.down_seconds
         while not await self._pause(options.interval_seconds):
             self._mark("start")
-            if self._node is not None:
-                await inject(self._kind, self._node)
+            await inject(self._kind, node)
             await self._pause(down)
-            if self._node is not None:
-                await recover(self._kind, self._node)
+            await recover(self._kind, node)
             self._mark("end")
 
     def _mark(self, mark: Literal["start", "end"]) -> None:

@@ -59,10 +59,23 @@ def test_a_kill_loses_nothing_by_openmessaging(tmp_path: Path, via: str) -> None
 
 
 def test_another_broker_by_its_url(tmp_path: Path) -> None:
-    options = ("-t", "0.5", "-r", "200", "-o", str(tmp_path), "--expect", "exactly-once", "--json")
+    options = (
+        "-t",
+        "0.5",
+        "-i",
+        "0.1",
+        "-r",
+        "200",
+        "-o",
+        str(tmp_path),
+        "--expect",
+        "exactly-once",
+        "--json",
+    )
     report = json.loads(good("chaos", "run", "--via", "oms:local://memory/chaos", *options))
     assert report["QueueTestResult"]["exactlyOnce"]
     assert "OrderTestResult" not in report  # there were no keys
+    assert report["RTOTestResult"]["results"] == []  # nor faults
     assert not list(tmp_path.glob("*gateway.log"))
 
 
