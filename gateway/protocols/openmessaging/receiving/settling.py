@@ -32,6 +32,7 @@ INVALID: Final = Status(
     message="no such receipt handle: its message was settled already, or came back when its invisible time "
     "was over, or it is of another group or login",
 )
+ENTRIES_MAX: Final = 4096  # of one AckMessage: some 20 ms, then others have their turn
 FORWARDED: Final = "forwarded by its consumer"
 STUCK_MS: Final = BACKOFF_MS[-1]  # a dead letter that fails again has nowhere to go, and stays where it is
 
@@ -59,6 +60,8 @@ class Settling:
     async def acknowledge(self, call: Call, request: Any) -> Any:
         """Acknowledge messages, each for itself."""
         group = group_of(request.group)
+        if len(request.entries) > ENTRIES_MAX:
+            raise Refused(Code.BAD_REQUEST, f"{ENTRIES_MAX} entries are allowed, not {len(request.entries)}")
         response = AckMessageResponse()
         settled: list[Delivery] = []
         for entry in request.entries:

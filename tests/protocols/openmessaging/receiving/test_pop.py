@@ -209,6 +209,10 @@ def test_entries_are_settled_each_for_itself(raw: RawRocket, topic: str) -> None
     assert answer.status.code == Code.INVALID_RECEIPT_HANDLE, "once"
 
 
+def test_entries_are_not_without_end(raw: RawRocket, topic: str) -> None:
+    assert raw.ack("g", topic, *["made-up"] * 5000).status.code == Code.BAD_REQUEST
+
+
 def test_a_bad_handle_has_its_line_in_the_log(gateway: RocketGateway, topic: str) -> None:
     with RawRocket(gateway.endpoints, "forgetful") as client:
         client.ack("g", topic, "made-up")
