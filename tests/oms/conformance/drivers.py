@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from gateway.oms.key_value import Value
-from tests.process import GatewayProcess
+from tests.process import GatewayProcess, RocketGateway
 
 
 @dataclass(frozen=True)
@@ -50,4 +52,17 @@ def http(directory: Path) -> Iterator[Provider]:
     assert not gateway.bugs()
 
 
-PROVIDERS: dict[str, Factory] = {"local": local, "http": http}
+@contextmanager
+def rocketmq(directory: Path) -> Iterator[Provider]:
+    """The door for RocketMQ clients of a gateway process."""
+    pytest.importorskip("grpc")
+    gateway = RocketGateway(directory)
+    gateway.start()
+    try:
+        yield Provider(f"oms:rocketmq://{gateway.endpoints}/conformance", knows_destinations=False)
+    finally:
+        gateway.stop()
+    assert not gateway.bugs()
+
+
+PROVIDERS: dict[str, Factory] = {"local": local, "http": http, "rocketmq": rocketmq}

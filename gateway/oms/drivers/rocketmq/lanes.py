@@ -33,6 +33,7 @@ class Lane:
         self._batch_max = BATCH_MAX if batches else 1
         self._waiting: deque[tuple[Any, asyncio.Future[SendResult]]] = deque()
         self._requests: set[asyncio.Task[None]] = set()
+        self._under_way = 0  # of these, those without an answer
         self._scheduled = False
         self._room = asyncio.Event()
         self._room.set()
@@ -40,7 +41,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits, and nothing is under way."""
-        return not self._waiting and not self._requests and not self._scheduled
+        return not self._waiting and not self._requests
 
     def put(self, made: Any) -> asyncio.Future[SendResult]:
         """Have a message sent; return at once."""
@@ -49,10 +50,14 @@ class Lane:
         self._waiting.append((made, sent))
         if len(self._waiting) >= BATCH_MAX * self._requests_max:
             self._room.clear()
-        if not self._scheduled and len(self._requests) < self._requests_max:
-            self._scheduled = True
-            loop.call_soon(self._go)  # what else is put in this round of events comes along
+        self._schedule()
         return sent
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled and self._under_way < self._requests_max:
+            self._scheduled = True
+            # what else is put in this round of events comes along
+            asyncio.get_running_loop().call_soon(self._go)
 
     async def room(self) -> None:
         """Wait until what waits is no more than a few requests."""
@@ -60,7 +65,8 @@ class Lane:
 
     def _go(self) -> None:
         self._scheduled = False
-        while self._waiting and len(self._requests) < self._requests_max:
+        while self._waiting and self._under_way < self._requests_max:
+            self._under_way += 1
             request = asyncio.create_task(self._request(self._batch()))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
@@ -85,6 +91,7 @@ class Lane:
             results = [gone] * len(batch)
             raise
         finally:
+            self._under_way -= 1
             for (_, sent), result in zip(batch, results, strict=True):
                 if sent.done():  # nobody waits any more
                     continue
@@ -92,18 +99,16 @@ class Lane:
                     sent.set_exception(result)
                 else:
                     sent.set_result(result)
-            if self._waiting and not self._scheduled:
-                self._scheduled = True
-                asyncio.get_running_loop().call_soon(self._go)
+            self._schedule()
 
     async def close(self) -> None:
         """Give up what is under way and what waits."""
+        waiting, self._waiting = self._waiting, deque()
         requests = list(self._requests)
         for request in requests:
             request.cancel()
         await asyncio.gather(*requests, return_exceptions=True)
         gone = OMSError("the producer was closed", ResponseStatus.SERVICE_UNAVAILABLE)
-        while self._waiting:
-            _, sent = self._waiting.popleft()
+        for _, sent in waiting:
             if not sent.done():
                 sent.set_exception(gone)

@@ -33,7 +33,7 @@ POLL_SECONDS_MIN: Final = 5.0
 #: The shortest that RocketMQ lets a message be invisible when it is received.
 INVISIBLE_SECONDS_MIN: Final = 10.0
 #: What nobody has taken by then goes back to the server: another consumer may be waiting for it.
-KEPT_SECONDS: Final = 5.0
+KEPT_SECONDS: Final = 0.5
 FOLLOW_SECONDS: Final = 30.0  # from one look at where the queues are to the next
 ATTEMPTS_DEFAULT: Final = 17  # if the server does not say
 

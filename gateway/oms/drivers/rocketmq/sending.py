@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
@@ -26,12 +27,13 @@ from .lanes import Lane, Sent
 from .routes import Queue, Route
 from .statuses import check, is_passing, of_status
 from .topics import Topics
-from .translate import from_wire, to_wire
+from .translate import TRANSACTION, from_wire, to_wire
 from .wire import Wire
 
 _log = logging.getLogger(__name__)
 
 ATTEMPTS_DEFAULT: Final = 3  # if the server does not say
+GONE_SECONDS: Final = 0.1  # between tries while a server is not there
 LANES_MAX: Final = 1024  # idle ones are forgotten beyond: each message key has one
 #: What RocketMQ's broker takes only one at a time: it would forget the delay.
 _ALONE: Final = frozenset((MessageType.DELAY, MessageType.TRANSACTION, MessageType.PRIORITY))
@@ -48,6 +50,7 @@ class Handle(NamedTuple):
     endpoint: Endpoint
     recall: str
     trace: str
+    transaction: str = ""
 
 
 _Key = tuple[str, str, int, str, int]
@@ -117,16 +120,17 @@ class RocketSender(Role, Sender):
 
     async def _send(self, made: Sequence[Any]) -> Sent:
         """Send messages that may share a request; more than once, if that may help."""
+        failures: list[OMSError] = []
         try:
             async with asyncio.timeout(self._client.timeout):
-                return await self._try(made)
+                return await self._try(made, failures)
         except TimeoutError:
             error: OMSError = OMSTimeoutError(f"not sent within {self._client.timeout:g} s")
         except OMSError as refused:
             error = refused
-        return [error] * len(made)
+        return [failures[-1] if failures else error] * len(made)
 
-    async def _try(self, made: Sequence[Any]) -> Sent:
+    async def _try(self, made: Sequence[Any], failures: list[OMSError]) -> Sent:
         first = made[0]
         route = await self._route(first.topic)
         request = CLASSES["SendMessageRequest"](messages=made)
@@ -141,10 +145,13 @@ class RocketSender(Role, Sender):
                     check(reply.status, f"sending to {first.topic.name}")
                 return _results(reply, made, queue)
             except OMSError as error:
-                if attempt >= attempts or not is_passing(error):
+                gone = error.code == ResponseStatus.SERVICE_UNAVAILABLE
+                if not is_passing(error) or (attempt >= attempts and not gone):
                     raise
+                failures.append(error)
                 _log.info("attempt %d: %s", attempt, error.reason)
-            await asyncio.sleep(self._client.pause(attempt))
+            # a server that is not there is waited for, as long as the operation may take
+            await asyncio.sleep(max(self._client.pause(attempt), GONE_SECONDS if gone else 0.0))
             attempt += 1
 
     async def _route(self, topic: Any) -> Route:
@@ -179,26 +186,29 @@ class RocketSender(Role, Sender):
 
     async def prepare(self, message: Message) -> SendResult:
         """See the base."""
-        return await self._put(self._made(message, half=True))
+        made = self._made(message, half=True)
+        prepared = await self._put(made)
+        handle = prepared.handle._replace(transaction=prepared.transaction_id or "")
+        # the one that the consumer sees, too
+        return replace(prepared, transaction_id=made.user_properties[TRANSACTION], handle=handle)
 
     async def end(self, prepared: SendResult, status: TransactionStatus) -> None:
         """See the base."""
         handle = prepared.handle
         assert isinstance(handle, Handle), "what was prepared has a handle"
-        await self._end(handle, prepared.message_id, prepared.transaction_id or "", status)
+        await self._end(handle, prepared.message_id, status)
 
     async def _end(
         self,
         handle: Handle,
         message_id: str,
-        transaction_id: str,
         status: TransactionStatus,
         source: TransactionSource = TransactionSource.SOURCE_CLIENT,
     ) -> None:
         request = CLASSES["EndTransactionRequest"](
             topic=handle.topic,
             message_id=message_id,
-            transaction_id=transaction_id,
+            transaction_id=handle.transaction,
             resolution=_RESOLUTIONS[status],
             source=source,
             trace_context=handle.trace,
@@ -216,17 +226,14 @@ class RocketSender(Role, Sender):
         found = command.message
         try:
             message = from_wire(found, self._topics.queue_of(found.topic))
-            message.extension_header.transaction_id = command.transaction_id
+            extension = message.extension_header
+            extension.transaction_id = extension.transaction_id or command.transaction_id
             status = await ask(message)
             if status is not TransactionStatus.UNKNOWN:  # else it asks again
-                handle = Handle(found.topic, wire.endpoint, "", found.system_properties.trace_context)
-                await self._end(
-                    handle,
-                    message.header.message_id,
-                    command.transaction_id,
-                    status,
-                    TransactionSource.SOURCE_SERVER_CHECK,
-                )
+                trace = found.system_properties.trace_context
+                handle = Handle(found.topic, wire.endpoint, "", trace, command.transaction_id)
+                source = TransactionSource.SOURCE_SERVER_CHECK
+                await self._end(handle, message.header.message_id, status, source)
         except OMSError as error:
             _log.warning("the question about transaction %s: %s", command.transaction_id, error.reason)
 

@@ -28,9 +28,12 @@ from . import ids
 GZIP: Final = "gzip"
 BODY_BYTES_MAX: Final = 64 << 20  # of a received body without its compression
 
-TRANSACTION: Final = "$transaction-id"
+ENCODING: Final = "$content-encoding"
 QOS: Final = "oms-qos"
 DURABILITY: Final = "oms-durability"
+TRANSACTION: Final = "oms-transaction-id"
+BORN_HOST: Final = "oms-born-host"  # as the producer calls it: servers say where it came from
+PARTITION: Final = "oms-partition"
 
 _KINDS: Final[dict[str, Callable[[str], Value]]] = {
     "bool": lambda text: text == "true",
@@ -63,11 +66,11 @@ def to_wire(message: Message, topic: Any, half: bool = False) -> Any:
     """Return a message as it is sent, with an id of its own; `half`: as the first part of a transaction."""
     header = message.header
     made = WireMessage(topic=topic)
-    system = made.system_properties
+    system, user = made.system_properties, made.user_properties
     system.message_id = ids.message_id()
     system.message_type = MessageType.NORMAL
     put_ms(system.born_timestamp, header.born_timestamp)
-    system.born_host = header.born_host
+    system.born_host = user[BORN_HOST] = header.born_host
     if header.compression == GZIP:
         made.body, system.body_encoding = compress(message.data), Encoding.GZIP
     elif header.compression:
@@ -79,17 +82,17 @@ def to_wire(message: Message, topic: Any, half: bool = False) -> Any:
     priority = priority_of(message)
     if priority is not None:
         system.message_type, system.priority = MessageType.PRIORITY, priority
-    user = made.user_properties
     if message.has_extension:
         _write_extension(message, system, user)
     if half:
         system.message_type = MessageType.TRANSACTION
+        user[TRANSACTION] = system.message_id  # the server's own is known too late
     if header.qos != QoS.AT_LEAST_ONCE:
         user[QOS] = str(int(header.qos))
         if header.qos == QoS.EXACTLY_ONCE:
             user[IDEMPOTENCY_KEY] = system.message_id  # more tries have the same one
     if header.durability != Durability.PERSISTENT:
-        user[DURABILITY] = str(int(header.durability))
+        user[DURABILITY], user[TYPE + DURABILITY] = str(int(header.durability)), "int"
     if message.has_properties:
         _write_properties(message.properties, user)
     return made
@@ -109,8 +112,8 @@ def _write_extension(message: Message, system: Any, user: MutableMapping[str, st
         system.keys.extend(extension.search_keys)
     if extension.trace_id is not None:
         system.trace_context = extension.trace_id
-    if extension.partition is not None:
-        system.queue_id = extension.partition
+    if extension.partition:
+        user[PARTITION], user[TYPE + PARTITION] = str(extension.partition), "int"
     if extension.correlation_id is not None:
         user[CORRELATION] = extension.correlation_id
     if extension.transaction_id is not None:
@@ -199,14 +202,13 @@ def _extension(system: Any, header: Header) -> ExtensionHeader:
 
 
 def _read_user(user: Mapping[str, str], message: Message) -> None:
-    header, extension = message.header, message.extension_header
     for name, text in user.items():
         kind = user.get(TYPE + name)
-        read = _READERS.get(name) if kind is None else None
-        if read is not None and read(text, header, extension):
+        read = _READERS.get(name) if kind in _PLAIN else None
+        if read is not None and read(text, message):
             continue
         if name.startswith(TYPE) and name[len(TYPE) :] in user and text in _KINDS:
-            continue
+            continue  # it has been looked at with the other
         message.properties[name.removeprefix(ESCAPED)] = _value(text, kind)
 
 
@@ -220,48 +222,76 @@ def _value(text: str, kind: str | None) -> Value:
         return text  # somebody else's `$type:`: what it names stays a string
 
 
-def _read_correlation(text: str, header: Header, extension: ExtensionHeader) -> bool:
-    extension.correlation_id = text
+def _read_correlation(text: str, message: Message) -> bool:
+    message.extension_header.correlation_id = text
     return True
 
 
-def _read_transaction(text: str, header: Header, extension: ExtensionHeader) -> bool:
-    extension.transaction_id = text
+def _read_transaction(text: str, message: Message) -> bool:
+    message.extension_header.transaction_id = text
     return True
 
 
-def _read_ttl(text: str, header: Header, extension: ExtensionHeader) -> bool:
+def _read_born_host(text: str, message: Message) -> bool:
+    message.header.born_host = text
+    return True
+
+
+def _read_encoding(text: str, message: Message) -> bool:
+    """Undo gzip that another driver has done; what is none stays as it is: somebody may have meant it."""
+    if text != GZIP:
+        return False
     try:
-        extension.expire_time = round(time.time() * 1000 + float(text) * 1000)
+        message.data = decompress(message.data, BODY_BYTES_MAX)
+    except Exception:
+        return False
+    message.header.compression = GZIP
+    return True
+
+
+def _read_ttl(text: str, message: Message) -> bool:
+    try:
+        message.extension_header.expire_time = round(time.time() * 1000 + float(text) * 1000)
     except (ValueError, OverflowError):
         return False
     return True
 
 
-def _read_qos(text: str, header: Header, extension: ExtensionHeader) -> bool:
+def _read_qos(text: str, message: Message) -> bool:
     known = text in _QOS
     if known:
-        header.qos = int(text)
+        message.header.qos = int(text)
     return known
 
 
-def _read_durability(text: str, header: Header, extension: ExtensionHeader) -> bool:
+def _read_durability(text: str, message: Message) -> bool:
     known = text in _DURABILITIES
     if known:
-        header.durability = int(text)
+        message.header.durability = int(text)
     return known
 
 
-def _read_idempotency_key(text: str, header: Header, extension: ExtensionHeader) -> bool:
-    return text == header.message_id  # qos says it
+def _read_partition(text: str, message: Message) -> bool:
+    known = text.isascii() and text.isdecimal()
+    if known:
+        message.extension_header.partition = int(text)
+    return known
+
+
+def _read_idempotency_key(text: str, message: Message) -> bool:
+    return text == message.header.message_id  # qos says it
 
 
 _QOS: Final = frozenset(str(int(qos)) for qos in QoS)
 _DURABILITIES: Final = frozenset(str(int(durability)) for durability in Durability)
+_PLAIN: Final = (None, "int")  # types of what has a field
 #: Reads what is not the user's own; False leaves it to the properties.
-_READERS: Final[dict[str, Callable[[str, Header, ExtensionHeader], bool]]] = {
+_READERS: Final[dict[str, Callable[[str, Message], bool]]] = {
     CORRELATION: _read_correlation,
+    ENCODING: _read_encoding,
     TRANSACTION: _read_transaction,
+    BORN_HOST: _read_born_host,
+    PARTITION: _read_partition,
     TTL: _read_ttl,
     QOS: _read_qos,
     DURABILITY: _read_durability,
