@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 pytest.importorskip("grpc")
@@ -18,6 +17,7 @@ from gateway.oms import (
     ResponseStatus,
     get_access_point,
 )
+from tests.access.guarded import Guarded
 from tests.certificates import Pki
 from tests.process import RocketGateway, free_port, wait_for
 
@@ -76,10 +76,10 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 async def test_logins_over_tls(tmp_path: Path) -> None:
     pki, port = Pki(tmp_path / "pki"), free_port()
-    sets = (f"listeners.openmessagings=127.0.0.1:{port}", *pki.sets())
-    gateway = RocketGateway(tmp_path / "data", sets).start()
-    url = f"{gateway.url}/v1/admin/users/ann"
-    httpx.put(url, json={"secret": SECRET, "admin": True}).raise_for_status()
+    gateway = Guarded(tmp_path / "data", (), "", (f"listeners.openmessagings=127.0.0.1:{port}", *pki.sets()))
+    gateway.start()
+    gateway.user("ann", secret=SECRET)
+    gateway.rule("own", "user:ann", ["publish", "subscribe"], "topic:ann/#")
     trust = {"TLS": True, "TLS_CA": str(pki.path("ca.pem"))}
     try:
         good = {**trust, "ACCOUNT_KEY": SECRET}
@@ -88,19 +88,26 @@ async def test_logins_over_tls(tmp_path: Path) -> None:
             point.create_producer() as producer,
             point.create_pull_consumer() as consumer,
         ):
-            await consumer.bind_queue("q")
-            await producer.send(Message("q", b"x"))
+            await consumer.bind_queue("ann/q")
+            await producer.send(Message("ann/q", b"x"))
             assert (await consumer.receive(WAIT)).data == b"x"
+            with pytest.raises(OMSSecurityError) as raised:
+                await producer.send(Message("bob/q", b"x"))
+            assert raised.value.code == ResponseStatus.FORBIDDEN
+            with pytest.raises(OMSSecurityError) as raised:
+                await consumer.bind_queue("bob/q")
+            assert raised.value.code == ResponseStatus.FORBIDDEN
         stranger = get_access_point(url_of(port, "ann@"), {**trust, "ACCOUNT_KEY": "wrong"})
         with pytest.raises(OMSSecurityError) as raised:
             await stranger.create_producer().start()
         assert raised.value.code == ResponseStatus.UNAUTHORIZED
         wary = {"TLS": True, "ACCOUNT_KEY": SECRET, "OPERATION_TIMEOUT": 500}
-        with pytest.raises(OMSError) as raised:
+        with pytest.raises(OMSError) as distrust:
             await get_access_point(url_of(port, "ann@"), wary).create_producer().start()
-        assert raised.value.code == ResponseStatus.SERVICE_UNAVAILABLE
+        assert distrust.value.code == ResponseStatus.SERVICE_UNAVAILABLE
     finally:
         gateway.stop()
+    assert not gateway.bugs()
 
 
 async def test_dead_letters_and_a_group_in_order(tmp_path: Path) -> None:
