@@ -20,8 +20,11 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from paho.mqtt.packettypes import PacketTypes
 
+from gateway.rocketmq.names import escape
+from gateway.rocketmq.numbers import Code
 from tests.interop.paho_client import V5, V311, PahoClient, properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import GatewayProcess, RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket, new_id
 
 pytestmark = pytest.mark.interop
 _numbers = count()
@@ -49,7 +52,7 @@ DATA = {"json": CloudEvent({**ATTRIBUTES, "datacontenttype": "application/json"}
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path_factory.mktemp("events")).start()
+    process = RocketGateway(tmp_path_factory.mktemp("events")).start()
     yield process
     bugs = process.bugs()
     process.stop()
@@ -127,6 +130,23 @@ def write_rabbitmq(gateway: GatewayProcess, topic: str, event: CloudEvent) -> No
     _write_amqp(gateway, topic, message.content_type, message.headers, message.body)
 
 
+def write_rocketmq(gateway: GatewayProcess, topic: str, event: CloudEvent) -> None:
+    """As CloudEvents' binding for RocketMQ has it, which writes no data as one byte."""
+    assert isinstance(gateway, RocketGateway)
+    user = {f"CE_{name}": text(value) for name, value in attributes(event).items()}
+    if "CE_datacontenttype" in user:
+        user["CE_contenttype"] = user.pop("CE_datacontenttype")
+    body = http_binding.to_binary(event, FORMAT).body or b"\0"
+    message = {
+        "topic": {"name": escape(topic)},
+        "body": body,
+        "user_properties": user,
+        "system_properties": {"message_id": new_id()},
+    }
+    with RawRocket(gateway.endpoints, "writer") as raw:
+        assert raw.call("SendMessage", messages=[message]).status.code == Code.OK
+
+
 # -- reading: a context, in which a call returns the next event ------------------------------------------
 
 Reader = Callable[[GatewayProcess, str], AbstractContextManager[Callable[[], Any]]]
@@ -197,6 +217,24 @@ def read_amqp(gateway: GatewayProcess, topic: str) -> Iterator[Callable[[], Any]
         yield read
 
 
+@contextmanager
+def read_rocketmq(gateway: GatewayProcess, topic: str) -> Iterator[Callable[[], Any]]:
+    assert isinstance(gateway, RocketGateway)
+    with RawRocket(gateway.endpoints, "reader") as raw:
+        raw.receive("readers", escape(topic))
+
+        def read() -> Any:
+            (message,) = raw.receive("readers", escape(topic), wait=10)
+            user = dict(message.user_properties)
+            kind = user.pop("CE_contenttype", None)
+            found = {f"ce-{name[3:]}": value for name, value in user.items() if name.startswith("CE_")}
+            return rabbitmq_binding.from_binary(
+                rabbitmq_binding.RabbitMQMessage(found, kind, message.body), FORMAT, CloudEvent
+            )
+
+        yield read
+
+
 def _got(channel: Any, queue: str) -> Any:
     method, made, body = channel.basic_get(queue, auto_ack=True)
     return None if method is None else (made, body)
@@ -209,12 +247,14 @@ WRITERS = {
     "amqp": write_amqp,
     "amqp colon": write_amqp_colon,
     "rabbitmq": write_rabbitmq,
+    "rocketmq": write_rocketmq,
 }
 READERS: dict[str, Reader] = {
     "http": read_http,
     "http structured": read_http_structured,
     "mqtt": read_mqtt,
     "amqp": read_amqp,
+    "rocketmq": read_rocketmq,
 }
 
 

@@ -50,12 +50,13 @@ REPEATED: Final = "repeated"
 EVENT: Final = "CE_"
 EVENT_TYPE: Final = "contenttype"  # what CloudEvents' binding calls the content type of an event's data
 
+NO_DATA: Final = b"\0"  # and by what it stands for no data
 TTL_SECONDS_MAX: Final = 4_294_967_295  # what MQTT's message expiry can say
 PRIORITY_MAX: Final = (1 << 31) - 1
 INTEGER_DIGITS_MAX: Final = 18  # that surely have room in 64 bits
 
 _ATTRIBUTE_OF: Final = {name: attribute for attribute, name in (*PARKED.items(), *OVERSIZE.items())}
-_TAKEN: Final = frozenset((*_ATTRIBUTE_OF, TTL, DELAY, TOPIC)) | RESERVED
+_TAKEN: Final = frozenset((*_ATTRIBUTE_OF, TTL, DELAY, TOPIC, EVENT + EVENT_TYPE)) | RESERVED
 _HOST: Final = socket.gethostname()  # where messages are stored, for people
 
 
@@ -137,11 +138,19 @@ def _take_event(made: Properties, event: list[tuple[str, HeaderValue]]) -> Itera
     content_type = attributes.pop(EVENT_TYPE, made.content_type)
     content_type = attributes.pop("datacontenttype", content_type)
     try:
-        cloudevents.check(list(attributes.items()))
+        if attributes or not cloudevents.is_structured(content_type):
+            cloudevents.check(list(attributes.items()))
     except InvalidValue:
         return event
     made.content_type = content_type
     return cloudevents.to_headers(attributes)
+
+
+def data_of(made: Properties, body: bytes) -> bytes:
+    """Return a body, or nothing for that of a CloudEvent without data: RocketMQ has no empty bodies."""
+    if body == NO_DATA and made.content_type is None and cloudevents.attributes_of(made) is not None:
+        return b""
+    return body
 
 
 def _set(made: Properties, name: str, text: str, kind: str | None) -> None:
@@ -291,6 +300,8 @@ def _put_fields(system: Any, made: Properties) -> list[str]:
 def _put_parked(user: Any, made: Properties) -> None:
     if made.content_type is not None:
         user["$content-type"] = made.content_type
+        if cloudevents.is_structured(made.content_type):
+            user[EVENT + EVENT_TYPE] = made.content_type
     if made.content_encoding is not None:
         user["$content-encoding"] = made.content_encoding
     if made.correlation is not None:

@@ -300,6 +300,24 @@ def test_an_event_by_the_names_of_its_binding() -> None:
     assert shown == {**user, "$content-type": "application/json"}
 
 
+def test_a_structured_event_by_the_name_of_its_binding() -> None:
+    kind = "application/cloudevents+json"
+    made = translate.to_properties(MessageClass(user_properties={"CE_contenttype": kind}))[0]
+    assert (made.content_type, made.headers) == (kind, ())
+    assert dict(to_wire(made).user_properties) == {"$content-type": kind, "CE_contenttype": kind}
+    other = translate.to_properties(MessageClass(user_properties={"CE_contenttype": "text/plain"}))[0]
+    assert (other.content_type, other.headers) == (None, (("CE_contenttype", "text/plain"),))
+
+
+def test_an_event_without_data() -> None:
+    made = translate.to_properties(MessageClass(user_properties=EVENT))[0]
+    assert translate.data_of(made, b"\0") == b""
+    assert translate.data_of(made, b"\0\0") == b"\0\0"
+    assert translate.data_of(Properties(), b"\0") == b"\0"
+    made.content_type = "image/x-thing"
+    assert translate.data_of(made, b"\0") == b"\0"
+
+
 def test_what_is_no_event_has_headers() -> None:
     user = {name: value for name, value in EVENT.items() if name != "CE_id"}
     made = translate.to_properties(MessageClass(user_properties=user))[0]

@@ -25,7 +25,7 @@ from ..errors import Refused, code_of
 from ..existence import Existence
 from ..names import topic_of
 from ..refusals import Refusals
-from ..translate import to_properties
+from ..translate import data_of, to_properties
 from .checks import body_of, check_message
 from .recall import Recall
 from .transactions import Transactions
@@ -118,6 +118,7 @@ class Sending:
         check_message(wire)
         body = body_of(wire, self._body_bytes_max)
         made, ttl_ms = to_properties(wire)
+        body = data_of(made, body)
         clock = self._clock
         if wants_later(made):
             self._check_time(made)
