@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.api import Gateway
+from gateway.api import Gateway, Selector
 
 from ..clients.client import Client
 from ..clients.logins import Logins
@@ -50,10 +50,10 @@ class Consuming:
         self.attempts[attempt_id] = poll
         return earlier
 
-    def wants_other(self, share: Share) -> bool:
-        """Tell whether the client receives from that shared subscription, by another filter."""
+    def wants(self, name: str, selector: Selector | None) -> bool:
+        """Tell whether the client receives from a shared subscription, by that filter."""
         return any(
-            isinstance(source, Share) and source.name == share.name and source.selector != share.selector
+            isinstance(source, Share) and source.name == name and source.selector == selector
             for _, _, source in self.sources.values()
         )
 
@@ -73,10 +73,11 @@ class Consumers:
             found = self._known[client] = Consuming()
         return found
 
-    def contested(self, client: Client, share: Share) -> bool:
-        """Tell whether others that are there receive from a shared subscription by another filter."""
+    def defended(self, client: Client, name: str, selector: Selector | None) -> bool:
+        """Tell whether others receive from a shared subscription by the filter that it has."""
         return any(
-            other is not client and consuming.wants_other(share) for other, consuming in self._known.items()
+            other is not client and consuming.wants(name, selector)
+            for other, consuming in self._known.items()
         )
 
     def _gone(self, client: Client) -> None:

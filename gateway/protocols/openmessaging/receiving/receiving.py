@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from gateway.api import Gateway
@@ -88,7 +89,7 @@ class Receiving:
         selector = selector_for(self._gateway.broker.selectors, expression)
         if found.topic.startswith(QUEUE_PREFIX):
             return Declared(group, found.topic, selector)
-        return Share(group, found.topic, selector, lambda share: self._consumers.contested(client, share))
+        return Share(group, found.topic, selector, partial(self._consumers.defended, client))
 
     def _terms(self, call: Call, request: Any) -> Terms:
         """Return what is granted. Raise Refused."""

@@ -17,7 +17,7 @@ from gateway.api import Conflict, Consumer, Delivery, InvalidSelector, NotFound,
 from gateway.core.policy import WORK
 from gateway.core.queue import Queue
 from gateway.core.selector import Selectors
-from gateway.core.shares import is_share, join, reselect, shared_filter
+from gateway.core.shares import is_share, join, reselect, selector_of, shared_filter
 from gateway.core.stream import StreamQueue
 from gateway.rocketmq.numbers import Code, FilterType
 
@@ -33,6 +33,8 @@ EVERYTHING: Final = ("", "*")
 BYTES_MAX: Final = 4 << 20  # of bodies in one answer, its first message excepted: as large as one may be
 
 Deliver = Callable[[list[Delivery]], None]
+#: Tells of a shared subscription's name and its filter whether somebody is there who wants just that.
+Defended = Callable[[str, Selector | None], bool]
 
 
 class Source:
@@ -62,17 +64,15 @@ class Source:
 
 
 class Share(Source):
-    """A shared subscription. `contested` tells whether others that are there want another filter."""
+    """A shared subscription. `defended` tells whether others receive by the filter that it has."""
 
-    __slots__ = ("_contested", "filter", "name")
+    __slots__ = ("_defended", "filter", "name")
 
-    def __init__(
-        self, group: str, topic: str, selector: Selector | None, contested: Callable[[Share], bool]
-    ) -> None:
+    def __init__(self, group: str, topic: str, selector: Selector | None, defended: Defended) -> None:
         super().__init__(group, topic, selector)
         self.name = queue_name(group, topic)
         self.filter = shared_filter(self.name)
-        self._contested = contested
+        self._defended = defended
 
     def open(self, session: Session) -> None:
         self._joined(session)
@@ -86,7 +86,8 @@ class Share(Source):
             return join(session, self.name, True, self.selector, WORK)
         except Conflict as error:
             # A group that is deployed with another filter has left nobody who wants the old one.
-            if self._contested(self) or not reselect(session, self.name, self.selector):
+            kept = selector_of(session.broker.catalog, self.name)
+            if self._defended(self.name, kept) or not reselect(session, self.name, self.selector):
                 raise Refused(Code.ILLEGAL_FILTER_EXPRESSION, error.detail) from error
         return session.broker.catalog.get(self.name)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
 pytest.importorskip("grpc")
 
 from gateway.rocketmq.numbers import Code, FilterType
-from tests.process import RocketGateway
+from tests.process import RocketGateway, wait_for
 from tests.protocols.openmessaging.receiving.pop import bodies
 from tests.rocketmq_raw import RawRocket, RefusedRaw
 
@@ -148,7 +150,7 @@ def test_a_group_may_change_its_filter_when_nobody_wants_the_old_one(
         with pytest.raises(RefusedRaw):
             raw.receive("g", "deployed", filter="B")
         assert old.code("NotifyClientTermination", group={"name": "g"}) == Code.OK
-    (message,) = raw.receive("g", "deployed", filter="B", wait=10)
+    (message,) = when_free(raw, "deployed", "B")
     assert message.body == b"for the old", "what waited is not dropped"
     raw.ack("g", "deployed", message)
     for tag in "AB":
@@ -159,6 +161,35 @@ def test_a_group_may_change_its_filter_when_nobody_wants_the_old_one(
         raw.receive("g", "deployed", filter="*")
     raw.ack("g", "deployed", *found)
     assert raw.receive("g", "deployed", filter="*") == []
+
+
+def test_who_is_refused_does_not_stand_in_the_way(
+    gateway: RocketGateway, raw: RawRocket, other: RawRocket
+) -> None:
+    with RawRocket(gateway.endpoints, "before") as old:
+        assert old.receive("g", "rolled", filter="A") == []
+        for client, tag in ((raw, "B"), (other, "C")):
+            with pytest.raises(RefusedRaw):
+                client.receive("g", "rolled", filter=tag)
+        old.code("NotifyClientTermination", group={"name": "g"})
+    assert when_free(raw, "rolled", "B") == []
+    with pytest.raises(RefusedRaw):
+        other.receive("g", "rolled", filter="C")
+
+
+def when_free(raw: RawRocket, topic: str, tag: str) -> list[Any]:
+    """Receive once the filter is taken: who said goodbye is gone a moment later."""
+    found: list[Any] = []
+
+    def taken() -> bool:
+        try:
+            found.extend(raw.receive("g", topic, filter=tag))
+        except RefusedRaw:
+            return False
+        return True
+
+    wait_for(taken, what="the filter")
+    return found
 
 
 def test_another_doors_filter_is_the_same(gateway: RocketGateway, raw: RawRocket) -> None:

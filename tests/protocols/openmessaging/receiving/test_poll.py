@@ -44,7 +44,7 @@ class World:
         self.written.append(response)
 
     def source(self) -> Source:
-        share = Share("g", "t", None, lambda _: False)
+        share = Share("g", "t", None, lambda *_: False)
         share.open(self.session)
         return share
 
@@ -152,7 +152,7 @@ async def test_the_letters_of_a_group_are_found_by_name() -> None:
     world.broker.letters.make("$dead/$share/g%251/t")
     assert queues.of("g%1") == ["$dead/$share/g%251/t"]
     long = "t" * 900
-    Share("g%1", long, None, lambda _: False).open(world.session)
+    Share("g%1", long, None, lambda *_: False).open(world.session)
     assert len(queues.of("g%1")) == 1
     world.broker.letters.make(hashed := home(f"$share/g%1/{long}"))
     assert queues.of("g%1") == sorted(["$dead/$share/g%251/t", hashed])
