@@ -202,6 +202,7 @@ FOREIGN = Properties(
     tag="t",
     keys=("a", "b"),
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    text=True,
     headers=(
         ("text", "ä"),
         ("time", datetime(2026, 1, 31, 12, tzinfo=UTC)),

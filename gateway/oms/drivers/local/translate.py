@@ -47,9 +47,11 @@ PARKED: Final = {
 }
 TYPE: Final = "$type:"  # begins the name of a property that says of what kind another's text was
 CORRELATION: Final = "$correlation"  # of bytes that are no text
+TEXT: Final = "$text"  # "true": its publisher vouches that the data is UTF-8
 
 #: Header of a core message, for what the core has no property for -> field here.
 DURABILITY: Final = "oms-durability"
+QOS_SAID: Final = "oms-qos"  # of messages that came by RocketMQ, which has none
 TRANSACTION: Final = "oms-transaction-id"
 BORN_AT: Final = "oms-born-host"  # of what was forwarded: usually the publisher's own address says it
 PARTITION: Final = "oms-partition"
@@ -98,6 +100,8 @@ def _headers(given: KeyValue, properties: Properties) -> Headers:
             found.append((name, value if kind is None else header_from_text(str(value), str(kind))))
         elif name in PARKED:
             setattr(properties, PARKED[name], str(value))
+        elif name == TEXT:
+            properties.text = value == "true"
         elif name == CORRELATION:
             properties.correlation = value if isinstance(value, bytes) else str(value).encode()
         elif not name.startswith(TYPE):
@@ -167,6 +171,8 @@ def _add_parked(found: Message, made: Properties) -> None:
         value = getattr(made, attribute)
         if value is not None:
             found.properties[name] = value
+    if made.text:
+        found.properties[TEXT] = "true"
     if made.content_encoding == GZIP:
         found.data = _plain(found.data)
         found.header.compression = GZIP
@@ -207,6 +213,8 @@ def _add_headers(found: Message, headers: Headers) -> None:
             properties[name], properties[TYPE + name] = header_to_text(value)
     if DURABILITY in own and own[DURABILITY] in (0, 1):
         found.header.durability = int(own[DURABILITY])
+    if str(own.get(QOS_SAID)) in _QOS:
+        found.header.qos = int(own[QOS_SAID])
     if BORN_AT in own:
         found.header.born_host = str(own[BORN_AT])
     if TRANSACTION in own:
@@ -215,7 +223,8 @@ def _add_headers(found: Message, headers: Headers) -> None:
         found.extension_header.partition = own[PARTITION]
 
 
-_OWN: Final = frozenset((DURABILITY, TRANSACTION, BORN_AT, PARTITION))
+_OWN: Final = frozenset((DURABILITY, QOS_SAID, TRANSACTION, BORN_AT, PARTITION))
+_QOS: Final = frozenset(str(int(qos)) for qos in QoS)
 
 
 def received(delivery: Delivery, destination: str, handle: object) -> Message:
