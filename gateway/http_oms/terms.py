@@ -64,7 +64,6 @@ OWN: Final[dict[str, str]] = {
     "transactionId": "oms-transaction-id",
     "durability": "oms-durability",
     "partition": "oms-partition",
-    "bornHost": "oms-born-host",
 }
 
 

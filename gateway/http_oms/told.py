@@ -36,11 +36,6 @@ def _born_ms(shown: Shown) -> int:
     return shown.message.timestamp_ms if stated is None else stated
 
 
-def _born_host(shown: Shown) -> Field | None:
-    stated = shown.message.properties.header(OWN["bornHost"])
-    return stated if isinstance(stated, str) else host_of(shown.message.origin.peer) or "localhost"
-
-
 def _delay(shown: Shown) -> Field | None:
     due_ms = shown.message.properties.deliver_at_ms
     return max(0, due_ms - _born_ms(shown)) if due_ms is not None else None
@@ -74,7 +69,7 @@ _WRITERS: Final[dict[str, Callable[[Shown], Field | None]]] = {
     "messageId": lambda shown: shown.message.properties.message_id or shown.message_id,
     "destination": lambda shown: shown.message.topic,
     "bornTimestamp": _born_ms,
-    "bornHost": _born_host,
+    "bornHost": lambda shown: host_of(shown.message.origin.peer) or "localhost",
     "qos": lambda shown: OMS_QOS[Qos(shown.message.qos)],
     "compression": lambda shown: shown.message.properties.content_encoding,
     "storeTimestamp": lambda shown: shown.message.timestamp_ms,
@@ -123,7 +118,7 @@ def _said_by_id(message: Message) -> bool:
 def to_message(told: Told, body: bytes, origin: Origin, clock: Clock) -> Message:
     """Return the message that is told of. Raise InvalidValue naming what does not fit."""
     fields = told.fields
-    made = Properties(headers=_headers(told, origin))
+    made = Properties(headers=_headers(told))
     for name, value in told.properties:
         attribute = _ATTRIBUTE_OF.get(name)
         if attribute is not None and isinstance(value, str):
@@ -159,7 +154,7 @@ def _checked_text(body: bytes) -> bool:
     return True
 
 
-def _headers(told: Told, origin: Origin) -> Headers:
+def _headers(told: Told) -> Headers:
     kept: list[tuple[str, HeaderValue]] = [
         (name, value)
         for name, value in told.properties
@@ -169,8 +164,7 @@ def _headers(told: Told, origin: Origin) -> Headers:
     ]
     for field, header in OWN.items():
         stated = told.fields.get(field)
-        usual = host_of(origin.peer) if field == "bornHost" else 0
-        if isinstance(stated, str | int) and stated and stated != usual:
+        if isinstance(stated, str | int) and stated:  # 0 is what is usual
             kept.append((header, stated))
     return tuple(kept)
 

@@ -208,10 +208,8 @@ async def test_a_message_comes_as_it_was_sent(access_point: MessagingAccessPoint
         assert dict(got.properties) == dict(sent.properties)
         header = got.header
         assert (header.destination, header.message_id, header.delivery_count) == (queue, result.message_id, 1)
-        assert (header.born_timestamp, header.born_host) == (
-            sent.header.born_timestamp,
-            sent.header.born_host,
-        )
+        assert header.born_timestamp == sent.header.born_timestamp
+        assert header.born_host, "as the producer says, or as the provider knows"
         for name in ("correlation_id", "trace_id", "tag", "search_keys", "message_key"):
             assert getattr(got.extension_header, name) == getattr(sent.extension_header, name), name
 

@@ -18,6 +18,7 @@ from gateway.oms.version import SPEC_VERSION
 from .options import login, servers, tls
 from .statuses import error_of, failure_of, problem_of
 
+VERSION_FIELD: Final = "x-oms-version"
 PREFIX: Final = "/oms/v1/"
 REFUSED: Final = 400  # statuses from here on are problems
 _SAFE: Final = "!#$&'()*+-./:;<=>?@[]^_`{|}~"  # printable ASCII that a header's value may have as it is
@@ -53,10 +54,12 @@ class Connection:
         self, method: str, path: str, timeout: float, headers: Headers | None = None, body: bytes = b""
     ) -> httpx.Response:
         """Make a request of the binding; return its answer. Raise OMSError if there is none, or a refusal."""
-        told = {"x-oms-version": SPEC_VERSION, **(headers or {})}
+        told = {VERSION_FIELD: SPEC_VERSION, **(headers or {})}
         answer = await self.request(method, PREFIX + path, timeout, told, body)
         if answer.status_code >= REFUSED:
             raise error_of(problem_of(answer))
+        if VERSION_FIELD not in answer.headers:
+            raise OMSError(f"{answer.url} is no OpenMessaging binding", ResponseStatus.SERVER_ERROR)
         return answer
 
     async def request(

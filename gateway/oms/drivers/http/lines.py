@@ -122,7 +122,7 @@ def from_line(line: bytes, destination: str) -> Message:
         found = json.loads(line)
         header = Header(qos=QoS.AT_LEAST_ONCE)
         _read(header, HEADER_NAMES, found["header"])
-        message = Message(header=header, data=base64.b64decode(found.get("data", "")))
+        message = Message(header=header, data=_binary(found.get("data", "")))
         _read(message.extension_header, EXTENSION_NAMES, found.get("extensionHeader", {}))
         message.extension_header.search_keys = tuple(message.extension_header.search_keys)
         _properties(message.properties, found.get("properties", {}))
@@ -139,6 +139,10 @@ def from_line(line: bytes, destination: str) -> Message:
     return message
 
 
+def _binary(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
 def _read(part: Header | ExtensionHeader, names: dict[str, str], given: dict[str, Any]) -> None:
     for name, value in given.items():
         attribute = names.get(name)
@@ -151,7 +155,7 @@ def _properties(properties: KeyValue, given: dict[str, Any]) -> None:
         if isinstance(value, str | int | float):
             properties[name] = value
         elif isinstance(value, dict) and value.keys() == {BINARY}:
-            properties[name] = base64.b64decode(value[BINARY])
+            properties[name] = _binary(value[BINARY])
         elif isinstance(value, dict) and value.keys() == {"$float"}:
             properties[name] = float(value["$float"])
         else:

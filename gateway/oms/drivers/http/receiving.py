@@ -1,6 +1,7 @@
 """A consumer: a long poll for each queue that is bound, as long as somebody waits.
 
-What a poll brings for whom nobody waits any more stays in the inbox for the next call.
+What polls bring beyond what was asked for stays in the inbox for the next call. If none comes soon, or who
+waited was cancelled, polls end and what they brought goes back, so that others may have it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .lines import from_line
 if TYPE_CHECKING:
     from .driver import HttpDriver
 
+IDLE_SECONDS: Final = 1.0  # after so long without a call nothing is fetched ahead
 WAIT_SECONDS_MAX: Final = 60.0  # what the binding allows
 BROADCAST_MS: Final = 300_000  # after so long without its consumer a broadcasting group is gone
 RENEWALS: Final = 3  # times that a lease is renewed before it would end: two may fail
@@ -37,6 +39,13 @@ class _Source:
         self.headers = headers
         self.poll: asyncio.Task[None] | None = None
 
+    def stop(self) -> asyncio.Task[None] | None:
+        """End the poll: the server gives back what it did not send. Return what is to be waited for."""
+        poll, self.poll = self.poll, None
+        if poll is not None:
+            poll.cancel()
+        return poll
+
 
 class HttpReceiver(Receiver):
     """One consumer."""
@@ -49,6 +58,9 @@ class HttpReceiver(Receiver):
         self._sources: dict[str, _Source] = {}
         self._inbox: deque[tuple[Message, float]] = deque()  # and when it came
         self._changed = asyncio.Event()  # another queue is bound
+        self._asking = 0  # calls of `receive` under way
+        self._idle: asyncio.TimerHandle | None = None
+        self._returning: set[asyncio.Task[None]] = set()
         self._held: set[str] = set()  # receipts that are renewed until they are settled
         self._renewing = asyncio.ensure_future(self._renew()) if options.push else None
 
@@ -72,17 +84,10 @@ class HttpReceiver(Receiver):
         source = self._sources.pop(queue, None)
         if source is None:
             return
-        await self._stop(source)
+        await _ended([source.stop()])
         left = [message for message, _ in self._inbox if _queue(message) == queue]
         self._inbox = deque(item for item in self._inbox if _queue(item[0]) != queue)
         await self._give_back(left)
-
-    async def _stop(self, source: _Source) -> None:
-        """End a poll: the server gives back what it did not send."""
-        poll, source.poll = source.poll, None
-        if poll is not None:
-            poll.cancel()
-            await asyncio.wait({poll})
 
     async def _give_back(self, messages: Sequence[Message]) -> None:
         """Nobody has seen these: that costs them no attempt."""
@@ -97,6 +102,34 @@ class HttpReceiver(Receiver):
     # -- receiving ------------------------------------------------------------------------------------
 
     async def receive(self, messages_max: int, timeout: float) -> list[Message]:
+        self._asking += 1
+        if self._idle is not None:
+            self._idle.cancel()
+        ended = False
+        try:
+            found = await self._receive(messages_max, timeout)
+            ended = True
+            return found
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                later = asyncio.get_running_loop().call_later
+                self._idle = later(IDLE_SECONDS if ended else 0, self._let_go)
+
+    def _let_go(self) -> None:
+        """Nobody waits any more: have what polls have brought go back."""
+        if not self._asking:
+            task = asyncio.ensure_future(self._stop())
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _stop(self) -> None:
+        """End all polls, and give back what they have brought."""
+        await _ended([source.stop() for source in self._sources.values()])
+        left, self._inbox = [message for message, _ in self._inbox], deque()
+        await self._give_back(left)
+
+    async def _receive(self, messages_max: int, timeout: float) -> list[Message]:
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
         asked = False
@@ -123,15 +156,19 @@ class HttpReceiver(Receiver):
     async def _wait(self, messages_max: int, seconds: float) -> None:
         """Wait until something has come, a queue more is bound, or so long. Raise what a poll has raised."""
         self._changed.clear()
-        began = [self._poll(source, messages_max, seconds) for source in self._sources.values()]
-        polls = {source.poll for source in self._sources.values() if source.poll is not None}
-        changed = asyncio.ensure_future(self._changed.wait())
-        # Those that began now are answered in time; one that another call began may take longer.
-        longest = seconds + self._options.operation_timeout if any(began) else seconds
-        try:
-            await asyncio.wait({*polls, changed}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            changed.cancel()
+        sources = list(self._sources.values())
+        began = [source.poll for source in sources if self._poll(source, messages_max, seconds)]
+        # Those that begin now are answered in time; one that another call began may take longer.
+        longest = seconds + self._options.operation_timeout if began else seconds
+        if began and not seconds:
+            await asyncio.wait(_tasks(began), timeout=longest)  # only what is there, but of all queues
+        else:
+            changed = asyncio.ensure_future(self._changed.wait())
+            polls = _tasks([source.poll for source in sources])
+            try:
+                await asyncio.wait({*polls, changed}, timeout=longest, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
         self._look_after_polls()
 
     def _look_after_polls(self) -> None:
@@ -222,13 +259,14 @@ class HttpReceiver(Receiver):
                 continue  # the next renewal is in time as well
 
     async def close(self) -> None:
-        for source in self._sources.values():
-            await self._stop(source)
+        if self._idle is not None:
+            self._idle.cancel()
+        await self._stop()
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait({self._renewing})
-        left, self._inbox = [message for message, _ in self._inbox], deque()
-        await self._give_back(left)
+        while self._returning:
+            await asyncio.wait(set(self._returning))
         sources, self._sources = self._sources, {}
         if self._options.broadcast:
             for source in sources.values():
@@ -237,6 +275,17 @@ class HttpReceiver(Receiver):
                     await self._connection.ask("DELETE", "groups", timeout, source.headers)
                 except OMSError:
                     pass  # it goes by itself
+
+
+async def _ended(polls: Sequence[asyncio.Task[None] | None]) -> None:
+    """Wait for polls that were stopped."""
+    tasks = _tasks(polls)
+    if tasks:
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tasks(polls: Sequence[asyncio.Task[None] | None]) -> set[asyncio.Task[None]]:
+    return {poll for poll in polls if poll is not None}
 
 
 def _queue(message: Message) -> str:

@@ -24,7 +24,7 @@ from gateway.oms.errors import (
 from gateway.oms.keys import ExtensionKeys
 from gateway.oms.message import Message, QoS
 
-from .connection import REFUSED, segment, text
+from .connection import PREFIX, REFUSED, VERSION_FIELD, segment, text
 from .lines import from_line, to_line
 from .statuses import error_of, problem_of
 
@@ -134,8 +134,9 @@ class HttpSender(Sender):
         if len(together) == 1:
             return [result_of(await self._post_whole("messages", together[0].line))]
         body = b"\n".join(each.line for each in together)
-        path, told = "/oms/v1/messages/batch", {"x-oms-version": self._driver.version}
-        answer = await self._connection.request("POST", path, timeout, told, body)
+        answer = await self._connection.request(
+            "POST", PREFIX + "messages/batch", timeout, {VERSION_FIELD: self._driver.version}, body
+        )
         found = problem_of(answer)
         results = found.get("results")
         if not isinstance(results, list) or len(results) != len(together):
@@ -164,8 +165,8 @@ class HttpSender(Sender):
 
     async def end(self, prepared: SendResult, status: TransactionStatus) -> None:
         assert prepared.transaction_id is not None
-        path = f"/oms/v1/transactions/{segment(prepared.transaction_id)}/{status.value}"
-        told = {"x-oms-version": self._driver.version}
+        path = f"{PREFIX}transactions/{segment(prepared.transaction_id)}/{status.value}"
+        told = {VERSION_FIELD: self._driver.version}
         answer = await self._connection.request("POST", path, self._options.operation_timeout, told)
         if answer.status_code in (404, 409):
             raise OMSTransactionError(str(problem_of(answer).get("detail", "")))
