@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +114,42 @@ def test_the_old_form_is_the_default(shared: GatewayProcess) -> None:
         assert measured["messages"] > 0
     assert "omb" in good("bench", "--help")
     assert "WORKLOAD" in good("bench", "omb", "--help")
+
+
+@pytest.mark.parametrize("kind", ["mqtt", "amqp"])
+def test_a_broker_that_dies_meanwhile(workload: str, tmp_path: Path, kind: str) -> None:
+    """What was measured until then is in the result, and what could not be sent is counted."""
+    gateway = GatewayProcess(tmp_path / "data").start()
+    content = MQTT.format(gateway.mqtt_port, 1, "true") if kind == "mqtt" else AMQP.format(gateway.amqp_port)
+    words = [
+        "bench",
+        "omb",
+        workload,
+        "-d",
+        driver(tmp_path, content),
+        "-o",
+        str(tmp_path),
+        "--period",
+        "0.1",
+    ]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *words, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert running.stderr is not None
+        while "Starting benchmark traffic" not in (line := running.stderr.readline()):
+            assert line, "it ended before"
+        gateway.kill()
+        out, said = running.communicate(timeout=60)
+    finally:
+        gateway.kill()
+        running.kill()
+        running.wait()
+    assert running.returncode == 0, said
+    (outcome,) = json.loads(out)
+    assert outcome["result"]["publishErrorRate"][-1] > 0
+    assert "closed" in outcome["sendError"] or "disconnected" in outcome["sendError"]
+    assert "some messages could not be sent" in said
