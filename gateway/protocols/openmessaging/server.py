@@ -61,7 +61,7 @@ class RocketServer:
         negotiation = Negotiation(gateway, logins, groups, existence, settings)
         negotiation.on_subscribed.append(receiving.subscribe)
         return [
-            Telemetry(gateway, logins, negotiation),
+            Telemetry(gateway, logins, negotiation, self._refusals),
             Routing(gateway, existence, self._addresses),
             Sending(gateway, settings, logins, existence, self._refusals),
             receiving,

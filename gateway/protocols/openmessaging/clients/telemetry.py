@@ -16,6 +16,7 @@ from gateway.rocketmq.schema import CLASSES, Status, TelemetryCommand
 
 from ..call import Call, Handler
 from ..errors import BrokenProtocol, Refused, code_of
+from ..refusals import Refusals
 from .line import Line
 from .logins import Logins
 from .settings import Negotiation
@@ -31,10 +32,13 @@ NO_LITE: Final = "lite topics are not supported: any topic costs little here, so
 class Telemetry:
     """A `Part`: Telemetry, Heartbeat, NotifyClientTermination, and what is not served."""
 
-    def __init__(self, gateway: Gateway, logins: Logins, negotiation: Negotiation) -> None:
+    def __init__(
+        self, gateway: Gateway, logins: Logins, negotiation: Negotiation, refusals: Refusals
+    ) -> None:
         self._gateway = gateway
         self._logins = logins
         self._negotiation = negotiation
+        self._refusals = refusals
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the procedures."""
@@ -75,20 +79,16 @@ class Telemetry:
             line.close()
 
     def _settle(self, call: Call, wanted: Any) -> Any:
-        """Note a client's settings, and return ours."""
-        kind = wanted.client_type
-        if kind in LITE:
-            return _refusal(Refused(Code.UNSUPPORTED, NO_LITE))
-        part = wanted.WhichOneof("pub_sub")
-        if part is None:
-            raise BrokenProtocol("settings without a word on publishing or a subscription")
-        if kind not in (PRODUCERS if part == "publishing" else CONSUMERS):
-            text = f"client type {kind} with settings for {part}"
-            return _refusal(Refused(Code.UNRECOGNIZED_CLIENT_TYPE, text))
+        """Note a client's settings, and return ours. Raise BrokenProtocol."""
         try:
+            _check(wanted)
             settings = self._negotiation.settle(call.client, wanted)
+        except BrokenProtocol:
+            raise
         except GatewayError as error:
-            return _refusal(error)
+            code = code_of(error)
+            self._refusals.note("Telemetry", call.context, code, error.detail)
+            return TelemetryCommand(status=Status(code=code, message=error.detail))
         return TelemetryCommand(status=OK, settings=settings)
 
     async def heartbeat(self, call: Call, request: Any) -> Any:
@@ -106,5 +106,12 @@ class Telemetry:
         raise Refused(Code.UNSUPPORTED, NO_LITE)
 
 
-def _refusal(error: GatewayError) -> Any:
-    return TelemetryCommand(status=Status(code=code_of(error), message=error.detail))
+def _check(wanted: Any) -> None:
+    """Raise Refused unless settings are of a client that is served."""
+    kind, part = wanted.client_type, wanted.WhichOneof("pub_sub")
+    if kind in LITE:
+        raise Refused(Code.UNSUPPORTED, NO_LITE)
+    if part is None:
+        raise BrokenProtocol("settings without a word on publishing or a subscription")
+    if kind not in (PRODUCERS if part == "publishing" else CONSUMERS):
+        raise Refused(Code.UNRECOGNIZED_CLIENT_TYPE, f"client type {kind} with settings for {part}")

@@ -79,6 +79,31 @@ def test_a_signature_is_a_login_with_its_users_rights(house: House) -> None:
                 assert raw.tell(**subscription("g", f"{name}%2Ft")).status.code == code
 
 
+def test_dead_letters_are_for_who_may_consume_their_queues(house: House) -> None:
+    with house.raw("ann") as ann, house.raw("bob") as bob:
+
+        def assigned(raw: RawRocket) -> int:
+            fields = {"topic": {"name": "%DLQ%workers"}, "group": {"name": "readers"}}
+            return raw.code("QueryAssignment", endpoints={"addresses": [{"host": "a", "port": 1}]}, **fields)
+
+        assert assigned(ann) == Code.OK  # there are none, which is nobody's secret
+        assert bob.tell(**subscription("workers", "bob%2Ft")).status.code == Code.OK
+        assert bob.send("bob%2Ft", b"x").status.code == Code.OK
+        [message] = bob.receive("workers", "bob%2Ft", wait=5)
+        forwarded = bob.code(
+            "ForwardMessageToDeadLetterQueue",
+            group={"name": "workers"},
+            topic={"name": "bob%2Ft"},
+            receipt_handle=message.system_properties.receipt_handle,
+            message_id=message.system_properties.message_id,
+        )
+        assert forwarded == Code.OK
+        assert assigned(ann) == assigned(bob) == Code.FORBIDDEN
+        house.rule("letters", "user:bob", "consume", "queue:$dead/$share/workers/bob/t")
+        assert (assigned(ann), assigned(bob)) == (Code.FORBIDDEN, Code.OK)
+        assert [letter.body for letter in bob.receive("readers", "%DLQ%workers", wait=5)] == [b"x"]
+
+
 @pytest.mark.parametrize("hours", [-14, 14])
 def test_local_time_is_taken(house: House, hours: int) -> None:
     with house.raw() as raw:

@@ -152,6 +152,14 @@ def test_what_is_wrong_with_settings_is_an_answer(
     assert raw.tell(**producer("t")).status.code == Code.OK  # and the stream goes on
 
 
+def test_who_is_refused_is_named_in_the_log(gateway: RocketGateway) -> None:
+    with RawRocket(gateway.endpoints, "wrong@7") as raw:
+        raw.tell(**producer("a/b"))
+    [line] = wait_for(lambda: [line for line in gateway.errors if "wrong@7" in line], 10, "its line")
+    for text in ("Telemetry", "ILLEGAL_TOPIC", "letters, digits"):
+        assert text in line
+
+
 def test_what_no_client_says_ends_the_stream(raw: RawRocket) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         raw.tell(client_type=ClientType.PRODUCER)
