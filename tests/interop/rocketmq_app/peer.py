@@ -229,6 +229,7 @@ def main() -> None:
             found = getattr(peer, line["do"])(line)
         except Exception as error:
             code = getattr(error, "code", None)
+            code = int(code) if isinstance(code, int) else None  # gRPC's own errors have a method there
             found = {"failed": type(error).__name__, "why": str(error), "code": code}
         with lock:
             print(json.dumps({**found, "id": line["id"]}), flush=True)
