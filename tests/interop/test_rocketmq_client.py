@@ -13,14 +13,13 @@ import pytest
 
 from tests.interop.rocketmq_client import KINDS, Failed, Producer, RocketPeer
 from tests.process import RocketGateway, wait_for
-from tests.rocketmq_raw import RawRocket, subscription
 
 pytestmark = pytest.mark.interop
-PUSHED_MS = 500  # a pause of the test's queues before the next attempt
 SETS = (
     "transactions.check_first_seconds=0.5",
     "transactions.check_interval_seconds=0.5",
     "openmessaging.long_poll_seconds_max=5",
+    'openmessaging.fifo_groups=["orderly-*"]',
 )
 
 
@@ -338,10 +337,8 @@ def test_a_push_consumer_that_fails_is_tried_again_then_its_message_is_dead(
 def test_a_fifo_push_consumer_goes_on_after_a_dead_letter(
     gateway: RocketGateway, peer: RocketPeer, producer: Producer
 ) -> None:
-    topic, group = f"{peer.kind}-in-order", f"{peer.kind}-orderly"
+    topic, group = f"{peer.kind}-in-order", f"orderly-{peer.kind}"
     declare(gateway, topic, group, delivery_limit=2, backoff_ms=[1000])
-    with RawRocket(gateway.endpoints) as first:  # what makes a group one that is in order
-        first.tell(**subscription(group, topic, fifo=True))
     for number in range(3):
         producer.send(topic, f"{number}".encode(), message_group="g")
     # The client for Node knows no pauses of RocketMQ's kind between attempts, and so has only the first.

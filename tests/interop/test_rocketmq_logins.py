@@ -57,7 +57,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 def house(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, pki: Pki
 ) -> Iterator[House]:
-    """One for each kind of client: whoever guesses is not heard for a while, whatever else comes from there."""
+    """One for each kind of client: whoever guesses is not heard for a while, nor are others there."""
     directory = tmp_path_factory.mktemp("logins")
     (directory / "rules.toml").write_text(RULES)
     (directory / "gateway.toml").write_text(
