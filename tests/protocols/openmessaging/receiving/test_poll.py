@@ -129,6 +129,21 @@ async def test_a_client_that_goes_when_the_first_has_come() -> None:
     assert await world.poll(source) == [(b"1", 1)]
 
 
+async def test_a_lease_that_is_renewed_is_over_some_day_or_with_its_client() -> None:
+    world = World()
+    source = world.source()
+    world.publish(b"1")
+    assert await world.poll(source, renewed=True) == [(b"1", 1)]
+    assert await world.poll(source) == []
+    world.clock.set(NOW_MS + 60_000, 60_000)
+    world.broker.scheduler.run_due()
+    assert await world.poll(source, renewed=True) == [(b"1", 2)]
+    world.broker.leases.leave(object())
+    assert await world.poll(source) == []
+    world.broker.leases.leave(world.client)
+    assert await world.poll(source) == [(b"1", 3)]
+
+
 async def test_letters_of_several_queues_are_no_more_than_was_asked_for() -> None:
     world = World()
     queues = LetterQueues(world.broker.catalog)
