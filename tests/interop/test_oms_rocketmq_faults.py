@@ -138,3 +138,73 @@ async def test_dead_letters_and_a_group_in_order(tmp_path: Path) -> None:
     finally:
         gateway.stop()
     assert not gateway.bugs()
+
+
+class Forwarder:
+    """A way to a port that can become silent: what is connected stays so, and hears nothing any more."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.silent: set[Any] = set()
+        self.writers: set[Any] = set()
+        self.connections = 0
+
+    async def open(self) -> int:
+        self.server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        return int(self.server.sockets[0].getsockname()[1])
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        self.writers |= {writer, back}
+        for source, sink in ((reader, back), (there, writer)):
+            task = asyncio.create_task(self._copy(source, sink))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if sink not in self.silent:
+                sink.write(data)
+        if sink not in self.silent:
+            sink.close()
+
+    def become_silent(self) -> None:
+        """Of those who are connected now nobody hears anything any more."""
+        self.silent |= self.writers
+
+    async def close(self) -> None:
+        self.server.close()
+        for writer in self.writers:
+            writer.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_a_peer_that_says_nothing_is_dialled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.client.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.client.REQUEST_SECONDS_MAX", 0.5)
+    gateway = RocketGateway(tmp_path / "data").start()
+    seen: list[bytes] = []
+    forwarder = Forwarder(gateway.rocketmq_port)
+    port = await forwarder.open()
+    try:
+        async with (
+            get_access_point(url_of(port), {"OPERATION_TIMEOUT": 20_000}) as point,
+            point.create_producer() as producer,
+            point.create_push_consumer() as consumer,
+        ):
+            await consumer.bind_queue("q", lambda message, context: seen.append(message.data))
+            await producer.send(Message("q", b"before"))
+            await _until(lambda: seen == [b"before"])
+            before = forwarder.connections
+            forwarder.become_silent()
+            await producer.send(Message("q", b"after"))
+            await _until(lambda: seen == [b"before", b"after"])
+            assert forwarder.connections > before
+    finally:
+        await forwarder.close()
+        gateway.stop()
+    assert not gateway.bugs()

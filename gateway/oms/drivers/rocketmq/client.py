@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from gateway.oms.driver import ClientOptions
-from gateway.oms.errors import OMSError
+from gateway.oms.errors import OMSError, OMSTimeoutError
 from gateway.rocketmq.names import escape
 from gateway.rocketmq.numbers import ClientType, Language
 from gateway.rocketmq.payload import put_ms, to_ms
@@ -30,6 +30,7 @@ from .wire import Wire, Wires
 _log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 10.0  # as official clients: a server forgets who is silent for two minutes
+UNANSWERED_MAX: Final = 2  # heartbeats
 ROUTE_BEATS: Final = 3  # heartbeats from one look at the routes to the next, as official clients
 FAREWELL_SECONDS: Final = 1.0  # for a server that is not there any more
 #: Of one request within an operation, so that a second server can be asked.
@@ -101,14 +102,27 @@ class Client:
                 await self._tending
         links, self._links = list(self._links.values()), {}
         request = CLASSES["NotifyClientTerminationRequest"](group=self.group)
-        leaving = (self._whatever(link.wire, "NotifyClientTermination", request) for link in links)
-        await asyncio.gather(*leaving)
+        await asyncio.gather(*(self._leave(link.wire, request) for link in links))
         await asyncio.gather(*(link.close() for link in links))
 
-    async def _whatever(self, wire: Wire, name: str, request: Any, seconds: float = FAREWELL_SECONDS) -> None:
+    async def _leave(self, wire: Wire, request: Any) -> None:
         try:
-            reply = await wire.call(name, request, self.metadata(), seconds)
-            check(reply.status, name)
+            await wire.call("NotifyClientTermination", request, self.metadata(), FAREWELL_SECONDS)
+        except OMSError as error:
+            _log.info("%s", error.reason)
+
+    async def _beat(self, link: Link, request: Any) -> None:
+        """Say that it is there. A server that says nothing, and does not hang up either, is dialled anew."""
+        try:
+            reply = await link.wire.call("Heartbeat", request, self.metadata(), REQUEST_SECONDS_MAX)
+            link.unanswered = 0
+            check(reply.status, "Heartbeat")
+        except OMSTimeoutError as error:
+            link.unanswered += 1
+            _log.info("%s", error.reason)
+            if link.unanswered >= UNANSWERED_MAX:
+                link.unanswered = 0
+                await link.wire.renew()
         except OMSError as error:
             _log.info("%s", error.reason)
 
@@ -117,10 +131,7 @@ class Client:
         request = CLASSES["HeartbeatRequest"](client_type=self.kind, group=self.group)
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            wires = [link.wire for link in self._links.values()]
-            await asyncio.gather(
-                *(self._whatever(wire, "Heartbeat", request, REQUEST_SECONDS_MAX) for wire in wires)
-            )
+            await asyncio.gather(*(self._beat(link, request) for link in self._links.values()))
             beats += 1
             if beats % ROUTE_BEATS == 0:
                 await self.routes.refresh()

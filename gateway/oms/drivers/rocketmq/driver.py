@@ -69,7 +69,7 @@ class RocketMQDriver(Driver):
     async def open_sender(self, options: ClientOptions, check: Check | None) -> Sender:
         """See the base."""
         client = self._client(ClientType.PRODUCER, options)
-        sender = RocketSender(client, Topics(self.split_queue), check)
+        sender = RocketSender(client, Topics(self.split_queue), check, options)
         await client.start(sender)
         return sender
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
@@ -123,10 +124,17 @@ class RocketReceiver(Role, Receiver):
 
     def _source(self, queue: str, at: Queue, expression: Any) -> Source:
         topic = self._topics.resource(queue)
+        failed: set[str] = set()
 
         async def ask(messages_max: int, seconds: float) -> list[Message]:
             request = self._request(at, expression, messages_max, seconds)
-            return await self._ask(queue, topic, at, request, seconds)
+            # the answer to an attempt that failed may have been lost: the server has it for the same attempt
+            request.attempt_id = failed.pop() if failed else str(uuid.uuid4())
+            try:
+                return await self._ask(queue, topic, at, request, seconds)
+            except OMSError:
+                failed.add(request.attempt_id)
+                raise
 
         return Source(ask)
 

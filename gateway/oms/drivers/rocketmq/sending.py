@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
-from gateway.oms.driver import Check, Sender, SendResult, TransactionStatus, batch_results
+from gateway.oms.driver import Check, ClientOptions, Sender, SendResult, TransactionStatus, batch_results
 from gateway.oms.errors import (
     OMSDestinationError,
     OMSError,
@@ -17,8 +17,10 @@ from gateway.oms.errors import (
     OMSTimeoutError,
     ResponseStatus,
 )
+from gateway.oms.keys import ExtensionKeys
 from gateway.oms.message import Message
 from gateway.rocketmq.numbers import Code, Encoding, MessageType, TransactionResolution, TransactionSource
+from gateway.rocketmq.payload import put_ms
 from gateway.rocketmq.schema import CLASSES
 
 from .client import REQUEST_SECONDS_MAX, Client, Role
@@ -59,10 +61,11 @@ _Key = tuple[str, str, int, str, int]
 class RocketSender(Role, Sender):
     """A producer's client, and the topics that it has sent to."""
 
-    def __init__(self, client: Client, topics: Topics, check: Check | None) -> None:
+    def __init__(self, client: Client, topics: Topics, check: Check | None, options: ClientOptions) -> None:
         self._client = client
         self._topics = topics
         self._check = check
+        self._check_delay_ms = options.attributes.get_int(ExtensionKeys.CHECK_DELAY)
         self._lanes: dict[_Key, Lane] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -187,6 +190,8 @@ class RocketSender(Role, Sender):
     async def prepare(self, message: Message) -> SendResult:
         """See the base."""
         made = self._made(message, half=True)
+        if self._check_delay_ms:
+            put_ms(made.system_properties.orphaned_transaction_recovery_duration, self._check_delay_ms)
         prepared = await self._put(made)
         handle = prepared.handle._replace(transaction=prepared.transaction_id or "")
         # the one that the consumer sees, too

@@ -47,6 +47,7 @@ class Link:
 
     def __init__(self, side: Side, wire: Wire) -> None:
         self.wire = wire
+        self.unanswered = 0  # heartbeats, the last ones
         self._side = side
         self._stream: Stream | None = None
         self._waiting: list[asyncio.Future[None]] = []

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from gateway.api import GatewayError
 from gateway.oms.errors import OMSError, OMSMessageFormatError, ResponseStatus
 from gateway.oms.fields import deliver_at, expires_at, priority_from, priority_of
 from gateway.oms.key_value import KeyValue, Value
@@ -55,7 +56,10 @@ def queue_of(resource: Any) -> str:
     """Return the name of a queue as one of another namespace has it: undoes `resource_of`."""
     name = resource.name
     prefix = next((one for one in (DEAD_LETTERS, RETRIES) if name.startswith(one)), "")
-    queue = prefix + unescape(name[len(prefix) :])
+    try:
+        queue = prefix + unescape(name[len(prefix) :])
+    except GatewayError:  # a topic of RocketMQ's that no driver of ours has made
+        queue = name
     return f"{resource.resource_namespace}://{queue}" if resource.resource_namespace else queue
 
 

@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 import grpc
 import grpc.aio
 
-from gateway.oms.errors import OMSError
 from gateway.rocketmq.schema import CLASSES
 from gateway.rocketmq.tables import PROCEDURES, SERVICE, Procedure
 
@@ -27,6 +26,7 @@ RECONNECT_MS: Final = (100, 3000)
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),  # the server says what it takes
+    ("grpc.use_local_subchannel_pool", 1),  # a channel has a connection of its own: see `Wire.renew`
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS[0]),
     ("grpc.min_reconnect_backoff_ms", RECONNECT_MS[1]),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_MS[1]),
@@ -52,8 +52,15 @@ class Wire:
 
     def __init__(self, endpoint: Endpoint, tls: Tls | None) -> None:
         self.endpoint = endpoint
+        self._tls = tls
         self._channel = _channel(endpoint.target, tls)
         self._procedures = {one.name: self._procedure(one) for one in PROCEDURES}
+
+    async def renew(self) -> None:
+        """Connect anew: what was under way fails. For a peer that is silent, but has not hung up."""
+        silent, self._channel = self._channel, _channel(self.endpoint.target, self._tls)
+        self._procedures = {one.name: self._procedure(one) for one in PROCEDURES}
+        await silent.close()
 
     def _procedure(self, procedure: Procedure) -> Any:
         make = getattr(self._channel, _KINDS[procedure.streams_requests, procedure.streams_responses])
@@ -74,8 +81,8 @@ class Wire:
         """Return the reply. Raise OMSError if there is none."""
         try:
             return await self._procedures[name](request, timeout=seconds, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(name, error) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self.failure(name, error) from None
 
     async def stream(self, name: str, request: Any, metadata: Metadata, seconds: float) -> AsyncIterator[Any]:
         """Yield the replies. Raise OMSError if they break off."""
@@ -83,8 +90,8 @@ class Wire:
         try:
             async for reply in call:
                 yield reply
-        except grpc.aio.AioRpcError as error:
-            raise self._error(name, error) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self.failure(name, error) from None
         finally:
             call.cancel()  # nothing, if it has ended
 
@@ -92,8 +99,15 @@ class Wire:
         """Return a stream both ways."""
         return Stream(self, name, self._procedures[name](metadata=metadata))
 
-    def _error(self, name: str, error: Any) -> OMSError:
-        return of_transport(error.code().name, error.details() or "", f"{name} at {self}")
+    def failure(self, name: str, error: BaseException) -> BaseException:
+        """Return what to raise for what gRPC has raised."""
+        if isinstance(error, grpc.aio.AioRpcError):
+            return of_transport(error.code().name, error.details() or "", f"{name} at {self}")
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            return error
+        # nobody has cancelled the task: its call was, because its channel was closed
+        return of_transport("CANCELLED", "the connection was closed", f"{name} at {self}")
 
     async def close(self) -> None:
         """Close it; what is under way fails."""
@@ -115,15 +129,17 @@ class Stream:
         """Say something. Raise OMSError if the stream has ended."""
         try:
             await self._call.write(message)
-        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._wire.failure(self._name, error) from None
+        except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise of_transport("UNAVAILABLE", str(error), f"{self._name} at {self._wire}") from None
 
     async def read(self) -> Any:
         """Return what the other side says, or None at the end. Raise OMSError."""
         try:
             message = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise self._wire._error(self._name, error) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._wire.failure(self._name, error) from None
         return None if message is grpc.aio.EOF else message
 
     def cancel(self) -> None:
