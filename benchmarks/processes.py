@@ -22,6 +22,9 @@ QUIET_WINDOW_SECONDS = 0.5
 OTHERS_BUSY_SHARE = 0.15
 """Of one core: more than this, used by other programs, is said beside a figure."""
 
+USABLE_CORES = sorted(os.sched_getaffinity(0))
+"""Of this program as it was started: once it is pinned it sees one."""
+
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -126,8 +129,7 @@ def _machine_seconds() -> float:
 
 def cores() -> tuple[int, int]:
     """Choose the client's core and the broker's; the same one when there is no other."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[-1], usable[0]
+    return USABLE_CORES[-1], USABLE_CORES[0]
 
 
 @contextlib.contextmanager
