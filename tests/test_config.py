@@ -628,3 +628,30 @@ def test_the_documented_default_and_range_are_the_real_ones(file: Path, key: str
     if (section, name) in RANGES:
         low, high = RANGES[section, name]
         assert cells[1] == f"{low} to {high}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("advertise", "'broker.example'", "is no address; host:port"),
+        ("advertise", "'unix:/run/x.sock'", "host:port is expected"),
+        ("advertise", "'broker.example:0'", "host:port is expected"),
+        ("advertise", "'0.0.0.0:8081'", "nobody can dial 0.0.0.0"),
+        ("advertise_tls", "'[::]:8081'", "nobody can dial ::"),
+        ("topics", "['a/#/b']", "must be the whole last level"),
+        ("fifo_groups", "['a/b']", "letters, digits"),
+        ("fifo_groups", "['a*b']", "letters, digits"),
+        ("client_idle_seconds", "5", "out of range"),
+    ],
+)
+def test_what_rocketmq_clients_could_not_be_told(file: Path, key: str, value: str, reason: str) -> None:
+    [fault] = faults(file, f"[openmessaging]\n{key} = {value}\n", dev=True)
+    assert fault.startswith(f"gateway.toml: openmessaging.{key}: ")
+    assert reason in fault
+
+
+def test_what_rocketmq_clients_are_told(file: Path) -> None:
+    text = "advertise = 'broker.example:8081'\nadvertise_tls = '[2001:db8::1]:443'\n"
+    config = read(file, f"[openmessaging]\n{text}fifo_groups = ['orders-*', 'a', '*']\n", dev=True)
+    assert config.openmessaging.advertise_tls == "[2001:db8::1]:443"
+    assert config.openmessaging.fifo_groups == ["orders-*", "a", "*"]

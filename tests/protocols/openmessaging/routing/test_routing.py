@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("grpc")
 
 from gateway.rocketmq.numbers import AddressScheme, Code, MessageType, Permission
-from tests.process import RocketGateway
+from tests.process import RocketGateway, free_port
 from tests.rocketmq_raw import RawRocket
 
 DIALLED = {"scheme": AddressScheme.IPv4, "addresses": [{"host": "192.0.2.7", "port": 9876}]}
@@ -125,6 +125,18 @@ def test_a_queue_is_there_or_not(gateway: RocketGateway, raw: RawRocket) -> None
 def test_the_gateways_own_topics_are_no_clients(raw: RawRocket) -> None:
     assert raw.code("QueryRoute", topic={"name": "%24sys%2Faudit"}) == Code.FORBIDDEN
     assert raw.code("QueryRoute", topic={"name": "%24delayed%2F5%2Ft"}) == Code.OK
+
+
+def test_an_address_of_ipv6(tmp_path: Path) -> None:
+    port = free_port()
+    gateway = RocketGateway(tmp_path, (f"listeners.openmessaging=[::1]:{port}",)).start()
+    try:
+        with RawRocket(f"ipv6:[::1]:{port}") as raw:
+            found = route(raw, "t").broker.endpoints
+            address = found.addresses[0]
+            assert (found.scheme, address.host, address.port) == (AddressScheme.IPv6, "[::1]", port)
+    finally:
+        gateway.stop()
 
 
 def test_only_what_there_is(tmp_path: Path) -> None:
