@@ -4,7 +4,8 @@
 
 Server and client on a core each, bodies of 1 KB, a durable group that takes what is sent; an answer means
 that the disk has it. `official` is `rocketmq-python-client`, 64 callers of one producer; `requests` and
-`batches` a gRPC client that makes its requests beforehand, one connection.
+`batches` a gRPC client that makes its requests beforehand, one connection; `driver` is OpenMessaging's API
+over its driver `rocketmq`: tasks that send a message each, or lists, and a consumer that acknowledges.
 """
 
 from __future__ import annotations
@@ -98,10 +99,26 @@ def batches(seconds: float) -> Figures:
     return found
 
 
+def driver(seconds: float) -> Figures:
+    """Measure OpenMessaging's driver."""
+    ways: dict[str, tuple[object, ...]] = {f"{CALLERS} tasks": ("--tasks", CALLERS)}
+    for messages in BATCHES:
+        ways[f"lists of {messages}"] = ("--batch", messages, "--tasks", BATCH_WINDOW)
+    ways["receive"] = ("--receive", "--batch", BATCHES[-1], "--tasks", BATCH_WINDOW)
+    found: Figures = {}
+    for name, arguments in ways.items():
+        with door() as running:
+            found[name] = run(
+                "rocketmq_oms", running, *arguments, "--bytes", BODY_BYTES, "--seconds", seconds
+            )
+    return found
+
+
 SCENARIOS: dict[str, Callable[[float], Figures]] = {
     "official": official,
     "requests": requests,
     "batches": batches,
+    "driver": driver,
 }
 
 
