@@ -244,8 +244,10 @@ class PushConsumer(Consumer):
         for message in messages:
             queue = message.header.destination
             binding = self._bindings.get(queue)
-            if binding is None:
-                continue  # unbound while it came: it comes again, to whoever is bound then
+            if binding is None:  # unbound while it came
+                if message.receipt is not None:
+                    self._run(self._give_back([message.receipt]))
+                continue
             self._held += 1
             if binding.batch:
                 batches.setdefault(queue, []).append(message)

@@ -33,6 +33,7 @@ from gateway.oms import (
 from gateway.oms.drivers.local import offered, translate
 from gateway.oms.drivers.local.errors import translated
 from gateway.oms.drivers.local.translate import from_core, to_core
+from tests.oms.conformance.helpers import until
 
 SECONDS = 10.0
 NOBODY = CoreMessage("q", b"").origin
@@ -438,3 +439,70 @@ async def test_a_stream_is_the_cores_own(access_point: MessagingAccessPoint) -> 
 def test_errors_have_their_codes(error: GatewayError, code: int) -> None:
     assert translated(error).code == code
     assert translated(error).reason == "x"
+
+
+async def test_of_several_queues_no_more_is_taken_than_asked_for(access_point: MessagingAccessPoint) -> None:
+    queues = ["q1", "q2", "q3"]
+    async with (
+        access_point.create_pull_consumer() as one,
+        access_point.create_pull_consumer() as two,
+        access_point.create_producer() as producer,
+    ):
+        await one.bind_queue(queues)
+        waiting = asyncio.ensure_future(one.receive())
+        await asyncio.sleep(0)
+        await producer.send([producer.create_message(queue, queue) for queue in queues])
+        first = await waiting
+        assert first is not None
+        await two.bind_queue(queues)
+        others = [await two.receive(SECONDS) for _ in range(2)]
+        assert sorted([first.text, *(m.text for m in others if m)]) == queues
+        assert {m.header.delivery_count for m in others if m} == {1}, "nobody has seen them before"
+
+
+async def test_what_was_received_before_unbinding_goes_back_in_the_end(
+    access_point: MessagingAccessPoint,
+) -> None:
+    held: list[Message] = []
+    async with access_point.create_producer() as producer:
+        async with access_point.create_push_consumer() as consumer:
+            await consumer.bind_queue("q", lambda message, context: held.append(message), manual_ack=True)
+            await producer.send([producer.create_message("q", f"{n}") for n in range(2)])
+            await until(lambda: len(held) == 2)
+            await consumer.unbind_queue("q")
+            assert held[0].receipt is not None
+            await consumer.ack(held[0].receipt)
+        async with access_point.create_pull_consumer() as consumer:
+            await consumer.bind_queue("q")
+            again = await consumer.receive(SECONDS)
+            assert again is not None
+            assert (again.text, again.header.delivery_count) == ("1", 2)
+            assert await consumer.receive(0.1) is None
+
+
+def test_times_are_the_gateways_own_inside() -> None:
+    message = Message(header=Header("q", born_timestamp=5000))
+    message.extension_header.expire_time = 9000
+    core = to_core(message, "q", NOBODY, "id", 1000)
+    assert core.expires_at_ms == 8000
+    assert from_core(core, "q", 1, None, 1000).extension_header.expire_time == 9000
+
+
+async def test_started_while_it_stops(url: str) -> None:
+    one, two = get_access_point(url), get_access_point(url)
+    await one.start()
+    await asyncio.gather(one.stop(), two.start())
+    async with two.resource_manager() as resources:
+        await resources.create_queue("q")
+        assert await resources.list_queues() == ["q"]
+    await two.stop()
+
+
+async def test_a_gateway_can_be_offered_again() -> None:
+    async with Embedded() as embedded:
+        checkers = embedded.gateway.broker.halves.check_back.checkers
+        before = list(checkers)
+        for _ in range(2):
+            async with offered(embedded, "again") as url, get_access_point(url):
+                assert len(checkers) == len(before) + 1
+        assert checkers == before

@@ -69,7 +69,7 @@ class LocalReader(StreamReader):
         found = []
         for offset, message, _ in stream.browse(position, messages_max):
             if not 0 < message.expires_at_ms <= now_ms:
-                made = from_core(message, queue, 0, None)
+                made = from_core(message, queue, 0, None, self._gateway.clock.offset_ms)
                 made.extension_header.partition = partition
                 made.extension_header.offset = offset
                 found.append(made)

@@ -29,7 +29,7 @@ from ...errors import OMSDestinationError, OMSError, OMSMessageFormatError, Resp
 from ...message import Message, MessageReceipt
 from .errors import translating
 from .names import Place, check_group, share_of
-from .translate import received
+from .translate import from_core
 
 if TYPE_CHECKING:
     from . import LocalDriver
@@ -70,6 +70,7 @@ class LocalReceiver(Receiver):
         self._options = options
         self._session = driver.session(options)
         self._sources: dict[str, _Source] = {}
+        self._former: list[Consumer] = []  # of queues unbound since, whose deliveries are not all settled
         self._inbox: deque[tuple[str, Delivery]] = deque()  # came although nobody asks any more
         self._asked: deque[_Asked] = deque()
         self._tokens = secrets.token_urlsafe(12)  # begins the names of leases, which others must not guess
@@ -141,6 +142,8 @@ class LocalReceiver(Receiver):
         consumer.gone = None
         group = consumer.group
         self._session.cancel(consumer, give_back=group is not None and group.queue.auto_delete)
+        if consumer.unsettled:
+            self._former.append(consumer)
 
     def _gone(self, queue: str) -> None:
         """The queue was deleted."""
@@ -235,12 +238,16 @@ class LocalReceiver(Receiver):
 
     def _messages(self, taken: list[tuple[str, Delivery]]) -> list[Message]:
         found: list[Message] = []
+        offset_ms = self._gateway.clock.offset_ms
         while taken:
             queue, delivery = taken.pop(0)
             try:
-                found.append(received(delivery, queue, self._handle(delivery)))
+                message = from_core(delivery.message, queue, delivery.attempt, None, offset_ms)
             except OMSMessageFormatError as error:
                 self._session.settle(delivery, Outcome.REJECT, None, error.reason)
+            else:
+                message.receipt = MessageReceipt(self._handle(delivery), queue)
+                found.append(message)
         return found
 
     def _handle(self, delivery: Delivery) -> Delivery | str:
@@ -290,6 +297,11 @@ class LocalReceiver(Receiver):
         for source in self._sources.values():
             source.consumer.gone = None
         self._sources.clear()
+        for consumer in self._former:
+            for delivery in list(consumer.group.unsettled.values()) if consumer.group is not None else ():
+                if delivery.consumer is consumer:
+                    self._session.settle(delivery, Outcome.REQUEUE, 0)
+        self._former.clear()
         self._session.close()
 
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.api import Gateway, GatewayError
+from gateway.api import Gateway, GatewayError, NotFound
 from gateway.embedded import Embedded
 
 from .errors import translated
@@ -66,13 +66,19 @@ class Region:
         async with self._changing:
             if self._users:
                 return
-            _regions.pop(self._key, None)
             if self._running:
                 self._running = False
-                for task in self._asking:
-                    task.cancel()
-                if self._owned:
-                    await self._embedded.stop()
+                await self._stop()
+            if not self._users:  # nobody came while it stopped
+                _regions.pop(self._key, None)
+
+    async def _stop(self) -> None:
+        for task in self._asking:
+            task.cancel()
+        if self._owned:
+            await self._embedded.stop()
+        else:
+            self.gateway.broker.halves.check_back.checkers.remove(self._check)
 
     def _check(self, half: Any) -> None:
         """A transaction has been open for long: ask a producer of the name that it was begun by."""
@@ -80,7 +86,10 @@ class Region:
         sender = next((s for s in self.senders if s.client_id == origin.client_id), None)
         if sender is None or origin.protocol != "oms":
             return
-        messages = self.gateway.broker.halves.messages(half)
+        try:
+            messages = self.gateway.broker.halves.messages(half)
+        except NotFound:
+            return  # part of it cannot be read any more: it can only be rolled back
         if messages:
             task = asyncio.ensure_future(sender.ask(half.id, messages[0]))
             self._asking.add(task)

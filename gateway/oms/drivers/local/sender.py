@@ -39,6 +39,7 @@ class LocalSender(Sender):
         self._driver = driver
         self._region = driver.region
         self._gateway = driver.region.gateway
+        self._clock = self._gateway.clock
         self._loop = asyncio.get_running_loop()
         self._session = driver.session(options)
         self._origin = self._session.origin
@@ -72,7 +73,8 @@ class LocalSender(Sender):
         header = message.header
         self._count += 1
         message_id = f"{self._prefix}{self._count:08X}"
-        core = to_core(message, self._topic(header.destination), self._origin, message_id)
+        topic = self._topic(header.destination)
+        core = to_core(message, topic, self._origin, message_id, self._clock.offset_ms)
         later = core.properties.delay_ms
         try:
             if header.qos == QoS.EXACTLY_ONCE and header.message_id:
@@ -170,7 +172,13 @@ class LocalSender(Sender):
         topic = self._topic(message.header.destination)
         self._count += 1
         message_id = f"{self._prefix}{self._count:08X}"
-        half = to_core(message, f"$transaction/{id}/publish/{topic}", self._origin, message_id)
+        half = to_core(
+            message,
+            f"$transaction/{id}/publish/{topic}",
+            self._origin,
+            message_id,
+            self._clock.offset_ms,
+        )
         with translating():
             if self._immunity_ms:
                 self._tell(id, "begin", json.dumps({"immunity": self._immunity_ms / 1000}).encode())
@@ -195,7 +203,7 @@ class LocalSender(Sender):
     async def ask(self, id: str, message: CoreMessage) -> None:
         """Ask the application about a transaction that it left open, and do as it says."""
         assert self.check is not None
-        asked = from_core(message, message.topic, 0, None)
+        asked = from_core(message, message.topic, 0, None, self._clock.offset_ms)
         asked.extension_header.transaction_id = asked.extension_header.transaction_id or id
         asked.header.destination = self._driver.name_of(message.topic)
         status = await self.check(asked)

@@ -12,7 +12,6 @@ import zlib
 from typing import Any, Final
 
 from gateway.api import (
-    Delivery,
     Headers,
     HeaderValue,
     Origin,
@@ -59,8 +58,11 @@ GZIP: Final = "gzip"
 PLAIN_BYTES_MAX: Final = 64 << 20  # of what was compressed: more is an attack, or a mistake
 
 
-def to_core(message: Message, topic: str, origin: Origin, message_id: str) -> CoreMessage:
-    """Return the core's message of one that was checked. Raise OMSMessageFormatError."""
+def to_core(message: Message, topic: str, origin: Origin, message_id: str, offset_ms: int = 0) -> CoreMessage:
+    """Return the core's message of one that was checked. Raise OMSMessageFormatError.
+
+    `offset_ms`: how far the wall clock is ahead of the gateway's own time.
+    """
     header = message.header
     data = message.data
     properties = Properties(message_id=message_id)
@@ -71,6 +73,8 @@ def to_core(message: Message, topic: str, origin: Origin, message_id: str) -> Co
     if message.has_extension:
         _add_extension(message.extension_header, properties, headers)
         expires_at_ms = expires_at(message)
+        if expires_at_ms:
+            expires_at_ms = max(1, expires_at_ms - offset_ms)
     if header.priority is not None:
         properties.priority = priority_of(message)
     if header.durability != Durability.PERSISTENT:
@@ -133,9 +137,14 @@ def _compressed(data: bytes, name: str) -> bytes:
 
 
 def from_core(
-    message: CoreMessage, destination: str, attempt: int, receipt: MessageReceipt | None
+    message: CoreMessage,
+    destination: str,
+    attempt: int,
+    receipt: MessageReceipt | None,
+    offset_ms: int = 0,
 ) -> Message:
     """Return a core's message as one of OpenMessaging's. Raise OMSMessageFormatError if it cannot be read."""
+    expires_at_ms = message.expires_at_ms
     made = message.properties
     header = Header(
         destination,
@@ -152,7 +161,7 @@ def from_core(
         made.key,
         None,
         None,
-        message.expires_at_ms or None,
+        expires_at_ms + offset_ms if expires_at_ms else None,
         made.traceparent,
         store_timestamp=message.timestamp_ms,
         store_host=BORN_HOST,
@@ -225,9 +234,3 @@ def _add_headers(found: Message, headers: Headers) -> None:
 
 _OWN: Final = frozenset((DURABILITY, QOS_SAID, TRANSACTION, BORN_AT, PARTITION))
 _QOS: Final = frozenset(str(int(qos)) for qos in QoS)
-
-
-def received(delivery: Delivery, destination: str, handle: object) -> Message:
-    """Return a delivery as a consumer gets it."""
-    receipt = MessageReceipt(handle, destination)
-    return from_core(delivery.message, destination, delivery.attempt, receipt)
