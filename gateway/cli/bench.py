@@ -11,6 +11,7 @@ import socket
 import struct
 import sys
 import time
+from contextlib import ExitStack
 
 from ..protocols.mqtt.encoder import encode_connect, encode_publish, encode_subscribe
 from ..protocols.mqtt.packets import V311, Connect, SubscribeOption
@@ -31,11 +32,12 @@ def bench(
     """Measure for so many seconds; print messages per second."""
     host, _, port = address.rpartition(":")
     try:
-        subscriber = _log_in(host, int(port), "bench-subscriber", user)
-        subscriber.sendall(encode_subscribe(V311, 1, [SubscribeOption(TOPIC, qos)]))
-        _exactly(subscriber, SUBACK_BYTES)
-        publisher = _log_in(host, int(port), "bench-publisher", user)
-        received, elapsed = _run(publisher, subscriber, qos, seconds, window, size)
+        with ExitStack() as open_sockets:
+            subscriber = open_sockets.enter_context(_log_in(host, int(port), "bench-subscriber", user))
+            subscriber.sendall(encode_subscribe(V311, 1, [SubscribeOption(TOPIC, qos)]))
+            _exactly(subscriber, SUBACK_BYTES)
+            publisher = open_sockets.enter_context(_log_in(host, int(port), "bench-publisher", user))
+            received, elapsed = _run(publisher, subscriber, qos, seconds, window, size)
     except (OSError, ValueError) as error:
         return fail(Refused(f"bench {address}: {error}"))
     rate = received / elapsed

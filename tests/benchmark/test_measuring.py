@@ -42,8 +42,8 @@ def test_the_schedule_waits_for_nobody() -> None:
 
 def test_an_odd_rate_does_not_drift() -> None:
     limiter = Limiter(7)
-    times = [limiter.acquire(0) for _ in range(7_000_001)]
-    assert times[-1] == 1_000_000 * SECOND_NS
+    times = [limiter.acquire(0) for _ in range(700_001)]
+    assert times[-1] == 100_000 * SECOND_NS
 
 
 def test_the_rate_grows_while_all_is_well() -> None:
@@ -77,7 +77,7 @@ def test_the_rate_falls_to_what_was_managed() -> None:
 def test_percentiles_are_those_of_an_hdr_histogram(us_max: int) -> None:
     chance = random.Random(5)
     ours, theirs = Latencies(us_max), HdrHistogram(1, us_max, 5)
-    values = [min(us_max, round(chance.lognormvariate(8, 3))) for _ in range(5_000)]
+    values = [min(us_max, round(chance.lognormvariate(8, 2))) for _ in range(5_000)]
     for value in values:
         ours.record(value)
         theirs.record_value(value)

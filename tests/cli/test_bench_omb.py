@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import good, run
+from tests.cli.test_chaos_commands import here
+from tests.cli.test_commands import good
 from tests.process import GatewayProcess
 
 WORKLOAD = """
@@ -80,7 +81,7 @@ def test_workloads_over_our_doors(shared: GatewayProcess, workload: str, tmp_pat
         assert sum(result["publishErrorRate"]) == 0
         assert all(rate > 0 for rate in (*result["publishRate"], *result["consumeRate"]))
         assert result["aggregatedEndToEndLatencyMax"] > 0
-    summary = json.loads(good("bench", "omb", "--csv", str(output), "-o", str(tmp_path), "--json"))
+    summary = json.loads(here("bench", "omb", "--csv", str(output), "-o", str(tmp_path), "--json").stdout)
     lines = Path(summary["file"]).read_text().splitlines()
     assert lines[0].startswith("topics,partitions,message-size")
     assert {line[:9] for line in lines[1:]} == {"2,1,100,1"}
@@ -90,30 +91,30 @@ def test_workloads_over_our_doors(shared: GatewayProcess, workload: str, tmp_pat
 
 def test_a_broker_that_is_not_there(workload: str, tmp_path: Path) -> None:
     nobody = driver(tmp_path, MQTT.format(1, 1, "false"))
-    done = run("bench", "omb", workload, "-d", nobody, "-o", str(tmp_path))
-    assert done.returncode == 1
+    done = here("bench", "omb", workload, "-d", nobody, "-o", str(tmp_path))
+    assert done.exit_code == 1
     assert "short on mqtt: MQTT at 127.0.0.1:1:" in done.stderr
     nobody = driver(tmp_path, AMQP.format(1))
-    done = run("bench", "omb", workload, "-d", nobody, "-o", str(tmp_path))
-    assert (done.returncode, "AMQP at 127.0.0.1:1/" in done.stderr) == (1, True)
+    done = here("bench", "omb", workload, "-d", nobody, "-o", str(tmp_path))
+    assert (done.exit_code, "AMQP at 127.0.0.1:1/" in done.stderr) == (1, True)
 
 
 def test_what_is_refused(workload: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(WORKLOAD + "producerRates: 3\n")
-    done = run("bench", "omb", str(wrong))
-    assert (done.returncode, "unknown field `producerRates`" in done.stderr) == (1, True)
-    assert "name at least one WORKLOAD.yaml" in run("bench", "omb").stderr
-    assert "has no results" in run("bench", "omb", "--csv", str(tmp_path)).stderr
+    done = here("bench", "omb", str(wrong))
+    assert (done.exit_code, "unknown field `producerRates`" in done.stderr) == (1, True)
+    assert "name at least one WORKLOAD.yaml" in here("bench", "omb").stderr
+    assert "has no results" in here("bench", "omb", "--csv", str(tmp_path)).stderr
 
 
 def test_the_old_form_is_the_default(shared: GatewayProcess) -> None:
     for words in (("bench",), ("bench", "mqtt")):
         address = f"127.0.0.1:{shared.mqtt_port}"
-        measured = json.loads(good(*words, address, "--seconds", "0.2", "--json"))
+        measured = json.loads(here(*words, address, "--seconds", "0.2", "--json").stdout)
         assert measured["messages"] > 0
-    assert "omb" in good("bench", "--help")
-    assert "WORKLOAD" in good("bench", "omb", "--help")
+    assert "omb" in here("bench", "--help").stdout
+    assert "WORKLOAD" in here("bench", "omb", "--help").stdout
 
 
 @pytest.mark.parametrize("kind", ["mqtt", "amqp"])

@@ -9,13 +9,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner, Result
 
+from gateway.cli.app import app
 from tests.cli.test_commands import good, run
 
 ENQUEUED = (
     "0\tenqueue\tREQUEST\t{0}\tnull\t1\tnull\n0\tenqueue\tRESPONSE\tSUCCESS\t{0}\tnull\t2\t1\tnull\t0\n"
 )
 DEQUEUED = "1\tdequeue\tRESPONSE\tSUCCESS\t{0}\tnull\t{1}\t1\tnull\t3\n"
+
+
+def here(*arguments: str) -> Result:
+    """Run a command in this process: it starts nothing."""
+    return CliRunner().invoke(app, arguments)
 
 
 def test_a_kill_loses_nothing(tmp_path: Path) -> None:
@@ -46,11 +53,22 @@ def test_a_kill_loses_nothing(tmp_path: Path) -> None:
     assert again["QueueTestResult"] == queue
 
 
-@pytest.mark.parametrize("via", ["http", "rocketmq"])
-def test_a_kill_loses_nothing_by_openmessaging(tmp_path: Path, via: str) -> None:
+def test_a_kill_loses_nothing_by_openmessaging(tmp_path: Path) -> None:
     options = ("-t", "1.5", "-i", "0.5", "--down", "0", "-r", "100", "-c", "2", "--recovery-time", "30")
     report = json.loads(
-        good("chaos", "run", "-f", "kill", "--via", via, "--order", *options, "-o", str(tmp_path), "--json")
+        good(
+            "chaos",
+            "run",
+            "-f",
+            "kill",
+            "--via",
+            "rocketmq",
+            "--order",
+            *options,
+            "-o",
+            str(tmp_path),
+            "--json",
+        )
     )
     assert report["faults"] == []
     assert report["QueueTestResult"]["atLeastOnce"]
@@ -103,8 +121,8 @@ def test_a_suspended_gateway_goes_on(tmp_path: Path) -> None:
 def test_check(tmp_path: Path, text: str, expected: str, status: int, fault: str) -> None:
     path = tmp_path / "history"
     path.write_text(text)
-    done = run("chaos", "check", str(path), "--expect", expected, "-o", str(tmp_path))
-    assert (done.returncode, fault in done.stderr) == (status, True), done.stdout + done.stderr
+    done = here("chaos", "check", str(path), "--expect", expected, "-o", str(tmp_path))
+    assert (done.exit_code, fault in done.stderr) == (status, True), done.output
     if not fault:
         assert f"{expected}: holds" in done.stdout
         assert (tmp_path / "mq-result").exists()
@@ -120,13 +138,13 @@ def test_check(tmp_path: Path, text: str, expected: str, status: int, fault: str
     ],
 )
 def test_what_cannot_be_done_is_refused(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
-    done = run("chaos", "run", "-t", "0.1", "-o", str(tmp_path), *options)
-    assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
+    done = here("chaos", "run", "-t", "0.1", "-o", str(tmp_path), *options)
+    assert (done.exit_code, reason in done.stderr) == (1, True), done.output
 
 
 def test_help() -> None:
     for command in ("run", "check"):
-        assert "--expect" in good("chaos", command, "--help")
+        assert "HISTORY" in here("chaos", command, "--help").stdout.upper()
 
 
 def test_a_signal_leaves_no_gateway_behind(tmp_path: Path) -> None:
