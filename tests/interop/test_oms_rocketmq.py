@@ -19,6 +19,7 @@ from gateway.oms import (
     ResponseStatus,
     get_access_point,
 )
+from tests.interop.paho_client import PahoClient, publish_properties
 from tests.process import RocketGateway, wait_for
 
 pytestmark = pytest.mark.interop
@@ -269,3 +270,31 @@ async def test_broadcasts(point: Any, queue: str) -> None:
 
 async def _until(condition: Any) -> None:
     await asyncio.to_thread(wait_for, condition)
+
+
+async def test_a_device_and_an_application(gateway: RocketGateway, point: Any, queue: str) -> None:
+    with PahoClient(f"device-{uuid4().hex[:8]}") as device:
+        await asyncio.to_thread(device.open, gateway.mqtt_port)
+        await asyncio.to_thread(device.subscribe, f"{queue}/down")
+        async with point.create_producer() as producer, point.create_pull_consumer() as consumer:
+            await consumer.bind_queue(f"{queue}/up")
+            said = publish_properties(
+                CorrelationData=b"c-1",
+                ContentType="text/plain",
+                UserProperty=[("colour", "red"), ("$key", "k")],
+            )
+            await asyncio.to_thread(device.publish, f"{queue}/up", b"hello", 1, properties=said)
+            got = await consumer.receive(WAIT)
+            assert got.data == b"hello"
+            assert dict(got.properties) == {"colour": "red", "$content-type": "text/plain"}
+            extension = got.extension_header
+            assert (extension.correlation_id, extension.message_key) == ("c-1", "k")
+            await consumer.ack(got.receipt)
+            make = producer.create_message
+            answer = make(f"{queue}/down", b"hi", correlation_id="c-1", message_key="k", properties={"n": 5})
+            await producer.send(answer)
+            told = await asyncio.to_thread(device.receive)
+    assert told.payload == b"hi"
+    assert told.properties.CorrelationData == b"c-1"
+    pairs = dict(told.properties.UserProperty)
+    assert (pairs["n"], pairs["$type:n"], pairs["$key"]) == ("5", "int", "k")
