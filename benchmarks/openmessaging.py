@@ -31,7 +31,7 @@ BODY_BYTES = 1024
 CALLERS = 64
 WINDOWS = (1, 16, 64)
 BATCHES = (32, 128)
-BATCH_WINDOW = 4  # batches under way: the next is there while one waits for the disk
+BATCH_WINDOW = 8  # batches under way: others are there while some wait for the disk
 
 
 class Door(NamedTuple):

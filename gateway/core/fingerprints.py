@@ -62,11 +62,14 @@ class Table:
 class Fingerprints:
     """Those of one window, `window_ms` long; at most `count_max`, of which the oldest go."""
 
-    __slots__ = ("_count_max", "_marks", "_tables", "window_ms")
+    __slots__ = ("_count_max", "_horizon", "_looked_ms", "_marks", "_step_ms", "_tables", "window_ms")
 
     def __init__(self, window_ms: int, count_max: int) -> None:
         self.window_ms = window_ms
+        self._step_ms = max(1, window_ms // MARKS_PER_WINDOW)
         self._count_max = count_max
+        self._looked_ms = -1  # when it was looked what is over
+        self._horizon = NEVER  # and from which position on it was not
         self._tables: list[Table] = []  # the newest last
         self._marks: deque[tuple[int, int]] = deque()  # time, position: what is from there on came then
 
@@ -104,8 +107,9 @@ class Fingerprints:
     def add(self, high: int, low: int, position: int, now_ms: int) -> None:
         """Remember a fingerprint that came now; positions do not shrink."""
         marks = self._marks
-        if not marks or now_ms >= marks[-1][0] + max(1, self.window_ms // MARKS_PER_WINDOW):
+        if not marks or now_ms >= marks[-1][0] + self._step_ms:
             marks.append((now_ms, position))
+            self._looked_ms = -1
         table = self._tables[-1] if self._tables else self._begin(now_ms)
         old = (now_ms - table.begun_ms) * TABLES_PER_WINDOW >= self.window_ms
         if table.count >= table.room or (old and table.count):
@@ -116,6 +120,7 @@ class Fingerprints:
         """Remember fingerprints of the last run, three words each; `marks` say when they came."""
         first_ms = marks[0][0]
         self._marks.extend(marks)
+        self._looked_ms = -1
         table = self._tables[-1] if self._tables else self._begin(first_ms)
         for index in range(0, len(words), _WORDS):
             if table.count >= table.room:
@@ -144,13 +149,16 @@ class Fingerprints:
 
     def expire(self, now_ms: int) -> int:
         """Let what is over go; return the position from which on it is not."""
+        if now_ms == self._looked_ms:
+            return self._horizon
         marks = self._marks
-        step_ms = max(1, self.window_ms // MARKS_PER_WINDOW) - 1  # what a mark stands for came up to so late
-        over_ms = now_ms - self.window_ms - step_ms
+        # What a mark stands for came up to a step later.
+        over_ms = now_ms - self.window_ms - (self._step_ms - 1)
         while marks and marks[0][0] <= over_ms:
             marks.popleft()
         horizon = marks[0][1] if marks else NEVER
         tables = self._tables
         while tables and tables[0].newest < horizon:
             tables.pop(0)
+        self._looked_ms, self._horizon = now_ms, horizon
         return horizon

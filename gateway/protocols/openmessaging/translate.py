@@ -66,18 +66,21 @@ _HOST: Final = socket.gethostname()  # where messages are stored, for people
 def to_properties(wire: Any) -> tuple[Properties, int]:
     """Return the properties of a message, and its time to live in ms, 0 for none. Raise InvalidValue."""
     system = wire.system_properties
+    has, keys = system.HasField, system.keys
     made = Properties(
         message_id=system.message_id or None,
         tag=system.tag or None,
-        keys=tuple(system.keys),
+        keys=tuple(keys) if keys else (),
         key=system.message_group or None,
         traceparent=system.trace_context or None,
     )
-    if system.HasField("born_timestamp") and 0 <= system.born_timestamp.seconds <= SECONDS_MAX:
-        made.timestamp_ms = max(0, to_ms(system.born_timestamp))
-    if system.HasField("delivery_timestamp"):
+    if has("born_timestamp"):
+        born = system.born_timestamp
+        if 0 <= born.seconds <= SECONDS_MAX:
+            made.timestamp_ms = max(0, to_ms(born))
+    if has("delivery_timestamp"):
         made.deliver_at_ms = max(0, to_delivery_ms(system.delivery_timestamp))
-    if system.HasField("priority"):
+    if has("priority"):
         made.priority = system.priority
     user = wire.user_properties
     return made, _take(made, user) if user else 0

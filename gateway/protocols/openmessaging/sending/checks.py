@@ -93,19 +93,19 @@ def check_message(wire: Any) -> None:
 
 
 def _check_type(system: Any) -> None:
-    kind = system.message_type
+    kind, has = system.message_type, system.HasField
     if kind == MessageType.LITE or system.lite_topic:
         raise Refused(Code.UNSUPPORTED, "lite topics are not supported; use a topic for each")
     if kind == MessageType.NORMAL:
-        for what, field in NEEDED.values():
-            if system.HasField(field):
-                raise Refused(
-                    Code.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE,
-                    f"a message of type NORMAL has no {field}; {what} makes it one of another type",
-                )
+        if has("message_group") or has("delivery_timestamp") or has("priority"):
+            raise Refused(
+                Code.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE,
+                "a message of type NORMAL has no message_group, delivery_timestamp or priority: "
+                "these make it one of another type",
+            )
         return
     needed = NEEDED.get(kind)
-    if needed is not None and not system.HasField(needed[1]):
+    if needed is not None and not has(needed[1]):
         raise Refused(
             Code.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE,
             f"a message of type {MessageType(kind).name} has {needed[0]}; {needed[1]} is missing",
