@@ -113,6 +113,16 @@ UNSAFE: dict[str, Unsafe] = {
     "certificates by nothing": Unsafe("[certificates]\nname = 'common'", "name: 'common'"),
     # -- the rest ----------------------------------------------------------------------------------
     "TLS without a certificate": Unsafe(ROOT + "[listeners]\nmqtts = '127.0.0.1:0'", "mqtts"),
+    "RocketMQ's TLS door for all": Unsafe(
+        "[anonymous]\npublish = ['#']\n[listeners]\nopenmessagings = '0.0.0.0:8082'",
+        "listeners.openmessagings: 0.0.0.0:8082 is open to other machines",
+    ),
+    "RocketMQ's TLS door, without a certificate": Unsafe(
+        ROOT + "[listeners]\nopenmessagings = '127.0.0.1:0'", "listeners.openmessagings needs one"
+    ),
+    "RocketMQ's clients sent nowhere": Unsafe(
+        ROOT + "[openmessaging]\nadvertise = '0.0.0.0:8081'", "nobody can dial 0.0.0.0"
+    ),
     "quota, unknown limit": Unsafe(
         ROOT + "[quotas.q]\nsubject = 'everyone'\nconections = 1", "quotas.q.conections: unknown key"
     ),
