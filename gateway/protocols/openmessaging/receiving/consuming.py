@@ -1,4 +1,4 @@
-"""What the door knows of the clients that receive: their polls, their sources, their last attempts."""
+"""What the door knows of the clients that receive: what they wait for, and where it comes from."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from gateway.api import Gateway, Selector
 
 from ..clients.client import Client
 from ..clients.logins import Logins
-from .poll import Poll
 from .sources import Share, Source
 from .waiting import Waiting
 
 SOURCES_MAX: Final = 1024  # topics of a client: more than these are found anew each time
-ATTEMPTS_MAX: Final = 16  # answers that a client may have missed: it has one under way for each topic
 
 #: Group, and namespace and name of the topic, as the client says them.
 Key = tuple[str, str, str]
@@ -22,11 +20,10 @@ Key = tuple[str, str, str]
 class Consuming:
     """One client. A source is kept with the filter that it was found for."""
 
-    __slots__ = ("attempts", "polls", "sources")
+    __slots__ = ("polls", "sources")
 
     def __init__(self) -> None:
         self.polls: set[Waiting] = set()
-        self.attempts: dict[str, Poll] = {}
         self.sources: dict[Key, tuple[int, str, Source]] = {}
 
     def source(self, key: Key, kind: int, expression: str) -> Source | None:
@@ -41,14 +38,6 @@ class Consuming:
         if len(self.sources) >= SOURCES_MAX:
             self.sources.clear()
         self.sources[key] = (kind, expression, source)
-
-    def attempt(self, attempt_id: str, poll: Poll) -> Poll | None:
-        """A poll begins; return the one that was the same attempt."""
-        earlier = self.attempts.pop(attempt_id, None)
-        if len(self.attempts) >= ATTEMPTS_MAX:
-            del self.attempts[next(iter(self.attempts))]
-        self.attempts[attempt_id] = poll
-        return earlier
 
     def wants(self, name: str, selector: Selector | None) -> bool:
         """Tell whether the client receives from a shared subscription, by that filter."""

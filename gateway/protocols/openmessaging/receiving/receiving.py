@@ -53,7 +53,7 @@ class Receiving:
         poll = Poll(self._gateway, source)
         earlier = None
         if request.attempt_id:
-            earlier = consuming.attempt(str(request.attempt_id)[:ATTEMPT_ID_MAX], poll)
+            earlier = source.attempt(str(request.attempt_id)[:ATTEMPT_ID_MAX], poll)
             if earlier is not None:
                 earlier.stop(call.session)
         consuming.polls.add(poll)

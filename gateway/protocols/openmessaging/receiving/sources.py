@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.api import Conflict, Consumer, Delivery, InvalidSelector, NotFound, Selector, Session
 from gateway.core.policy import WORK
@@ -24,12 +24,16 @@ from gateway.rocketmq.numbers import Code, FilterType
 from ..errors import Refused
 from ..names import QUEUE_PREFIX, queue_name
 
+if TYPE_CHECKING:
+    from .poll import Poll
+
 LANGUAGES: Final = {
     FilterType.FILTER_TYPE_UNSPECIFIED: "tags",
     FilterType.TAG: "tags",
     FilterType.SQL: "sql",
 }
 EVERYTHING: Final = ("", "*")
+ATTEMPTS_MAX: Final = 4  # answers that a client may have missed: it has one under way, of a queue
 BYTES_MAX: Final = 4 << 20  # of bodies in one answer, its first message excepted: as large as one may be
 
 Deliver = Callable[[list[Delivery]], None]
@@ -38,17 +42,27 @@ Defended = Callable[[str, Selector | None], bool]
 
 
 class Source:
-    """Where messages come from: from nowhere, until a subclass says more.
+    """Where a client's messages come from: from nowhere, until a subclass says more.
 
     `topic` is the topic of ours that was asked for, `selector` what is wanted of it.
     """
 
-    __slots__ = ("group", "selector", "topic")
+    __slots__ = ("_attempts", "group", "selector", "topic")
 
     def __init__(self, group: str, topic: str, selector: Selector | None = None) -> None:
         self.group = group
         self.topic = topic
         self.selector = selector
+        self._attempts: dict[str, Poll] = {}
+
+    def attempt(self, attempt_id: str, poll: Poll) -> Poll | None:
+        """A poll begins; return the one that was the same attempt."""
+        attempts = self._attempts
+        earlier = attempts.pop(attempt_id, None)
+        if len(attempts) >= ATTEMPTS_MAX:
+            del attempts[next(iter(attempts))]
+        attempts[attempt_id] = poll
+        return earlier
 
     @property
     def notices(self) -> set[Callable[[], None]] | None:
