@@ -65,6 +65,7 @@ OWN: Final[dict[str, str]] = {
     "durability": "oms-durability",
     "partition": "oms-partition",
 }
+BORN_HOST: Final = "oms-born-host"  # what a producer that came by RocketMQ calls its own: read, not written
 
 
 class Told(NamedTuple):

@@ -9,6 +9,7 @@ from ..core.clock import Clock
 from ..core.errors import InvalidValue
 from ..core.message import Headers, HeaderValue, Message, Origin, Properties, Qos, host_of
 from .terms import (
+    BORN_HOST,
     CORRELATION,
     FIELDS,
     KEY_CHARACTERS_MAX,
@@ -34,6 +35,11 @@ _ATTRIBUTE_OF: Final = {name: attribute for attribute, name in PARKED.items()}
 def _born_ms(shown: Shown) -> int:
     stated = shown.message.properties.timestamp_ms
     return shown.message.timestamp_ms if stated is None else stated
+
+
+def _born_host(shown: Shown) -> Field | None:
+    said = shown.message.properties.header(BORN_HOST)  # a producer whose door knows no better
+    return said if isinstance(said, str) else host_of(shown.message.origin.peer) or "localhost"
 
 
 def _delay(shown: Shown) -> Field | None:
@@ -69,7 +75,7 @@ _WRITERS: Final[dict[str, Callable[[Shown], Field | None]]] = {
     "messageId": lambda shown: shown.message.properties.message_id or shown.message_id,
     "destination": lambda shown: shown.message.topic,
     "bornTimestamp": _born_ms,
-    "bornHost": lambda shown: host_of(shown.message.origin.peer) or "localhost",
+    "bornHost": _born_host,
     "qos": lambda shown: OMS_QOS[Qos(shown.message.qos)],
     "compression": lambda shown: shown.message.properties.content_encoding,
     "storeTimestamp": lambda shown: shown.message.timestamp_ms,
@@ -102,7 +108,7 @@ def told_by(shown: Shown) -> Told:
         parked.append((TEXT, "true"))
     if made.correlation is not None and "correlationId" not in fields:
         parked.append((CORRELATION, made.correlation))
-    own = {OWN[field] for field in OWN if field in fields}
+    own = {BORN_HOST, *(OWN[field] for field in OWN if field in fields)}
     return Told(fields, parked + [pair for pair in made.headers if pair[0] not in own])
 
 

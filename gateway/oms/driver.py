@@ -188,9 +188,6 @@ class Sender(ABC):
 class Receiver(ABC):
     """A consumer's way in, for pull and push consumers alike."""
 
-    #: The messages of one key are handed out only one at a time by the provider: nobody else need see to it.
-    provider_orders: ClassVar[bool] = True
-
     @abstractmethod
     async def bind(self, queue: str, selector: MessageSelector | None) -> None:
         """Have `receive` take from a queue, too: for the group of the options. Another selector replaces one.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, overload
 
@@ -94,12 +95,11 @@ class Producer(Client, MessageFactory):
         Only what is wrong with a message is raised; what becomes of it nobody is told.
         """
         messages = [message] if isinstance(message, Message) else message
-        contexts = await self._before(messages)
-        sender = self._checked()
-        for each in messages:
-            self._ready(each)
-        await sender.send_oneway(messages)
-        await self._after(contexts, None)
+        async with self._intercepted(messages):
+            sender = self._checked()
+            for each in messages:
+                self._ready(each)
+            await sender.send_oneway(messages)
 
     async def prepare(self, message: Message) -> TransactionalResult:
         """Store a half message, which nobody sees until its `commit`.
@@ -111,14 +111,9 @@ class Producer(Client, MessageFactory):
             raise OMSTransactionError(
                 "a producer needs a checker for transactions: create_producer(transaction_checker=...)"
             )
-        contexts = await self._before([message])
-        try:
+        async with self._intercepted([message]):
             sender = self._ready(message)
             prepared = await sender.prepare(message)
-        except BaseException as error:
-            await self._after(contexts, error)
-            raise
-        await self._after(contexts, None)
         return TransactionalResult(sender, prepared)
 
     def batch(self) -> BatchMessageSender:
@@ -149,42 +144,37 @@ class Producer(Client, MessageFactory):
     async def _send_batch(self, messages: Sequence[Message]) -> list[SendResult]:
         if not messages:
             return []
-        contexts = await self._before(messages)
-        try:
+        async with self._intercepted(messages):
             sender = self._checked()
             for message in messages:
                 self._ready(message)
-            results = await sender.send_batch(messages)
-        except BaseException as error:
-            await self._after(contexts, error)
-            raise
-        await self._after(contexts, None)
-        return results
+            return await sender.send_batch(messages)
 
     async def _send_intercepted(self, message: Message) -> SendResult:
-        contexts = await self._before([message])
-        try:
+        async with self._intercepted([message]):
             result = await self._ready(message).send(message)
-        except BaseException as error:
-            await self._after(contexts, error)
-            raise
-        message.header.message_id = result.message_id
-        await self._after(contexts, None)
+            message.header.message_id = result.message_id
         return result
 
-    async def _before(self, messages: Sequence[Message]) -> list[tuple[Message, InterceptorContext]]:
+    @asynccontextmanager
+    async def _intercepted(self, messages: Sequence[Message]) -> AsyncIterator[None]:
+        """Have interceptors look at messages before and after."""
         if not self._interceptors:
-            return []
-        contexts = [(message, InterceptorContext()) for message in messages]
-        for message, context in contexts:
-            await before_send(self._interceptors, message, context)
-        return contexts
-
-    async def _after(
-        self, contexts: Iterable[tuple[Message, InterceptorContext]], error: BaseException | None
-    ) -> None:
-        for message, context in contexts:
-            await after_send(self._interceptors, message, context, error)
+            yield
+            return
+        contexts: list[tuple[Message, InterceptorContext]] = []
+        failed: BaseException | None = None
+        try:
+            for message in messages:
+                contexts.append((message, InterceptorContext()))
+                await before_send(self._interceptors, *contexts[-1])
+            yield
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            for message, context in contexts:
+                await after_send(self._interceptors, message, context, failed)
 
 
 class TransactionalResult:
