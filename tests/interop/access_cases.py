@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 ACTIONS = ("publish", "subscribe", "consume", "manage", "view", "administer")
 CASES = ("allow", "deny", "silence")
 #: What a real process carries today; doors for the others come later.
-LOGINS = ("password", "scram", "token", "jwks", "key", "certificate", "anonymous")
+LOGINS = ("password", "scram", "token", "jwks", "key", "certificate", "anonymous", "signature")
 SECONDS = 10
 HOST = "127.0.0.1"
 #: Where clients come from that must not get in: anonymous ones are welcome from HOST alone, and an

@@ -1,7 +1,6 @@
-"""The logins whose doors come later, at the gateway's own interface, in this process.
+"""The logins that are keys of CoAP's handshakes, at the gateway's own interface, in this process.
 
-Signatures (RocketMQ's door) go through `connect`, as a door would call it; shared keys (CoAP's doors)
-through `shared_key` and `open_session`.
+They go through `shared_key` and `open_session`, as the doors call them.
 """
 
 from __future__ import annotations
@@ -9,21 +8,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.api import Action, AuthenticationFailed, Credentials, GatewayError, Session
+from gateway.api import Action, Credentials, GatewayError, Session
 from gateway.auth.acl.rule import rule_from
 from gateway.auth.builtin import Auth
 from gateway.auth.users import User, seal_for_user
 from gateway.config import load
 from gateway.core.access import queue_resource
-from gateway.rocketmq.signature import METHOD
 from gateway.server import Server
 from tests.interop.access_cases import AREAS, CASES, HOST, Answer, LoginRefused, queue, rules, topic
 
 SECRET = b"0123456789abcdef"
-LOGINS = ("signature", "psk", "oscore")
+LOGINS = ("psk", "oscore")
 PEER = f"{HOST}:4711"
 OK = "ok"
 
@@ -52,15 +49,7 @@ class Core:
 
     async def connect(self, login: str, secret: bytes = SECRET) -> Session:
         """Log in. Raise LoginRefused."""
-        if login != "signature":
-            return self._by_key(login, secret)
-        date = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ").encode()
-        signature = hmac.digest(secret, date, "sha1").hex().encode()
-        shown = Credentials("openmessaging", PEER, "c", login, method=METHOD, data=signature, signed=date)
-        try:
-            return await self.server.connect(shown)
-        except AuthenticationFailed as error:
-            raise LoginRefused(type(error).__name__, error.detail) from error
+        return self._by_key(login, secret)
 
     def _by_key(self, kind: str, secret: bytes) -> Session:
         """Have the handshake that a door would have: it fails if both sides' keys are not the same."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import grpc
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,12 +31,13 @@ from tests.interop.access_cases import (
     topic,
 )
 from tests.mqtt_client import OPENED, V5, MqttClient
-from tests.process import GatewayProcess, free_port
+from tests.process import RocketGateway, free_port
 
 PASSWORD = "correct horse"
 SECRET = b"0123456789abcdef" * 4
 OTHER_SECRET = b"fedcba9876543210" * 4
 SCRAM_ITERATIONS = 4096
+SIGNING = "what a signature is made with"
 
 
 class Ports(NamedTuple):
@@ -44,6 +46,7 @@ class Ports(NamedTuple):
     mqtts: int
     amqps: int
     https: int
+    openmessagings: int
 
 
 class House:
@@ -54,11 +57,13 @@ class House:
         self._signer = ec.generate_private_key(ec.SECP256R1())
         self._forger = ec.generate_private_key(ec.SECP256R1())
         self._certificates = {name: self.pki.client(name) for name in ("certificate", "gone")}
-        self.ports = Ports(free_port(), free_port(), free_port())
+        self.ports = Ports(free_port(), free_port(), free_port(), free_port())
         config = self._write(directory)
         tls = [f"listeners.{name}={HOST}:{port}" for name, port in self.ports._asdict().items()]
+        # gRPC asks all clients for certificates, or none
+        tls.append("tls.openmessagings.client_certificates=required")
         sets = (*tls, *self.pki.sets("optional"))
-        self.process = GatewayProcess(directory / "data", sets, dev=False, config=config)
+        self.process = RocketGateway(directory / "data", sets, dev=False, config=config)
         self._key = ""
         self._contexts: dict[str, ssl.SSLContext] = {}
 
@@ -90,6 +95,8 @@ class House:
             made = root.post("/v1/admin/keys", json={"user": "key"})
             assert made.status_code == 201, made.text
             self._key = made.json()["key"]
+            signs = root.put("/v1/admin/users/signature", json={"secret": SIGNING})
+            assert signs.status_code < 300, signs.text
             for login in LOGINS:
                 for case in CASES:
                     self._make(root, login, case)
@@ -124,6 +131,8 @@ class House:
         return Login(name, name, self._secret_of(name))
 
     def _secret_of(self, name: str) -> str:
+        if name == "signature":
+            return SIGNING
         claims = {"sub": name, "exp": time.time() + 3600}
         if name == "token":
             return jwt.encode(claims, SECRET, "HS256")
@@ -157,9 +166,18 @@ class House:
             self._contexts[certificate] = self.pki.context(shown)
         return self._contexts[certificate]
 
+    def channel_credentials(self, certificate: str) -> grpc.ChannelCredentials:
+        """Return the same for gRPC, which has a TLS of its own."""
+        shown = [Path(name).read_bytes() for name in self._certificates[certificate]]
+        return grpc.ssl_channel_credentials(self.pki.path("ca.pem").read_bytes(), shown[1], shown[0])
+
     def port(self, protocol: str, tls: bool) -> int:
         """Return the port of a door."""
-        plain = {"mqtt": self.process.mqtt_port, "amqp": self.process.amqp_port}
+        plain = {
+            "mqtt": self.process.mqtt_port,
+            "amqp": self.process.amqp_port,
+            "openmessaging": self.process.rocketmq_port,
+        }
         if tls:
             return int(getattr(self.ports, f"{protocol}s"))
         return plain.get(protocol, self.process.http_port)

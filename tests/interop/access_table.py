@@ -15,6 +15,10 @@ from tests.interop.access_coap import CoapLink
 from tests.interop.access_house import House
 from tests.interop.access_http import HttpLink, SocketLink, SseLink
 from tests.interop.access_mqtt import V5, V311, mqtt_link
+from tests.interop.access_rocketmq import NO as ROCKET_NO
+from tests.interop.access_rocketmq import OK as ROCKET_OK
+from tests.interop.access_rocketmq import REFUSED as ROCKET_REFUSED
+from tests.interop.access_rocketmq import RocketLink
 
 EVENTS = "text/event-stream"
 NO = (403, "not-authorized")
@@ -66,6 +70,12 @@ def _coap() -> Door:
     return Door(lambda house, login: CoapLink(house, login), yes, dict.fromkeys(yes, COAP_NO), COAP_REFUSED)
 
 
+def _rocket(tls: bool) -> Door:
+    yes: dict[str, object] = dict.fromkeys(("publish", "subscribe", "consume"), ROCKET_OK)
+    no: dict[str, object] = dict.fromkeys(yes, ROCKET_NO)
+    return Door(lambda house, login: RocketLink(house, tls, login), yes, no, ROCKET_REFUSED)
+
+
 def _core(refused: str) -> Door:
     yes: dict[str, object] = dict.fromkeys(ACTIONS, access_core.OK)
     return Door(None, yes, dict.fromkeys(yes, "NotAuthorized"), refused)
@@ -86,14 +96,16 @@ DOORS: dict[str, Door] = {
     "sse-tls": _sse(True),
     "ws": _socket(False),
     "wss": _socket(True),
-    "openmessaging": _core("AuthenticationFailed"),
+    "openmessaging": _rocket(False),
+    "openmessagings": _rocket(True),
     "coap": _coap(),
     "coap-keys": _core("no handshake"),
 }
 ALL_LOGINS = (*LOGINS, *access_core.LOGINS)
-OVER_TLS = ("mqtts-3", "mqtts-5", "mqtt-wss", "amqps", "https", "sse-tls", "wss")
+OVER_TLS = ("mqtts-3", "mqtts-5", "mqtt-wss", "amqps", "https", "sse-tls", "wss", "openmessagings")
+ROCKET = ("openmessaging", "openmessagings")
 WEB = ("http", "https", "sse", "sse-tls", "ws", "wss")
-LATER = {"openmessaging": ("signature",), "coap-keys": ("psk", "oscore")}
+LATER = {"coap-keys": ("psk", "oscore")}
 TODAY = tuple(door for door in DOORS if door not in LATER)
 
 #: (doors, logins, why they do not go together)
@@ -106,13 +118,22 @@ NO_LOGINS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("mqtt-3", "mqtts-3"), ("scram",), "MQTT 3.1.1 has no exchange: no AUTH packet"),
     (WEB, ("scram",), "HTTP has one login a request; RFC 7804 is not offered"),
     (("amqp", "amqps"), ("anonymous",), "every mechanism names a user; ANONYMOUS is not offered"),
-    (TODAY, ("signature",), "a header of RocketMQ's gRPC clients"),
+    (
+        tuple(door for door in TODAY if door not in ROCKET),
+        ("signature",),
+        "a header of RocketMQ's gRPC clients",
+    ),
+    (ROCKET, ("password", "scram", "token", "jwks", "key"), "RocketMQ's clients sign, or have a certificate"),
+    (
+        ("openmessagings",),
+        ("signature", "anonymous"),
+        "gRPC asks all for certificates, or none: here all, and these are the logins",
+    ),
     (TODAY, ("psk", "oscore"), "keys of CoAP's own handshakes"),
-    (("openmessaging",), (*LOGINS, "psk", "oscore"), "the door is not there yet: its own login alone"),
     (("coap",), ("scram",), "a request has its login in it; there is no exchange"),
     (
         ("coap-keys",),
-        (*LOGINS, "signature"),
+        LOGINS,
         "keys of handshakes alone: see test_coap_dtls and test_coap_oscore",
     ),
 )
@@ -127,6 +148,7 @@ NO_ACTIONS: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
     (("amqp", "amqps"), ("administer",), "AMQP has queues and exchanges; the rest is HTTP's /api"),
     (("sse", "sse-tls"), ("publish", "manage", "view", "administer"), "events go one way"),
     (("ws", "wss"), ("manage", "view", "administer"), "no `op` does that"),
+    (ROCKET, ("manage", "view", "administer"), "its procedures are about messages"),
     (("coap",), ("manage", "administer"), "devices make no queues; people have HTTP"),
 )
 
