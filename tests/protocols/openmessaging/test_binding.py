@@ -163,6 +163,17 @@ def test_who_leaves_while_it_waits_takes_nothing(oms: Oms) -> None:
     assert oms.pull(waitMills="10000").content == b"kept"
 
 
+def test_a_poll_is_ended_by_a_request(oms: Oms) -> None:
+    found: list[httpx.Response] = []
+    mine = f"p{next(_names)}"
+    puller = threading.Thread(target=lambda: found.append(oms.pull(waitMills="15000", pollId=mine)))
+    puller.start()
+    wait_for(lambda: oms.http.delete(f"/polls/{mine}").status_code == 204)
+    puller.join(SECONDS)
+    assert found[0].status_code == 204
+    refused(oms.http.delete(f"/polls/{mine}"), 404, 1418)
+
+
 def test_a_queue_is_pulled_too(oms: Oms) -> None:
     name = f"q{next(_names)}"
     oms.rest.put(f"/v1/queues/{name}", json={})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS: Final = 1.0  # after so long without a call nothing is fetched ahead
 WAIT_SECONDS_MAX: Final = 60.0  # what the binding allows
+ANSWER_SECONDS: Final = 1.0  # for an answer that is on its way
+POLL_BYTES: Final = 8  # of a poll's name, among those of one login
 BROADCAST_MS: Final = 300_000  # after so long without its consumer a broadcasting group is gone
 RENEWALS: Final = 3  # times that a lease is renewed before it would end: two may fail
 LANGUAGES: Final = {SelectorType.SQL: "sql", SelectorType.TAG: "tags"}
@@ -32,19 +35,13 @@ LANGUAGES: Final = {SelectorType.SQL: "sql", SelectorType.TAG: "tags"}
 class _Source:
     """One bound queue: what its polls say, and the one under way."""
 
-    __slots__ = ("headers", "name", "poll")
+    __slots__ = ("headers", "name", "poll", "poll_id")
 
     def __init__(self, name: str, headers: dict[str, str]) -> None:
         self.name = name
         self.headers = headers
         self.poll: asyncio.Task[None] | None = None
-
-    def stop(self) -> asyncio.Task[None] | None:
-        """End the poll: the server gives back what it did not send. Return what is to be waited for."""
-        poll, self.poll = self.poll, None
-        if poll is not None:
-            poll.cancel()
-        return poll
+        self.poll_id = ""
 
 
 class HttpReceiver(Receiver):
@@ -84,7 +81,7 @@ class HttpReceiver(Receiver):
         source = self._sources.pop(queue, None)
         if source is None:
             return
-        await _ended([source.stop()])
+        await self._end(source)
         left = [message for message, _ in self._inbox if _queue(message) == queue]
         self._inbox = deque(item for item in self._inbox if _queue(item[0]) != queue)
         await self._give_back(left)
@@ -123,9 +120,24 @@ class HttpReceiver(Receiver):
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
 
+    async def _end(self, source: _Source) -> None:
+        """Have a poll answered now: what is on its way already would be missed by who breaks off."""
+        poll, source.poll = source.poll, None
+        if poll is None:
+            return
+        timeout = self._options.operation_timeout
+        if not poll.done():
+            try:
+                await self._connection.ask("DELETE", f"polls/{source.poll_id}", timeout)
+            except OMSError:  # it was answered already, and that is on its way; or it did not begin
+                timeout = min(timeout, ANSWER_SECONDS)
+        await asyncio.wait({poll}, timeout=timeout)
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)  # nobody is there to be told
+
     async def _stop(self) -> None:
         """End all polls, and give back what they have brought."""
-        await _ended([source.stop() for source in self._sources.values()])
+        await asyncio.gather(*(self._end(source) for source in self._sources.values()))
         left, self._inbox = [message for message, _ in self._inbox], deque()
         await self._give_back(left)
 
@@ -185,12 +197,14 @@ class HttpReceiver(Receiver):
         """See to it that there is a poll for a queue; return whether it begins now."""
         if source.poll is not None:
             return False
+        source.poll_id = secrets.token_hex(POLL_BYTES)
         source.poll = asyncio.ensure_future(self._fetch(source, messages_max, min(seconds, WAIT_SECONDS_MAX)))
         return True
 
     async def _fetch(self, source: _Source, messages_max: int, seconds: float) -> None:
         told = {
             **source.headers,
+            "x-oms-pollId": source.poll_id,
             "x-oms-ack": "true",
             "x-oms-max": str(messages_max),
             "x-oms-waitMills": str(round(seconds * 1000)),
@@ -275,13 +289,6 @@ class HttpReceiver(Receiver):
                     await self._connection.ask("DELETE", "groups", timeout, source.headers)
                 except OMSError:
                     pass  # it goes by itself
-
-
-async def _ended(polls: Sequence[asyncio.Task[None] | None]) -> None:
-    """Wait for polls that were stopped."""
-    tasks = _tasks(polls)
-    if tasks:
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _tasks(polls: Sequence[asyncio.Task[None] | None]) -> set[asyncio.Task[None]]:

@@ -69,20 +69,22 @@ class Binding:
         raise NotFound(f"there is no {request.path[:200]!r}; see /docs for what there is")
 
 
-async def _pull_or_push(call: Call) -> HttpAnswer:
-    """Whoever has a URL gets what comes there."""
-    return await (push if URL.lower() in call.headers else pulling.pull)(call)
-
-
 def _compiled(path: str) -> re.Pattern[str]:
     return re.compile(re.escape(PREFIX) + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path))
 
 
 def _routes(transactions: Transactions) -> tuple[tuple[str, str, Handler], ...]:
+    polls = pulling.Polls()
+
+    async def pull_or_push(call: Call) -> HttpAnswer:
+        """Whoever has a URL gets what comes there."""
+        return await (push if URL.lower() in call.headers else polls.pull)(call)
+
     return (
         ("POST", "messages", producing.produce),
         ("POST", "messages/batch", producing.produce_batch),
-        ("GET", "messages", _pull_or_push),
+        ("GET", "messages", pull_or_push),
+        ("DELETE", "polls/{poll}", polls.end),
         ("POST", "receipts/ack", receipts.ack_many),
         ("POST", "receipts/extend", receipts.extend_many),
         ("POST", "receipts/{receipt}/ack", receipts.ack),

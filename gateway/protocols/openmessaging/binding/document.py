@@ -9,7 +9,7 @@ from gateway.http_oms import FIELD_PREFIX, FIELDS, VERSION, VERSION_FIELD
 
 from .call import RECEIPT, STRUCTURED
 from .groups import EXPIRES_MS_MAX, EXPIRES_MS_MIN
-from .pulling import LEASE_MS, LEASE_MS_MAX, MAX, NDJSON, WAIT_MS_MAX
+from .pulling import LEASE_MS, LEASE_MS_MAX, MAX, NDJSON, POLL, WAIT_MS_MAX
 from .receipts import DELAY_MS_MAX, OUTCOMES
 from .streaming import END, FIRST, NEXT
 
@@ -35,6 +35,7 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "x-oms-selector": ("Only messages of which this is true, in SQL92", _TEXT),
     "x-oms-selectorLanguage": ("Of the selector: sql (default) or tags", _TEXT),
     "x-oms-callbackURL": ("Where messages are to be pushed from now on; empty: not any more", _URL),
+    POLL: ("What the client calls this poll, to end it by `DELETE polls/{poll}`", _TEXT),
     "x-oms-atomic": ("All of the batch or nothing", _FLAG),
     "x-oms-delayMills": ("Milliseconds until it is delivered again", _number(0, DELAY_MS_MAX)),
     "x-oms-outcome": (
@@ -159,11 +160,21 @@ OPERATIONS: Final = (
             "x-oms-selector",
             "x-oms-selectorLanguage",
             "x-oms-callbackURL",
+            POLL,
         ),
         ("x-oms-source",),
         found=_FOUND,
         nothing="There is no message; or the webhook has ended",
         statuses=(201, 404, 409, 507),
+    ),
+    Operation(
+        "delete",
+        "polls/{poll}",
+        "End a poll",
+        "It is answered now, with what there is. Who breaks off instead may miss what was just on its way, "
+        "which then comes when its lease is over.",
+        nothing="It is being answered",
+        statuses=(404,),
     ),
     Operation(
         "post",

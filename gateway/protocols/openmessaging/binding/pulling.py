@@ -20,6 +20,7 @@ from gateway.core.shares import is_share, join, shared_filter
 from gateway.http_oms import VERSION, VERSION_FIELD, to_json
 
 from .call import Call, nothing
+from .refusals import UnknownHandle
 
 MAX: Final = 1000  # messages in one answer
 BYTES_MAX: Final = 16 << 20  # of their bodies: as large as one may be
@@ -28,18 +29,39 @@ TURN_SECONDS: Final = 0.05  # what one that does not wait gives a queue that has
 LEASE_MS: Final = int(lease.SECONDS_DEFAULT * 1000)
 LEASE_MS_MAX: Final = int(lease.SECONDS_MAX * 1000)
 TOKEN_BYTES: Final = 18  # 144 bits: nobody guesses one of them before the lease is over
+POLL: Final = "x-oms-pollId"
+NAME_CHARACTERS_MAX: Final = 128  # of what a client calls its poll
 NDJSON: Final = "application/x-ndjson"
 
 
-async def pull(call: Call) -> HttpAnswer:
-    """Answer with a message, or, asked for some (`x-oms-max`), with a line of JSON for each; 204: none."""
-    poll = Poll(call)
-    try:
-        if not await poll.collect():
-            return nothing()
-        return poll.answer()
-    finally:
-        poll.give_back()
+class Polls:
+    """Polls under way that can be ended by a request: who breaks off may miss what was just on its way."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Poll] = {}  # by principal, and the name that it gave its poll
+
+    async def pull(self, call: Call) -> HttpAnswer:
+        """Answer with a message, or, asked for some (`x-oms-max`), with lines of JSON; 204: none."""
+        poll, name = Poll(call), call.text(POLL)[:NAME_CHARACTERS_MAX]
+        key = (call.session.principal.name, name)
+        if name:
+            self._known[key] = poll
+        try:
+            if not await poll.collect():
+                return nothing()
+            return poll.answer()
+        finally:
+            if self._known.get(key) is poll:
+                del self._known[key]
+            poll.give_back()
+
+    async def end(self, call: Call) -> HttpAnswer:
+        """Have a poll answered now, with what there is."""
+        poll = self._known.get((call.session.principal.name, call.parts["poll"]))
+        if poll is None:
+            raise UnknownHandle("no such poll: it was answered already, or did not begin yet")
+        poll.wake()
+        return nothing()
 
 
 class Poll:
@@ -115,13 +137,14 @@ class Poll:
 
     def _deliver(self, batch: list[Delivery]) -> None:
         self._held += batch
-        self._wake()
+        self.wake()
 
     def _gone(self) -> None:
         self._cut_off = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Wait no longer."""
         if not self._woken.done():
             self._woken.set_result(None)
 
