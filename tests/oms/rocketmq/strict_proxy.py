@@ -3,8 +3,8 @@
 In memory, by gRPC's threads; two brokers that share nothing. It knows a client by its settings only, wants
 ten seconds of invisibility, takes delays one at a time, answers a batch with one entry, and has no procedures
 by offset. A group is in order if a topic of its begins with `fifo`. What is sent to `flaky` is stored, and
-refused the first time. Prints its ports; a line on standard input is answered with the requests since the
-last.
+refused the first time. `moving` is at both brokers when it is first asked for, and later at the first. Prints
+its ports; a line on standard input is answered with the requests since the last.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Broker:
         self.streams: dict[str, queue.Queue[Any]] = {}
         self.refused: set[str] = set()
         self.requests: list[tuple[str, int]] = []
+        self.moved = False
         self.numbers = itertools.count(1)
 
     # -- who, and where
@@ -110,13 +111,20 @@ class Broker:
     def QueryRoute(self, request: Any, client: str) -> Any:
         if request.topic.name.startswith("unknown"):
             raise Refused(Code.TOPIC_NOT_FOUND)
-        return {"message_queues": self.queues(request.topic, 0)}
+        queues = self.queues(request.topic, 0)
+        if request.topic.name == "moving":
+            self.requests.append(("QueryRoute", 1))
+            if self.moved:
+                queues.pop()
+            self.moved = True
+        return {"message_queues": queues}
 
     def QueryAssignment(self, request: Any, client: str) -> Any:
         make = CLASSES["Assignment"]
         return {"assignments": [make(message_queue=one) for one in self.queues(request.topic, -1)]}
 
     def Heartbeat(self, request: Any, client: str) -> Any:
+        self.requests.append(("Heartbeat", int(self.name[-1])))
         if client not in self.clients:
             raise Refused(Code.UNRECOGNIZED_CLIENT_TYPE)
         return {}

@@ -316,6 +316,25 @@ async def test_streams_are_not_there(point: Any, queue: str) -> None:
             await consumer.seek_to_beginning(queue)
 
 
+async def test_a_topic_moves(point: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.client.HEARTBEAT_SECONDS", 0.02)
+    async with point.create_producer() as producer:
+        await producer.send(Message("moving", b"x"))
+        await _until(lambda: len(proxy.requests("QueryRoute")) > 0)
+        await _until(lambda: set(proxy.requests("Heartbeat")) == {0})
+        await producer.send([Message("moving", b"x") for _ in range(3)])
+
+
+async def test_many_topics(point: Any, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.sending.TOPICS_MAX", 2)
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.routes.ROUTES_MAX", 2)
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.sending.LANES_MAX", 2)
+    async with point.create_producer() as producer:
+        for _ in range(2):
+            results = await producer.send([Message(f"{queue}-{n}", b"x") for n in range(5)])
+            assert len(results) == 5
+
+
 async def test_leaving_is_told(point: Any, proxy: Proxy, queue: str) -> None:
     proxy.requests("NotifyClientTermination")
     async with point.create_pull_consumer() as consumer:

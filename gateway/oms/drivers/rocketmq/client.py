@@ -134,10 +134,18 @@ class Client:
             await asyncio.gather(*(self._beat(link, request) for link in self._links.values()))
             beats += 1
             if beats % ROUTE_BEATS == 0:
-                await self.routes.refresh()
-                with suppress(OMSError):  # the next message to that server finds out
-                    for route in self.routes.known():
-                        await self.meet(route)
+                await self._follow_routes()
+
+    async def _follow_routes(self) -> None:
+        """Know the servers that there are now, and forget those that are gone."""
+        await self.routes.refresh()
+        wanted = set(self.site.servers)
+        for route in self.routes.known():
+            wanted.update(route.endpoints)
+            with suppress(OMSError):  # the next message to that server finds out
+                await self.meet(route)
+        for endpoint in self._links.keys() - wanted:
+            await self._links.pop(endpoint).close()
 
     # -- where things are
 
@@ -193,7 +201,7 @@ class Client:
             ("x-mq-protocol", "GRPC_V2"),
             ("x-mq-client-version", __version__),
             ("x-mq-client-id", self.id),
-            ("x-mq-namespace", self._namespace),
+            ("x-mq-namespace", self._namespace if self._namespace.isascii() else ""),  # resources say it, too
             ("x-mq-request-id", str(uuid.uuid4())),
             *self.site.account.headers(),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from gateway.rocketmq.signature import DATE_FORMAT, SIGNED_HEADER, authorization
 from .endpoints import Endpoint, from_hosts
 from .wire import Tls
 
+_ACCESS_KEY: Final = re.compile(r"[!-+.0-~-]+")  # ASCII, but for the comma and the slash
 PORT_DEFAULT: Final = 8081  # RocketMQ's proxy, without TLS and with it
 
 
@@ -77,6 +79,11 @@ class Account:
         if bool(access_key) != bool(secret):
             raise OMSError(
                 f"{BuiltinKeys.ACCOUNT_ID} and {BuiltinKeys.ACCOUNT_KEY} belong together",
+                ResponseStatus.BAD_PARAMETER,
+            )
+        if access_key and not _ACCESS_KEY.fullmatch(access_key):
+            raise OMSError(
+                f"{BuiltinKeys.ACCOUNT_ID} is {access_key!r}: a header cannot say that",
                 ResponseStatus.BAD_PARAMETER,
             )
         return cls(access_key, secret)

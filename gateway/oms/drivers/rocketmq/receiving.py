@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from gateway.oms.driver import ClientOptions, MessageSelector, Receiver, SelectorType
@@ -90,7 +91,8 @@ class RocketReceiver(Role, Receiver):
         async with self._binding:
             self._filters.pop(queue, None)
             await self._polls.remove(queue)
-            await self._client.say_settings()
+            with suppress(OMSError):  # it is told with the next that is bound
+                await self._client.say_settings()
 
     async def _follow(self, queue: str) -> None:
         """Ask where the queue is now."""

@@ -14,6 +14,7 @@ from .endpoints import Endpoint, from_message
 
 _log = logging.getLogger(__name__)
 
+ROUTES_MAX: Final = 1024  # topics whose routes are known: of more, those asked for first are asked for again
 MASTER: Final = 0  # the id of the broker that takes messages; others are its copies
 _WRITABLE: Final = frozenset((Permission.WRITE, Permission.READ_WRITE))
 _READABLE: Final = frozenset((Permission.READ, Permission.READ_WRITE))
@@ -85,6 +86,8 @@ class Routes:
             route = Route(topic.name, await self._ask(topic))
         finally:
             self._asking.pop(key, None)
+        if key not in self._known and len(self._known) >= ROUTES_MAX:
+            del self._known[next(iter(self._known))]
         self._known[key] = (topic, route)
         return route
 

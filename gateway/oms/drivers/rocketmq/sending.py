@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 ATTEMPTS_DEFAULT: Final = 3  # if the server does not say
 GONE_SECONDS: Final = 0.1  # between tries while a server is not there
+TOPICS_MAX: Final = 1024  # that servers are told of: of more, those used first are told again
 LANES_MAX: Final = 1024  # idle ones are forgotten beyond: each message key has one
 #: What RocketMQ's broker takes only one at a time: it would forget the delay.
 _ALONE: Final = frozenset((MessageType.DELAY, MessageType.TRANSACTION, MessageType.PRIORITY))
@@ -69,12 +70,15 @@ class RocketSender(Role, Sender):
         self._lanes: dict[_Key, Lane] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self._turn = 0
-        self._introduced: set[tuple[str, str]] = set()
+        self._introduced: dict[tuple[str, str], Any] = {}  # topics that servers know this sends to
+        self._next: Any = None  # the one that they are being told of
         self._introducing = asyncio.Lock()
 
     def describe(self, settings: Any) -> None:
         """Say what this sends to."""
-        settings.publishing.topics.extend(self._topics.used)
+        settings.publishing.topics.extend(self._introduced.values())
+        if self._next is not None:
+            settings.publishing.topics.append(self._next)
 
     # -- sending
 
@@ -135,14 +139,14 @@ class RocketSender(Role, Sender):
 
     async def _try(self, made: Sequence[Any], failures: list[OMSError]) -> Sent:
         first = made[0]
-        route = await self._route(first.topic)
         request = CLASSES["SendMessageRequest"](messages=made)
         attempts = self._client.told.backoff_policy.max_attempts or ATTEMPTS_DEFAULT
         seconds = min(self._client.timeout, REQUEST_SECONDS_MAX)
         attempt = 1
         while True:
-            queue = self._choose(route, first.system_properties.message_group, attempt)
             try:
+                route = await self._route(first.topic)
+                queue = self._choose(route, first.system_properties.message_group)
                 reply = await self._client.ask(queue.endpoint, "SendMessage", request, seconds)
                 if reply.status.code != Code.MULTIPLE_RESULTS:
                     check(reply.status, f"sending to {first.topic.name}")
@@ -164,13 +168,21 @@ class RocketSender(Role, Sender):
         if key not in self._introduced:
             async with self._introducing:
                 if key not in self._introduced:
-                    self._topics.used.append(topic)
-                    await self._client.meet(route)
-                    await self._client.say_settings()
-                    self._introduced.add(key)
+                    await self._introduce(key, topic, route)
         return route
 
-    def _choose(self, route: Route, group: str, attempt: int) -> Queue:
+    async def _introduce(self, key: tuple[str, str], topic: Any, route: Route) -> None:
+        if len(self._introduced) >= TOPICS_MAX:
+            del self._introduced[next(iter(self._introduced))]
+        self._next = topic
+        try:
+            await self._client.meet(route)
+            await self._client.say_settings()
+        finally:
+            self._next = None
+        self._introduced[key] = topic
+
+    def _choose(self, route: Route, group: str) -> Queue:
         """Return a queue: of a message group always the same one, else one after the other."""
         if group:
             return route.to_write(crc32(group.encode()))

@@ -16,8 +16,6 @@ class Topics:
     def __init__(self, split: Callable[[str], tuple[str, str]]) -> None:
         self._split = split
         self._resources: dict[str, Any] = {}
-        #: Those that a producer has sent to.
-        self.used: list[Any] = []
 
     def resource(self, queue: str) -> Any:
         """Return what servers call a queue."""
