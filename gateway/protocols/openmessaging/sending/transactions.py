@@ -1,8 +1,8 @@
 """Messages of type TRANSACTION, which nobody sees until their producer commits; and EndTransaction.
 
 Each is a transaction of the core's, with one message, whose id is the message's. Who does not decide is
-asked by a command on a Telemetry stream: the client that has sent it, or, if that has gone, another one of
-the same user that publishes to the topic.
+asked by a command on a Telemetry stream: the client that has sent it, if it is there, and then in turn those
+of the same user that publish to the topic.
 """
 
 from __future__ import annotations
@@ -105,11 +105,16 @@ class Transactions:
 
     def _producer(self, half: Half, topic: str) -> Client | None:
         """Return who is to be asked this time, if anybody is there."""
-        principal = half.origin.principal
-        found = [each for each in self._logins.named(half.origin.client_id) if _hears(each, principal)]
-        if not found:
-            found = [each for each in self._logins if topic in each.publishes and _hears(each, principal)]
-        return found[half.checks % len(found)] if found else None  # who does not answer is not asked for ever
+        principal, id = half.origin.principal, half.origin.client_id
+        found = [each for each in self._logins.named(id) if _hears(each, principal)]
+        # A client that says nothing any more may look as if it were there: the next question is another's.
+        if not found or half.checks > 1:
+            found += [
+                each
+                for each in self._logins
+                if topic in each.publishes and each.id != id and _hears(each, principal)
+            ]
+        return found[(half.checks - 1) % len(found)] if found else None
 
     def _question(self, client: Client, half: Half, message: Message) -> Any:
         namespace, name = resource_name(client, message.topic)
