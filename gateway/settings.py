@@ -360,7 +360,7 @@ RANGES: dict[tuple[str, str], tuple[float, float]] = {
     ("amqp", "heartbeat_seconds"): (0, 65_535),
     ("coap", "requests_per_second_max"): (0, 10_000_000),
     ("coap", "transfer_seconds"): (1, 86_400),
-    ("openmessaging", "body_bytes_max"): (1, 1 << 31),
+    ("openmessaging", "body_bytes_max"): (1, 1 << 30),
     ("openmessaging", "long_poll_seconds_max"): (1, 3600),
     ("openmessaging", "invisible_seconds"): (1, 12 * 3600),
     ("openmessaging", "renew_seconds_max"): (1, 12 * 3600),

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
+import msgspec
 
 from gateway.api import Address, Gateway, Series, TlsMaterial
 
@@ -41,7 +42,8 @@ class RocketServer:
     """The door, open at one address or two."""
 
     def __init__(self, gateway: Gateway, config: Any) -> None:
-        settings = config.openmessaging
+        body_bytes_max = min(config.openmessaging.body_bytes_max, config.limits.body_bytes_max)
+        settings = msgspec.structs.replace(config.openmessaging, body_bytes_max=body_bytes_max)
         self._gateway = gateway
         self._limits = config.limits
         self._settings = settings

@@ -261,6 +261,13 @@ def test_headers_without_end(raw: RawRocket) -> None:
     assert raw.code("Heartbeat") == Code.OK
 
 
+def test_a_request_has_a_limit_of_its_own(raw: RawRocket) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        send_bytes(raw, "SendMessage", bytes(33 << 20))
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert raw.code("Heartbeat") == Code.OK
+
+
 def test_lite_topics_are_not_offered(raw: RawRocket) -> None:
     assert raw.code("SyncLiteSubscription", topic={"name": "t"}, group={"name": "g"}) == Code.UNSUPPORTED
 
@@ -291,12 +298,15 @@ def test_who_is_refused_is_named_in_the_log_once(gateway: SecureGateway) -> None
         assert text in lines()[0], lines()[0]
 
 
-def test_connections_have_a_limit(tmp_path: Path) -> None:
-    gateway = RocketGateway(tmp_path, ("limits.connections_max=3", "limits.handshake_seconds_max=1")).start()
+def test_limits_of_all_doors_hold(tmp_path: Path) -> None:
+    sets = ("limits.connections_max=3", "limits.handshake_seconds_max=1", "limits.body_bytes_max=1000")
+    gateway = RocketGateway(tmp_path, sets).start()
     try:
         raws = [RawRocket(gateway.endpoints, f"client{number}") for number in range(4)]
         codes = [raw.code("Heartbeat") for raw in raws]  # one connection: gRPC shares it in a process
         assert codes == [Code.OK, Code.OK, Code.OK, Code.TOO_MANY_REQUESTS]
+        assert raws[0].send("t", b"x" * 1000).status.code == Code.OK
+        assert raws[0].send("t", b"x" * 1001).status.code == Code.MESSAGE_BODY_TOO_LARGE
         assert raws[0].code("NotifyClientTermination") == Code.OK
         wait_for(lambda: raws[3].code("Heartbeat") == Code.OK, 10, "its turn")
         for raw in raws:

@@ -45,7 +45,6 @@ class Negotiation:
         self._existence = existence
         self._settings = settings
         self.on_subscribed: list[OnSubscribed] = []
-        self._body_bytes_max = min(settings.body_bytes_max, gateway.config.limits.body_bytes_max)
 
     def settle(self, client: Client, wanted: Any) -> Any:
         """Note a client's settings, and return what it is to do. Raise Refused, NotAuthorized ..."""
@@ -66,7 +65,7 @@ class Negotiation:
         topics = {topic_of(client, topic) for topic in publishing.topics}
         _check_number(len(client.publishes | topics))
         client.publishes |= topics
-        publishing.max_body_size = self._body_bytes_max
+        publishing.max_body_size = self._settings.body_bytes_max
         publishing.validate_message_type = False  # a topic takes every kind of message
         backoff = settings.backoff_policy
         backoff.max_attempts = SEND_ATTEMPTS
