@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,11 +21,15 @@ from tests.process import RocketGateway
 pytestmark = pytest.mark.interop
 
 WAIT = 10.0
+EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("oms_*.py"))
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
-    process = RocketGateway(tmp_path_factory.mktemp("oms-http") / "data")
+    process = RocketGateway(
+        tmp_path_factory.mktemp("oms-http") / "data",
+        ("transactions.check_first_seconds=0.3", "transactions.check_interval_seconds=0.3"),
+    )
     process.start()
     yield process
     process.stop()
@@ -171,3 +178,15 @@ async def test_what_fails_is_a_dead_letter(
             letter = await consumer.receive(WAIT)
             assert letter is not None
             assert (letter.data, letter.properties["a"]) == (b"poison", 1)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+async def test_examples_work_by_http(gateway: RocketGateway, example: Path) -> None:
+    url = f"oms:http://127.0.0.1:{gateway.http_port}/examples"
+    done = await thread(
+        lambda: subprocess.run(
+            [sys.executable, str(example), "--url", url], capture_output=True, text=True, timeout=60
+        )
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout

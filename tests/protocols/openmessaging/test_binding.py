@@ -7,6 +7,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -70,6 +71,23 @@ class Oms:
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
     return {f"x-oms-{name}": value for name, value in headers.items()}
+
+
+class Running:
+    """A gateway of one test's own."""
+
+    def __init__(self, data: Path, sets: tuple[str, ...]) -> None:
+        self._gateway = GatewayProcess(data, sets)
+
+    def __enter__(self) -> Oms:
+        self._oms = Oms(self._gateway.start())
+        return self._oms
+
+    def __exit__(self, *_: object) -> None:
+        self._oms.http.close()
+        self._oms.rest.close()
+        self._gateway.stop()
+        assert not self._gateway.bugs()
 
 
 @pytest.fixture
@@ -487,6 +505,38 @@ def test_a_producer_is_asked_about_what_it_leaves_open(oms: Oms) -> None:
     assert found["x-oms-h-transactionId"] == other, "it waits for who asks later, too"
     oms.post(f"/transactions/{other}/rollback")
     assert oms.http.get("/transactions/checks", headers=mine).status_code == 204
+
+
+def test_a_producer_is_asked_after_a_restart(tmp_path: Path) -> None:
+    sets = ("transactions.check_first_seconds=0.2",)
+    with Running(tmp_path, sets) as oms:
+        assert oms.pull().status_code == 204
+        id = prepare(oms, producerId="clerk")
+        oms.gateway.kill()
+        oms.gateway.start()
+        clerk = {"x-oms-producerId": "clerk", "x-oms-waitMills": "15000"}
+        asked = oms.http.get("/transactions/checks", headers=clerk)
+        assert (asked.content, asked.headers["x-oms-h-transactionId"]) == (b"half", id)
+        assert oms.post(f"/transactions/{id}/commit").json()["state"] == "committed"
+        assert oms.pull(waitMills="10000").content == b"half"
+
+
+# -- whole messages -----------------------------------------------------------------------------------
+
+STRUCTURED = "application/openmessaging+json"
+
+
+def test_a_message_in_one_piece(oms: Oms) -> None:
+    body = json.dumps(line(oms.topic, b"\x00whole", messageId="m1"))
+    answer = oms.http.post("/messages", content=body, headers={"content-type": STRUCTURED})
+    assert answer.json()["messageId"] == "m1"
+    found = oms.http.get("/messages", headers={**oms.source, "accept": STRUCTURED, "x-oms-ack": "true"})
+    assert found.headers["content-type"] == STRUCTURED
+    told = found.json()
+    assert (base64.b64decode(told["data"]), told["properties"]) == (b"\x00whole", {"n": 1})
+    assert told["header"]["messageId"] == "m1"
+    assert oms.post(f"/receipts/{told['receipt']}/ack").status_code == 204
+    refused(oms.http.post("/messages", content=b"{", headers={"content-type": STRUCTURED}), 422, 1418)
 
 
 # -- push ---------------------------------------------------------------------------------------------
