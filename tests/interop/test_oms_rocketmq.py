@@ -18,8 +18,10 @@ from gateway.oms import (
     OMSError,
     ResponseStatus,
     get_access_point,
+    sync,
 )
 from tests.interop.paho_client import PahoClient, publish_properties
+from tests.interop.rocketmq_client import RocketPeer
 from tests.process import RocketGateway, wait_for
 
 pytestmark = pytest.mark.interop
@@ -268,10 +270,6 @@ async def test_broadcasts(point: Any, queue: str) -> None:
         await _until(lambda: sorted(seen) == [(b"0", 1), (b"0", 2), (b"1", 1)])
 
 
-async def _until(condition: Any) -> None:
-    await asyncio.to_thread(wait_for, condition)
-
-
 async def test_a_device_and_an_application(gateway: RocketGateway, point: Any, queue: str) -> None:
     with PahoClient(f"device-{uuid4().hex[:8]}") as device:
         await asyncio.to_thread(device.open, gateway.mqtt_port)
@@ -298,3 +296,47 @@ async def test_a_device_and_an_application(gateway: RocketGateway, point: Any, q
     assert told.properties.CorrelationData == b"c-1"
     pairs = dict(told.properties.UserProperty)
     assert (pairs["n"], pairs["$type:n"], pairs["$key"]) == ("5", "int", "k")
+
+
+async def test_rocketmqs_own_client_and_the_driver(gateway: RocketGateway, point: Any) -> None:
+    topic = f"both-{uuid4().hex[:8]}"
+    with RocketPeer() as peer, peer.producer(gateway, topics=[topic]) as theirs:
+        async with (
+            point.create_producer() as ours,
+            point.create_pull_consumer(consumer_id="crew") as consumer,
+        ):
+            await consumer.bind_queue(topic)
+            await asyncio.to_thread(
+                theirs.send, topic, b"theirs", tag="t", keys=["a"], properties={"size": "7"}
+            )
+            got = await consumer.receive(WAIT)
+            assert (got.data, dict(got.properties)) == (b"theirs", {"size": "7"})
+            assert (got.extension_header.tag, got.extension_header.search_keys) == ("t", ("a",))
+            await consumer.ack(got.receipt)
+            await ours.send(
+                ours.create_message(topic, b"ours", tag="t", search_keys=("a",), properties={"size": 7})
+            )
+        with await asyncio.to_thread(peer.simple, gateway, "crew", topic) as member:
+            (found,) = await asyncio.to_thread(member.collect, 1)
+            await asyncio.to_thread(member.ack, found)
+    assert (found.body, found.tag, found.keys) == (b"ours", "t", ["a"])
+    assert (found.properties["size"], found.properties["$type:size"]) == ("7", "int")
+
+
+def test_without_await(gateway: RocketGateway, queue: str) -> None:
+    with (
+        sync.get_access_point(url_of(gateway)) as point,
+        point.create_producer() as producer,
+        point.create_pull_consumer() as consumer,
+    ):
+        consumer.bind_queue(queue)
+        producer.send(producer.create_message(queue, b"x"))
+        got = consumer.receive(WAIT)
+        assert got is not None
+        assert got.data == b"x"
+        assert got.receipt is not None
+        consumer.ack(got.receipt)
+
+
+async def _until(condition: Any) -> None:
+    await asyncio.to_thread(wait_for, condition)

@@ -48,13 +48,13 @@ async def test_clients_outlive_the_server(tmp_path: Path) -> None:
     try:
         async with (
             get_access_point(url_of(gateway.rocketmq_port), {"OPERATION_TIMEOUT": 20_000}) as point,
-            point.create_producer(check, check_delay=1000) as producer,
+            point.create_producer(check, check_delay=3000) as producer,
             point.create_push_consumer() as consumer,
         ):
             await consumer.bind_queue("q", lambda message, context: seen.append(message.data))
             await producer.send(Message("q", b"before"))
-            await producer.prepare(Message("q", b"open"))
             await _until(lambda: seen == [b"before"])
+            await producer.prepare(Message("q", b"open"))
             gateway.kill()
             sending = [producer.send_async(Message("q", b"%d" % n)) for n in range(3)]
             await asyncio.to_thread(gateway.start)
