@@ -84,7 +84,8 @@ class Receiving:
         self._existence.check_group(group)
         if found.group:
             if found.kind == DEAD_LETTERS:
-                return Letters(group, found.topic, found.group, self._letters)
+                namespace = namespace_of(client, topic)
+                return Letters(group, found.topic, found.group, namespace, self._letters)
             return Source(group, found.topic)
         selector = selector_for(self._gateway.broker.selectors, expression)
         if found.topic.startswith(QUEUE_PREFIX):

@@ -151,7 +151,7 @@ async def test_letters_of_several_queues_are_no_more_than_was_asked_for() -> Non
         world.broker.letters.make(name)
         for number in range(3):
             world.broker.publish(Message(name, name[-3:].encode() + b"%d" % number), None)
-    source = Letters("any", "%DLQ%g", "g", queues)
+    source = Letters("any", "%DLQ%g", "g", "", queues)
     first = await world.poll(source, count=4)
     second = await world.poll(source, count=4)
     assert sorted(first + second) == sorted(
@@ -166,6 +166,11 @@ async def test_the_letters_of_a_group_are_found_by_name() -> None:
     assert queues.of("g%1") == []
     world.broker.letters.make("$dead/$share/g%251/t")
     assert queues.of("g%1") == ["$dead/$share/g%251/t"]
+    assert queues.of("g%1", "t") == []
+    world.broker.letters.make("$dead/$share/g%251/ns/t")
+    assert queues.of("g%1", "ns") == ["$dead/$share/g%251/ns/t"]
+    assert len(queues.of("g%1")) == 2
+    world.broker.queues.delete(world.broker.catalog.get("$dead/$share/g%251/ns/t"))
     long = "t" * 900
     Share("g%1", long, None, lambda *_: False).open(world.session)
     assert len(queues.of("g%1")) == 1

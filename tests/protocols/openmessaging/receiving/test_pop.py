@@ -339,6 +339,25 @@ def test_a_filter_of_topics_is_subscribed_to_as_one(gateway: RocketGateway, raw:
     assert raw.ack("g", wild, message).status.code == Code.OK
 
 
+def test_a_namespace_is_a_first_level(gateway: RocketGateway, raw: RawRocket) -> None:
+    with RawRocket(gateway.endpoints, "tenant", x_mq_namespace="shop") as tenant:
+        assert tenant.receive("till", "orders") == []
+        assert raw.receive("till", "orders") == []
+        httpx.post(f"{gateway.url}/v1/topics/shop/orders", content=b"theirs")
+        httpx.post(f"{gateway.url}/v1/topics/orders", content=b"nobody's")
+        (message,) = tenant.receive("till", "orders")
+        assert message.body == b"theirs"
+        settled = {"group": {"name": "till"}, "topic": {"name": "orders"}}
+        code = tenant.code("ForwardMessageToDeadLetterQueue", **settled, receipt_handle=handle(message))
+        assert code == Code.OK
+        (other,) = raw.receive("till", "orders")
+        code = raw.code("ForwardMessageToDeadLetterQueue", **settled, receipt_handle=handle(other))
+        assert code == Code.OK
+        letters = tenant.receive("till", "%DLQ%till")
+        assert bodies(letters) == [b"theirs"]
+        assert bodies(raw.receive("till", "%DLQ%till")) == [b"nobody's"], "the other one is in hands"
+
+
 # -- order ----------------------------------------------------------------------------------------
 
 
