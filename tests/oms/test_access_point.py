@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from gateway.oms import BuiltinKeys, OMSError, OMSMessageFormatError, ResponseStatus, get_access_point
-from gateway.oms.driver import ClientOptions, Driver, Receiver, Sender
+from gateway.oms import (
+    BuiltinKeys,
+    OMSError,
+    OMSMessageFormatError,
+    ResponseStatus,
+    access_point,
+    get_access_point,
+)
+from gateway.oms.access_point import BUILT_IN
+from gateway.oms.driver import ENTRY_POINTS, ClientOptions, Driver, Receiver, Sender
 from gateway.oms.transaction import TransactionChecker
+from tests.test_layers import ROOT
 
 
 class Silent(Driver):
@@ -98,6 +110,20 @@ def test_a_driver_that_nobody_has_installed() -> None:
     with pytest.raises(OMSError, match="pulsar") as refused:
         get_access_point("oms:pulsar://h/r")
     assert refused.value.code == ResponseStatus.DRIVER_UNAVAILABLE
+
+
+def test_what_comes_with_the_package_is_declared_and_there() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][ENTRY_POINTS]
+    assert declared == BUILT_IN
+    for path in declared.values():
+        module, _, name = path.partition(":")
+        assert issubclass(getattr(importlib.import_module(module), name), Driver)
+
+
+def test_a_driver_of_somebody_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("silent", f"{__name__}:Silent", ENTRY_POINTS)
+    monkeypatch.setattr(access_point, "entry_points", lambda group, name: [entry] if name == "silent" else [])
+    assert isinstance(get_access_point("oms:silent://h/r").driver, Silent)
 
 
 def test_the_api_needs_neither_grpc_nor_a_gateway() -> None:
