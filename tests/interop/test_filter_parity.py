@@ -17,9 +17,12 @@ from paho.mqtt.packettypes import PacketTypes
 from websockets.sync.client import connect
 
 from gateway.protocols.coap.numbers import PUT
+from gateway.rocketmq.names import escape
+from gateway.rocketmq.numbers import Code, FilterType, MessageType
 from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, properties, publish_properties
-from tests.process import GatewayProcess
+from tests.process import RocketGateway
+from tests.rocketmq_raw import RawRocket, new_id
 
 SECONDS_MAX = 20.0
 END = "end"
@@ -56,6 +59,9 @@ SELECTORS: list[tuple[str, str, set[int]]] = [
     ("A || C", "tags", {0, 3, 5}),
 ]
 ATTRIBUTES = {"$tag", "$priority", "$key"}
+#: The same as RocketMQ's fields, and what they make of a message.
+FIELDS = {"$tag": "tag", "$priority": "priority", "$key": "message_group"}
+TYPES = {"$priority": MessageType.PRIORITY, "$key": MessageType.FIFO}
 
 
 def text(value: Any) -> str:
@@ -65,13 +71,13 @@ def text(value: Any) -> str:
 # -- publishing -------------------------------------------------------------------------------
 
 
-def publish_by_mqtt(gateway: GatewayProcess, headers: dict[str, Any], body: str, topic: str) -> None:
+def publish_by_mqtt(gateway: RocketGateway, headers: dict[str, Any], body: str, topic: str) -> None:
     with PahoClient(f"publisher-{body}").open(gateway.mqtt_port) as client:
         pairs = [(name, text(value)) for name, value in headers.items()]
         client.publish(topic, body, 1, properties=publish_properties(UserProperty=pairs))
 
 
-def publish_by_amqp(gateway: GatewayProcess, headers: dict[str, Any], body: str, topic: str) -> None:
+def publish_by_amqp(gateway: RocketGateway, headers: dict[str, Any], body: str, topic: str) -> None:
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", gateway.amqp_port)) as connection:
         channel = connection.channel()
         channel.confirm_delivery()
@@ -84,7 +90,7 @@ def publish_by_amqp(gateway: GatewayProcess, headers: dict[str, Any], body: str,
         channel.basic_publish("amq.topic", topic.replace("/", "."), body.encode(), made)
 
 
-def publish_by_http(gateway: GatewayProcess, headers: dict[str, Any], body: str, topic: str) -> None:
+def publish_by_http(gateway: RocketGateway, headers: dict[str, Any], body: str, topic: str) -> None:
     sent: dict[str, str] = {}
     for name, value in headers.items():
         if name in ATTRIBUTES:
@@ -94,7 +100,7 @@ def publish_by_http(gateway: GatewayProcess, headers: dict[str, Any], body: str,
     httpx.post(f"{gateway.url}/v1/topics/{topic}", content=body, headers=sent).raise_for_status()
 
 
-def publish_by_coap(gateway: GatewayProcess, headers: dict[str, Any], body: str, topic: str) -> None:
+def publish_by_coap(gateway: RocketGateway, headers: dict[str, Any], body: str, topic: str) -> None:
     envelope = {"body": body} | {name[1:]: value for name, value in headers.items() if name in ATTRIBUTES}
     envelope["headers"] = [[name, value] for name, value in headers.items() if name not in ATTRIBUTES]
     with CoapClient(gateway.coap_port) as client:
@@ -102,11 +108,29 @@ def publish_by_coap(gateway: GatewayProcess, headers: dict[str, Any], body: str,
         assert answer.code in ("2.01", "2.04"), answer
 
 
+def publish_by_rocketmq(gateway: RocketGateway, headers: dict[str, Any], body: str, topic: str) -> None:
+    fields = {FIELDS[name]: value for name, value in headers.items() if name in FIELDS}
+    fields["message_type"] = next(
+        (kind for name, kind in TYPES.items() if name in headers), MessageType.NORMAL
+    )
+    users = {name: text(value) for name, value in headers.items() if name not in FIELDS}
+    message = {
+        "topic": {"name": escape(topic)},
+        "body": body.encode(),
+        "user_properties": users,
+        "system_properties": {"message_id": new_id(), **fields},
+    }
+    with RawRocket(gateway.endpoints) as client:
+        answer = client.call("SendMessage", messages=[message])
+        assert answer.status.code == Code.OK, answer
+
+
 PUBLISHERS = {
     "mqtt": publish_by_mqtt,
     "amqp": publish_by_amqp,
     "http": publish_by_http,
     "coap": publish_by_coap,
+    "rocketmq": publish_by_rocketmq,
 }
 
 
@@ -124,7 +148,7 @@ class Readers:
     """All readers of one selector, at every door."""
 
     def __init__(
-        self, gateway: GatewayProcess, http: httpx.Client, channel: Any, number: int, opened: ExitStack
+        self, gateway: RocketGateway, http: httpx.Client, channel: Any, number: int, opened: ExitStack
     ) -> None:
         self.gateway, self.http, self.channel, self.number = gateway, http, channel, number
         self.open = opened  # what is to be closed at the end
@@ -139,6 +163,7 @@ class Readers:
         self._websocket()
         self._queue()
         self._coap()
+        self._rocketmq()
 
     def _mqtt(self) -> None:
         client = PahoClient(f"reader-{self.number}", expiry=60).open(self.gateway.mqtt_port)
@@ -239,6 +264,29 @@ class Readers:
         while END not in got:
             got.append(self.observer.receive(self.token, SECONDS_MAX).payload.decode())
 
+    def _rocketmq(self) -> None:
+        self.rocket = self.open.enter_context(RawRocket(self.gateway.endpoints, f"reader-{self.number}"))
+        self.filter = {"filter": self.text, "sql": self.language == "sql"}
+        assert self.rocket.receive(f"r{self.number}", "p%2F%23", **self.filter) == []  # the group is there
+
+    def read_rocketmq(self) -> None:
+        got = self.found["rocketmq group"] = []
+        while END not in got:
+            messages = self.rocket.receive(f"r{self.number}", "p%2F%23", wait=5, **self.filter)
+            assert messages, got
+            got += [message.body.decode() for message in messages]
+            self.rocket.ack(f"r{self.number}", "p%2F%23", *messages)
+        kind = FilterType.SQL if self.language == "sql" else FilterType.TAG
+        pulled = self.rocket.stream(
+            "PullMessage",
+            group={"name": "anybody"},
+            message_queue={"topic": {"name": "%24queue%2Fs"}},
+            batch_size=1000,
+            filter_expression={"type": kind, "expression": self.text},
+        )
+        bodies = [answer.message.body for answer in pulled if answer.HasField("message")]
+        self.found["rocketmq pull"] = [body.decode() for body in bodies]
+
     def _queue(self) -> None:
         bindings = [{"filter": "p/#", **self.query}]
         self.http.put(f"/v1/queues/h{self.number}", json={"bindings": bindings}).raise_for_status()
@@ -261,15 +309,16 @@ class Readers:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path_factory.mktemp("parity") / "data").start()
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
+    process = RocketGateway(tmp_path_factory.mktemp("parity") / "data")
+    process.start()
     yield process
     process.stop()
     assert not process.bugs(), "\n".join(process.errors)
 
 
 @pytest.fixture(scope="module")
-def found(gateway: GatewayProcess) -> Iterator[list[dict[str, list[str]]]]:
+def found(gateway: RocketGateway) -> Iterator[list[dict[str, list[str]]]]:
     """What each reader of each selector has got."""
     with (
         httpx.Client(base_url=gateway.url, timeout=SECONDS_MAX) as http,
@@ -292,6 +341,7 @@ def found(gateway: GatewayProcess) -> Iterator[list[dict[str, list[str]]]]:
             reader.read_websocket()
             reader.read_http()
             reader.read_coap()
+            reader.read_rocketmq()
             reader.thread.join(SECONDS_MAX)
             assert not reader.thread.is_alive()
         yield [reader.found for reader in readers]
@@ -315,6 +365,8 @@ def test_a_selector_takes_the_same_messages_at_every_door(
             "http websocket",
             "http binding",
             "http receive",
+            "rocketmq group",
+            "rocketmq pull",
             *(["coap observe"] if language == "sql" else []),
         ),
         expected,
