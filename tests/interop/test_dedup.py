@@ -14,24 +14,31 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.protocols.coap.numbers import PUT
+from gateway.rocketmq.names import escape
+from gateway.rocketmq.numbers import Code, MessageType
 from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, publish_properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import GatewayProcess, RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket
 
 pytestmark = pytest.mark.interop
 _numbers = count()
 #: There is no TLS, and to read the certificates for it takes longer than a request.
 get, post, put = (partial(getattr(httpx, name), verify=False) for name in ("get", "post", "put"))
 LOGIN = ("guest", "guest")  # pika's own
+SECRET = "what guest signs with"
 #: A door: publishes to a topic with an idempotency key and a message id; tells whether it was marked a
 #: duplicate, None if the door cannot tell.
-Publish = Callable[[GatewayProcess, str, str | None, str], bool | None]
+Publish = Callable[[RocketGateway, str, str | None, str], bool | None]
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
     sets = ('dedup.message_ids={"ruled/#" = 300}',)
-    process = GatewayProcess(tmp_path_factory.mktemp("dedup"), sets).start()
+    process = RocketGateway(tmp_path_factory.mktemp("dedup"), sets)
+    process.start()
+    user = f"{process.url}/v1/admin/users/{LOGIN[0]}"
+    put(user, json={"secret": SECRET}, auth=LOGIN).raise_for_status()
     yield process
     bugs = process.bugs()
     process.stop()
@@ -93,6 +100,17 @@ def by_websocket(gateway: GatewayProcess, topic: str, key: str | None, message_i
     return bool(answer["duplicate"])
 
 
+def by_rocketmq(gateway: RocketGateway, topic: str, key: str | None, message_id: str) -> None:
+    system = {"message_id": message_id, "message_type": MessageType.NORMAL}
+    users = {} if key is None else {"$idempotency-key": key}
+    message = {"topic": {"name": escape(topic)}, "body": b"x", "user_properties": users}
+    # Clients of their own: that one says the same twice is something else, which the door takes care of.
+    with RawRocket(gateway.endpoints, f"once-{next(_numbers)}") as client:
+        client.log_in(LOGIN[0], SECRET)
+        (entry,) = client.call("SendMessage", messages=[{**message, "system_properties": system}]).entries
+    assert (entry.status.code, entry.message_id) == (Code.OK, message_id), entry
+
+
 def by_coap(gateway: GatewayProcess, topic: str, key: str | None, message_id: str) -> None:
     query = ["username=guest", "password=guest", f"message_id={message_id}"]
     query += [f"idempotency_key={key}"] if key else []
@@ -108,6 +126,7 @@ DOORS: dict[str, Publish] = {
     "batch": by_batch,
     "websocket": by_websocket,
     "coap": by_coap,
+    "rocketmq": by_rocketmq,
 }
 
 
@@ -120,10 +139,8 @@ def bind(gateway: GatewayProcess, topic: str) -> Callable[[], int]:
 
 
 @pytest.mark.parametrize("second", DOORS)
-@pytest.mark.parametrize("first", ["mqtt", "amqp", "http", "coap"])
-def test_what_one_door_took_another_does_not_take_again(
-    door: GatewayProcess, first: str, second: str
-) -> None:
+@pytest.mark.parametrize("first", ["mqtt", "amqp", "http", "coap", "rocketmq"])
+def test_what_one_door_took_another_does_not_take_again(door: RocketGateway, first: str, second: str) -> None:
     """By key: all are one user's."""
     topic, key = f"once/{next(_numbers)}", f"key-{next(_numbers)}"
     waiting = bind(door, topic)
@@ -135,8 +152,8 @@ def test_what_one_door_took_another_does_not_take_again(
 
 
 @pytest.mark.parametrize("second", DOORS)
-@pytest.mark.parametrize("first", ["mqtt", "amqp", "batch"])
-def test_a_rule_goes_by_message_id(door: GatewayProcess, first: str, second: str) -> None:
+@pytest.mark.parametrize("first", ["mqtt", "amqp", "batch", "rocketmq"])
+def test_a_rule_goes_by_message_id(door: RocketGateway, first: str, second: str) -> None:
     topic, message_id = f"ruled/{next(_numbers)}", f"id-{next(_numbers)}"
     waiting = bind(door, topic)
     assert not DOORS[first](door, topic, None, message_id)
@@ -149,7 +166,7 @@ def test_a_rule_goes_by_message_id(door: GatewayProcess, first: str, second: str
     wait_for(lambda: waiting() == 2, what="what no rule is for")
 
 
-def test_a_client_that_wants_no_problem_information_gets_no_mark(door: GatewayProcess) -> None:
+def test_a_client_that_wants_no_problem_information_gets_no_mark(door: RocketGateway) -> None:
     pairs = [("$idempotency-key", f"key-{next(_numbers)}")]
     client = PahoClient("quiet", connect={"RequestProblemInformation": 0})
     seen: list[object] = []
@@ -164,7 +181,7 @@ def test_a_client_that_wants_no_problem_information_gets_no_mark(door: GatewayPr
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
-def test_a_key_that_is_none_is_refused(door: GatewayProcess, key: str) -> None:
+def test_a_key_that_is_none_is_refused(door: RocketGateway, key: str) -> None:
     answer = post(f"{door.url}/v1/topics/t", content=b"x", headers={"Idempotency-Key": key})
     assert answer.status_code == 400
     line = json.dumps({"body": "x", "idempotency_key": key})

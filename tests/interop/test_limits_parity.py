@@ -15,9 +15,11 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway.protocols.coap.numbers import POST
+from gateway.rocketmq.numbers import Code, MessageType
 from tests.coap_client import CoapClient
 from tests.interop.paho_client import PahoClient, publish_properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket, new_id
 
 pytestmark = pytest.mark.interop
 _numbers = count()
@@ -43,28 +45,29 @@ class Got(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path_factory.mktemp("limits")).start()
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
+    process = RocketGateway(tmp_path_factory.mktemp("limits"))
+    process.start()
     yield process
     bugs = process.bugs()
     process.stop()
     assert bugs == []
 
 
-def declare(gateway: GatewayProcess, **policy: Any) -> str:
+def declare(gateway: RocketGateway, **policy: Any) -> str:
     name = f"q{next(_numbers)}"
     put(f"{gateway.url}/v1/queues/{name}", json={"policy": policy}).raise_for_status()
     return name
 
 
-def depth(gateway: GatewayProcess, name: str) -> int:
+def depth(gateway: RocketGateway, name: str) -> int:
     return int(get(f"{gateway.url}/v1/queues/{name}").json()["depth"])
 
 
 # -- writing: return which of them were accepted -----------------------------------------------------
 
 
-def write_mqtt(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_mqtt(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     found = []
     with PahoClient(f"writer-{next(_numbers)}").open(gateway.mqtt_port) as client:
         for one in messages:
@@ -76,7 +79,7 @@ def write_mqtt(gateway: GatewayProcess, name: str, messages: Sequence[Given]) ->
     return found
 
 
-def write_amqp(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_amqp(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     found = []
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", gateway.amqp_port)) as connection:
         channel = connection.channel()
@@ -92,7 +95,7 @@ def write_amqp(gateway: GatewayProcess, name: str, messages: Sequence[Given]) ->
     return found
 
 
-def write_http(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_http(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     found = []
     for one in messages:
         query = {"ttl": one.expires} if one.expires else {}
@@ -104,7 +107,7 @@ def write_http(gateway: GatewayProcess, name: str, messages: Sequence[Given]) ->
     return found
 
 
-def write_batch(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_batch(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     found = []
     for one in messages:
         answer = post(f"{gateway.url}/v1/topics/$queue/{name}/batch", json=_line(one))
@@ -113,7 +116,7 @@ def write_batch(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -
     return found
 
 
-def write_websocket(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_websocket(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     found = []
     with connect(gateway.url.replace("http", "ws") + "/v1/ws") as socket:
         for one in messages:
@@ -122,7 +125,7 @@ def write_websocket(gateway: GatewayProcess, name: str, messages: Sequence[Given
     return found
 
 
-def write_coap(gateway: GatewayProcess, name: str, messages: Sequence[Given]) -> list[bool]:
+def write_coap(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
     """In an envelope, which has room for a priority."""
     found = []
     with CoapClient(gateway.coap_port) as client:
@@ -130,6 +133,22 @@ def write_coap(gateway: GatewayProcess, name: str, messages: Sequence[Given]) ->
             answer = client.request(POST, f"/queues/{name}", json.dumps(_line(one)).encode(), ("meta=1",))
             assert answer.code in ("2.04", "5.03"), answer
             found.append(answer.code == "2.04")
+    return found
+
+
+def write_rocketmq(gateway: RocketGateway, name: str, messages: Sequence[Given]) -> list[bool]:
+    found = []
+    with RawRocket(gateway.endpoints, f"writer-{next(_numbers)}") as client:
+        for one in messages:
+            system: dict[str, Any] = {"message_id": new_id(), "message_type": MessageType.NORMAL}
+            if one.priority is not None:
+                system |= {"priority": one.priority, "message_type": MessageType.PRIORITY}
+            message = {"topic": {"name": f"%24queue%2F{name}"}, "body": one.body.encode()}
+            users = {"$ttl": str(one.expires)} if one.expires else {}
+            message |= {"system_properties": system, "user_properties": users}
+            code = client.code("SendMessage", messages=[message])
+            assert code in (Code.OK, Code.TOO_MANY_REQUESTS)
+            found.append(code == Code.OK)
     return found
 
 
@@ -145,7 +164,7 @@ def _line(one: Given) -> dict[str, Any]:
 # -- reading ------------------------------------------------------------------------------------------
 
 
-def read_mqtt(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
+def read_mqtt(gateway: RocketGateway, name: str, wanted: int) -> list[Got]:
     found = []
     with PahoClient(f"reader-{next(_numbers)}").open(gateway.mqtt_port) as client:
         client.subscribe(f"$queue/{name}", 1)
@@ -158,7 +177,7 @@ def read_mqtt(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     return found
 
 
-def read_amqp(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
+def read_amqp(gateway: RocketGateway, name: str, wanted: int) -> list[Got]:
     found = []
     with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", gateway.amqp_port)) as connection:
         channel = connection.channel()
@@ -170,7 +189,7 @@ def read_amqp(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     return found
 
 
-def read_coap(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
+def read_coap(gateway: RocketGateway, name: str, wanted: int) -> list[Got]:
     found = []
     with CoapClient(gateway.coap_port) as client:
         for _ in range(wanted):
@@ -181,7 +200,7 @@ def read_coap(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     return found
 
 
-def read_http(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
+def read_http(gateway: RocketGateway, name: str, wanted: int) -> list[Got]:
     url = f"{gateway.url}/v1/queues/{name}/receive?max={max(wanted, 1)}"
     found = []
     now_ms = time.time() * 1000
@@ -193,8 +212,22 @@ def read_http(gateway: GatewayProcess, name: str, wanted: int) -> list[Got]:
     return found
 
 
-Write = Callable[[GatewayProcess, str, Sequence[Given]], list[bool]]
-Read = Callable[[GatewayProcess, str, int], list[Got]]
+def read_rocketmq(gateway: RocketGateway, name: str, wanted: int) -> list[Got]:
+    found: list[Got] = []
+    topic = f"%24queue%2F{name}"
+    with RawRocket(gateway.endpoints, f"reader-{next(_numbers)}") as client:
+        messages = client.receive("any", topic, max(wanted, 1))
+        for one in messages:
+            system, expires = one.system_properties, one.user_properties.get("$ttl")
+            priority = system.priority if system.HasField("priority") else None
+            found.append(Got(one.body.decode(), priority, None if expires is None else float(expires)))
+        client.ack("any", topic, *messages)
+    assert len(found) == wanted
+    return found
+
+
+Write = Callable[[RocketGateway, str, Sequence[Given]], list[bool]]
+Read = Callable[[RocketGateway, str, int], list[Got]]
 WRITERS: dict[str, Write] = {
     "mqtt": write_mqtt,
     "amqp": write_amqp,
@@ -202,8 +235,15 @@ WRITERS: dict[str, Write] = {
     "batch": write_batch,
     "websocket": write_websocket,
     "coap": write_coap,
+    "rocketmq": write_rocketmq,
 }
-READERS: dict[str, Read] = {"mqtt": read_mqtt, "amqp": read_amqp, "http": read_http, "coap": read_coap}
+READERS: dict[str, Read] = {
+    "mqtt": read_mqtt,
+    "amqp": read_amqp,
+    "http": read_http,
+    "coap": read_coap,
+    "rocketmq": read_rocketmq,
+}
 every_writer = pytest.mark.parametrize("writer", WRITERS)
 #: Each of them fills for one, each of them empties after one; the queue in between knows neither.
 PAIRS = [("mqtt", "amqp"), ("mqtt", "http"), ("amqp", "mqtt"), ("amqp", "amqp"), ("http", "mqtt")]
@@ -217,12 +257,15 @@ every_pair = pytest.mark.parametrize(
         ("coap", "coap"),
         ("coap", "amqp"),
         ("http", "coap"),
+        ("rocketmq", "rocketmq"),
+        ("rocketmq", "amqp"),
+        ("mqtt", "rocketmq"),
     ],
 )
 
 
 @every_pair
-def test_priorities(door: GatewayProcess, writer: str, reader: str) -> None:
+def test_priorities(door: RocketGateway, writer: str, reader: str) -> None:
     """Higher first, in order among equals; what is over the queue's greatest is as good as that."""
     name = declare(door, max_priority=5)
     given = [Given(f"{n}", priority) for n, priority in enumerate((1, 5, None, 9, 0, 3, 255, 5))]
@@ -236,7 +279,7 @@ def test_priorities(door: GatewayProcess, writer: str, reader: str) -> None:
 
 
 @every_pair
-def test_what_is_left_until_it_expires(door: GatewayProcess, writer: str, reader: str) -> None:
+def test_what_is_left_until_it_expires(door: RocketGateway, writer: str, reader: str) -> None:
     name = declare(door)
     assert all(WRITERS[writer](door, name, [Given("never"), Given("later", expires=100)]))
     never, later = READERS[reader](door, name, 2)
@@ -246,7 +289,7 @@ def test_what_is_left_until_it_expires(door: GatewayProcess, writer: str, reader
 
 
 @every_writer
-def test_what_expires_is_gone_for_every_door(door: GatewayProcess, writer: str) -> None:
+def test_what_expires_is_gone_for_every_door(door: RocketGateway, writer: str) -> None:
     """By its own time, or by the queue's: whichever is first. Behind another it goes when its turn comes."""
     dead = declare(door)
     queues = [declare(door, dead_letter=f"$queue/{dead}") for _ in READERS]
@@ -260,7 +303,7 @@ def test_what_expires_is_gone_for_every_door(door: GatewayProcess, writer: str) 
     for read, name in zip(READERS.values(), queues, strict=True):
         assert [one.body for one in read(door, name, 1)] == ["kept"]
     wait_for(lambda: depth(door, dead) == 2 * len(queues) + 1, what="the other dead letters")
-    letters = post(f"{door.url}/v1/queues/{dead}/receive?max=10").json()["deliveries"]
+    letters = post(f"{door.url}/v1/queues/{dead}/receive?max=100").json()["deliveries"]
     assert {one["headers"]["dead-letter-cause"] for one in letters} == {"expired"}
     assert sorted(one["body"] for one in letters) == ["behind"] * len(READERS) + ["first"] * len(READERS) + [
         "queue's"
@@ -277,7 +320,7 @@ def test_what_expires_is_gone_for_every_door(door: GatewayProcess, writer: str) 
     ],
 )
 def test_lengths(
-    door: GatewayProcess,
+    door: RocketGateway,
     writer: str,
     reader: str,
     overflow: str,

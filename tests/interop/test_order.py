@@ -14,13 +14,16 @@ import pika
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 
+from gateway.rocketmq.names import escape
+from gateway.rocketmq.numbers import Code, MessageType
 from tests.cli.test_commands import good, run
 from tests.interop.group_member import KINDS, Stop, place_of
 from tests.interop.paho_client import PahoClient, properties, publish_properties
 from tests.process import RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket
 
 KEYS, EACH = 6, 40
-DOORS = ("mqtt", "amqp", "http")
+DOORS = ("mqtt", "amqp", "http", "rocketmq")
 POLLING = ("http", "rocketmq")
 
 
@@ -48,6 +51,7 @@ class Publisher:
         self.amqp = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", gateway.amqp_port))
         self.channel = self.amqp.channel()
         self.channel.confirm_delivery()
+        self.rocket = RawRocket(gateway.endpoints, "publisher")
 
     def publish(self, door: str, topic: str, key: str, body: str) -> None:
         if door == "mqtt":
@@ -57,6 +61,9 @@ class Publisher:
         elif door == "amqp":
             made = pika.BasicProperties(delivery_mode=2, headers={"$key": key})
             self.channel.basic_publish("amq.topic", topic.replace("/", "."), body.encode(), made)
+        elif door == "rocketmq":
+            made = {"message_type": MessageType.FIFO, "message_group": key}
+            assert self.rocket.send(escape(topic), body.encode(), **made).status.code == Code.OK
         else:
             answer = self.http.post(f"/v1/topics/{topic}", content=body, headers={"X-Key": key})
             answer.raise_for_status()
@@ -65,6 +72,7 @@ class Publisher:
         self.http.close()
         self.mqtt.close()
         self.amqp.close()
+        self.rocket.close()
 
 
 @pytest.fixture
@@ -119,7 +127,7 @@ def test_members_at_every_door_get_each_key_in_order(running: RocketGateway, pub
                 join(kind)
         for number in range(EACH):
             for key in range(KEYS):
-                publisher.publish(DOORS[key % 3], "orders/new", f"k{key}", f"k{key}:{number}")
+                publisher.publish(DOORS[key % len(DOORS)], "orders/new", f"k{key}", f"k{key}:{number}")
         for kind in POLLING:  # their leases run while the others are held back
             join(kind)
         watch.begin.set()

@@ -12,8 +12,10 @@ import pika
 import pytest
 from websockets.sync.client import connect as connect_websocket
 
+from gateway.rocketmq.numbers import Code, MessageType
 from tests.interop.paho_client import V5, V311, PahoClient, publish_properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket, duration
 
 pytestmark = pytest.mark.interop
 SOON_MS = 300
@@ -21,8 +23,9 @@ INVALID_TOPIC, INVALID_VALUE = 0x90, 0x83
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path_factory.mktemp("schedules")).start()
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
+    process = RocketGateway(tmp_path_factory.mktemp("schedules"))
+    process.start()
     yield process
     bugs = process.bugs()
     process.stop()
@@ -30,14 +33,14 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
 
 
 @pytest.fixture
-def sub(door: GatewayProcess) -> Iterator[PahoClient]:
+def sub(door: RocketGateway) -> Iterator[PahoClient]:
     with PahoClient("sub").open(door.mqtt_port) as client:
         client.subscribe("later/#", 1)
         yield client
 
 
 @pytest.fixture
-def channel(door: GatewayProcess) -> Iterator[Any]:
+def channel(door: RocketGateway) -> Iterator[Any]:
     connection = pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", door.amqp_port))
     found = connection.channel()
     found.confirm_delivery()
@@ -60,7 +63,7 @@ def comes_later(sub: PahoClient, body: bytes, began: float, topic: str = "later/
 
 @pytest.mark.parametrize("version", [V311, V5])
 @pytest.mark.parametrize("qos", [0, 1, 2])
-def test_mqtt_by_topic(door: GatewayProcess, sub: PahoClient, version: int, qos: int) -> None:
+def test_mqtt_by_topic(door: RocketGateway, sub: PahoClient, version: int, qos: int) -> None:
     with PahoClient("pub", version).open(door.mqtt_port) as pub:
         began = time.time()
         assert pub.publish(f"$delayed/{SOON_MS / 1000}/later/t", b"x", qos) == 0
@@ -68,7 +71,7 @@ def test_mqtt_by_topic(door: GatewayProcess, sub: PahoClient, version: int, qos:
         assert message.qos == min(qos, 1)
 
 
-def test_mqtt_5_by_user_property(door: GatewayProcess, sub: PahoClient) -> None:
+def test_mqtt_5_by_user_property(door: RocketGateway, sub: PahoClient) -> None:
     with PahoClient("pub").open(door.mqtt_port) as pub:
         for name, value in (("$delay", str(SOON_MS / 1000)), ("$deliver-at-ms", "")):
             began = time.time()
@@ -81,7 +84,7 @@ def test_mqtt_5_by_user_property(door: GatewayProcess, sub: PahoClient) -> None:
             assert user_property(message, "$delay") is None
 
 
-def test_mqtt_bad_times(door: GatewayProcess, sub: PahoClient) -> None:
+def test_mqtt_bad_times(door: RocketGateway, sub: PahoClient) -> None:
     with PahoClient("pub").open(door.mqtt_port) as pub:
         for value in ("", "-1", "nan", "inf", "1e300", "soon", "400000000", "9" * 400):
             sent = publish_properties(UserProperty=[("$delay", value)])
@@ -99,7 +102,7 @@ def test_mqtt_bad_times(door: GatewayProcess, sub: PahoClient) -> None:
         assert old.publish("$delayed/x/t", b"bad") == 0  # 3.1.1 cannot say no
 
 
-def test_retained_when_it_is_due(door: GatewayProcess, sub: PahoClient) -> None:
+def test_retained_when_it_is_due(door: RocketGateway, sub: PahoClient) -> None:
     with PahoClient("pub").open(door.mqtt_port) as pub:
         began = time.time()
         pub.publish(f"$delayed/{SOON_MS / 1000}/later/kept", b"x", 1, retain=True)
@@ -111,7 +114,7 @@ def test_retained_when_it_is_due(door: GatewayProcess, sub: PahoClient) -> None:
 
 
 @pytest.mark.parametrize("exchange", ["amq.topic", "delaying", ""])
-def test_amqp_by_header(door: GatewayProcess, channel: Any, exchange: str) -> None:
+def test_amqp_by_header(door: RocketGateway, channel: Any, exchange: str) -> None:
     channel.exchange_declare("delaying", "x-delayed-message", arguments={"x-delayed-type": "direct"})
     channel.queue_declare("due")
     if exchange:
@@ -173,7 +176,7 @@ def test_amqp_to_mqtt_by_topic(channel: Any, sub: PahoClient) -> None:
     comes_later(sub, b"at", began)
 
 
-def test_http(door: GatewayProcess, sub: PahoClient) -> None:
+def test_http(door: RocketGateway, sub: PahoClient) -> None:
     at_ms = int(time.time() * 1000) + SOON_MS
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_ms / 1000)) + f".{at_ms % 1000:03}Z"
     targets = ("later/t?delay=0.3", "later/t?deliver_at={at}", "%24delayed/0.3/later/t")
@@ -195,7 +198,7 @@ def test_http(door: GatewayProcess, sub: PahoClient) -> None:
     comes_later(sub, b"a", began)
 
 
-def test_http_once(door: GatewayProcess, sub: PahoClient) -> None:
+def test_http_once(door: RocketGateway, sub: PahoClient) -> None:
     began = time.time()
     found = [
         httpx.post(
@@ -212,7 +215,7 @@ def test_http_once(door: GatewayProcess, sub: PahoClient) -> None:
     assert sub.receive().payload == b"end"
 
 
-def test_websocket(door: GatewayProcess, sub: PahoClient) -> None:
+def test_websocket(door: RocketGateway, sub: PahoClient) -> None:
     with connect_websocket(door.url.replace("http", "ws", 1) + "/v1/ws") as socket:
         began = time.time()
         socket.send(json.dumps({"op": "publish", "topic": "later/t", "body": "x", "delay": SOON_MS / 1000}))
@@ -220,7 +223,40 @@ def test_websocket(door: GatewayProcess, sub: PahoClient) -> None:
         comes_later(sub, b"x", began)
 
 
-def test_many_on_time(door: GatewayProcess, sub: PahoClient) -> None:
+def test_rocketmq_by_its_delivery_timestamp(door: RocketGateway, sub: PahoClient) -> None:
+    with RawRocket(door.endpoints) as client:
+
+        def send(body: bytes, seconds: float) -> Any:
+            made = {"message_type": MessageType.DELAY, "delivery_timestamp": duration(seconds)}
+            (entry,) = client.send("later%2Ft", body, **made).entries
+            assert entry.status.code == Code.OK
+            return entry
+
+        began = time.time()
+        send(b"x", began + SOON_MS / 1000)
+        due_ms = int(user_property(comes_later(sub, b"x", began), "$deliver-at-ms") or 0)
+        assert abs(due_ms - began * 1000 - SOON_MS) <= 1
+        waits = send(b"never", began + 3600)
+        (listed,) = httpx.get(f"{door.url}/v1/schedules").json()["schedules"]
+        assert listed["topic"] == "later/t"
+        fields = {"topic": {"name": "later%2Ft"}, "recall_handle": waits.recall_handle}
+        assert client.call("RecallMessage", **fields).message_id == waits.message_id
+        assert httpx.get(f"{door.url}/v1/schedules").json()["schedules"] == []
+
+
+def test_rocketmq_consumers_get_what_others_have_scheduled(door: RocketGateway, sub: PahoClient) -> None:
+    with RawRocket(door.endpoints) as client, PahoClient("pub").open(door.mqtt_port) as pub:
+        assert client.receive("later", "later%2Ft") == []
+        began = time.time()
+        assert pub.publish(f"$delayed/{SOON_MS / 1000}/later/t", b"x", 1) == 0
+        (message,) = client.receive("later", "later%2Ft", wait=10)
+        assert time.time() >= began + SOON_MS / 1000 - 0.002, "early"
+        assert (message.body, message.system_properties.message_type) == (b"x", MessageType.DELAY)
+        client.ack("later", "later%2Ft", message)
+        comes_later(sub, b"x", began)
+
+
+def test_many_on_time(door: RocketGateway, sub: PahoClient) -> None:
     """Each has its own time; none comes before it, and they come in order."""
     dues = [50 + (number * 37) % 400 for number in range(200)]
     with PahoClient("pub", V311).open(door.mqtt_port) as pub:

@@ -13,16 +13,19 @@ import pika
 import pytest
 from pika.exceptions import AMQPError, ChannelClosedByBroker, NackError
 
+from gateway.rocketmq.numbers import Code, MessageType, TransactionResolution
 from tests.interop.paho_client import V5, V311, PahoClient, publish_properties
-from tests.process import GatewayProcess, wait_for
+from tests.process import RocketGateway, wait_for
+from tests.rocketmq_raw import RawRocket
 
 QUEUES = {"orders": "orders/#", "bills": "bills/#"}
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RocketGateway]:
     sets = ("transactions.check_interval_seconds=0.2", "transactions.checks_max=3")
-    process = GatewayProcess(tmp_path_factory.mktemp("transactions") / "data", sets).start()
+    process = RocketGateway(tmp_path_factory.mktemp("transactions") / "data", sets)
+    process.start()
     for name, topic_filter in QUEUES.items():
         httpx.put(f"{process.url}/v1/queues/{name}", json={"bindings": [topic_filter]}).raise_for_status()
     small = {"policy": {"max_length": 1, "overflow": "reject"}, "bindings": ["small/#"]}
@@ -33,7 +36,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
 
 
 @pytest.fixture
-def amqp(gateway: GatewayProcess) -> Iterator[Any]:
+def amqp(gateway: RocketGateway) -> Iterator[Any]:
     connection = pika.BlockingConnection(
         pika.ConnectionParameters("127.0.0.1", gateway.amqp_port, socket_timeout=10)
     )
@@ -42,7 +45,7 @@ def amqp(gateway: GatewayProcess) -> Iterator[Any]:
         connection.close()
 
 
-def taken(gateway: GatewayProcess, queue: str) -> list[str]:
+def taken(gateway: RocketGateway, queue: str) -> list[str]:
     """Consume what waits in a queue by HTTP; return the bodies."""
     found = httpx.post(f"{gateway.url}/v1/queues/{queue}/receive?max=100&wait=0").json()["deliveries"]
     for delivery in found:
@@ -61,13 +64,13 @@ def taken_by_amqp(connection: Any, queue: str) -> list[bytes]:
         found.append(body)
 
 
-def state(gateway: GatewayProcess, id: str, principal: str = "") -> Any:
+def state(gateway: RocketGateway, id: str, principal: str = "") -> Any:
     found = httpx.get(f"{gateway.url}/v1/transactions/{id}", params={"principal": principal})
     return found.json().get("state")
 
 
 @pytest.mark.parametrize("version", [V311, V5])
-def test_mqtt_commits_to_amqp_and_http(gateway: GatewayProcess, amqp: Any, version: int) -> None:
+def test_mqtt_commits_to_amqp_and_http(gateway: RocketGateway, amqp: Any, version: int) -> None:
     id = f"mqtt-{version}"
     with PahoClient(id, version).open(gateway.mqtt_port) as client:
         assert client.publish(f"$transaction/{id}/publish/orders/eu", b"an order") == 0
@@ -79,7 +82,7 @@ def test_mqtt_commits_to_amqp_and_http(gateway: GatewayProcess, amqp: Any, versi
         assert taken(gateway, "orders") == []
 
 
-def test_mqtt_5_is_told_what_was_refused(gateway: GatewayProcess) -> None:
+def test_mqtt_5_is_told_what_was_refused(gateway: RocketGateway) -> None:
     with PahoClient("refused").open(gateway.mqtt_port) as client:
         assert client.publish("$transaction/never/commit", b"") == 0x83
         assert client.publish("$transaction/a b/commit", b"") == 0x83
@@ -93,7 +96,7 @@ def test_mqtt_5_is_told_what_was_refused(gateway: GatewayProcess) -> None:
         assert client.publish("$transaction/full/commit", b"") == 0x83
 
 
-def test_mqtt_3_is_never_told_that_a_refused_commit_is_done(gateway: GatewayProcess) -> None:
+def test_mqtt_3_is_never_told_that_a_refused_commit_is_done(gateway: RocketGateway) -> None:
     client = PahoClient("old", V311).open(gateway.mqtt_port)
     client.client.publish("$transaction/never-begun/commit", b"", 1)
     client.disconnected.get(timeout=10)
@@ -101,7 +104,7 @@ def test_mqtt_3_is_never_told_that_a_refused_commit_is_done(gateway: GatewayProc
     client.close()
 
 
-def test_amqp_commits_through_the_topic_exchange(gateway: GatewayProcess, amqp: Any) -> None:
+def test_amqp_commits_through_the_topic_exchange(gateway: RocketGateway, amqp: Any) -> None:
     channel = amqp.channel()
     channel.confirm_delivery()
     for key, body in (("orders.eu", b"1"), ("bills.eu", b"2"), ("$queue.orders", b"3")):
@@ -120,7 +123,7 @@ def test_amqp_commits_through_the_topic_exchange(gateway: GatewayProcess, amqp: 
     assert taken(gateway, "orders") == ["1", "3"]
 
 
-def test_amqp_is_told_what_was_refused(gateway: GatewayProcess, amqp: Any) -> None:
+def test_amqp_is_told_what_was_refused(gateway: RocketGateway, amqp: Any) -> None:
     channel = amqp.channel()
     channel.confirm_delivery()
     channel.basic_publish("amq.topic", "$transaction.full-2.publish.small.1", b"")
@@ -138,7 +141,7 @@ def test_amqp_is_told_what_was_refused(gateway: GatewayProcess, amqp: Any) -> No
     assert closed.value.reply_code == 406
 
 
-def test_amqps_own_transactions_do_not_mix_with_these(gateway: GatewayProcess, amqp: Any) -> None:
+def test_amqps_own_transactions_do_not_mix_with_these(gateway: RocketGateway, amqp: Any) -> None:
     channel = amqp.channel()
     channel.tx_select()
     channel.basic_publish("amq.topic", "$transaction.mixed.publish.orders.a", b"")
@@ -147,7 +150,7 @@ def test_amqps_own_transactions_do_not_mix_with_these(gateway: GatewayProcess, a
     assert closed.value.reply_code == 403
 
 
-def test_http_begins_adds_looks_and_commits(gateway: GatewayProcess) -> None:
+def test_http_begins_adds_looks_and_commits(gateway: RocketGateway) -> None:
     url = f"{gateway.url}/v1/transactions"
     made = httpx.post(url, json={"immunity": 100})
     assert made.status_code == 201
@@ -172,6 +175,34 @@ def test_http_begins_adds_looks_and_commits(gateway: GatewayProcess) -> None:
     assert taken(gateway, "orders") == ["web"]
     assert httpx.post(f"{url}/{id}/rollback").status_code == 409
     assert httpx.post(f"{url}/{id}/topics/orders/a", content=b"late").status_code == 409
+
+
+def ended_by_rocketmq(client: RawRocket, id: str, resolution: TransactionResolution) -> int:
+    fields = {"topic": {"name": "orders%2Feu"}, "transaction_id": id, "resolution": resolution, "source": 1}
+    return client.code("EndTransaction", **fields)
+
+
+def test_rocketmq_begins_what_http_commits(gateway: RocketGateway) -> None:
+    with RawRocket(gateway.endpoints) as client:
+        (entry,) = client.send("orders%2Feu", b"half", message_type=MessageType.TRANSACTION).entries
+        id = entry.transaction_id
+        assert (entry.status.code, taken(gateway, "orders")) == (Code.OK, [])
+        (content,) = httpx.get(f"{gateway.url}/v1/transactions/{id}").json()["contents"]
+        assert (content["topic"], content["message_id"]) == ("orders/eu", entry.message_id)
+        assert httpx.post(f"{gateway.url}/v1/transactions/{id}/commit").status_code == 200
+        assert taken(gateway, "orders") == ["half"]
+        assert ended_by_rocketmq(client, id, TransactionResolution.COMMIT) == Code.OK
+        assert ended_by_rocketmq(client, id, TransactionResolution.ROLLBACK) == Code.PRECONDITION_FAILED
+
+
+@pytest.mark.parametrize("resolution", [TransactionResolution.COMMIT, TransactionResolution.ROLLBACK])
+def test_mqtt_begins_what_rocketmq_ends(gateway: RocketGateway, resolution: TransactionResolution) -> None:
+    id = f"to-rocketmq-{resolution}"
+    with RawRocket(gateway.endpoints) as client, PahoClient(id).open(gateway.mqtt_port) as device:
+        assert device.publish(f"$transaction/{id}/publish/orders/eu", b"from mqtt") == 0
+        assert ended_by_rocketmq(client, id, resolution) == Code.OK
+        wanted = ["from mqtt"] if resolution == TransactionResolution.COMMIT else []
+        assert taken(gateway, "orders") == wanted
 
 
 BAD = [
@@ -206,12 +237,12 @@ BAD = [
 
 
 @pytest.mark.parametrize(("method", "path", "body", "status"), BAD)
-def test_bad_requests(gateway: GatewayProcess, method: str, path: str, body: bytes, status: int) -> None:
+def test_bad_requests(gateway: RocketGateway, method: str, path: str, body: bytes, status: int) -> None:
     answer = httpx.request(method, f"{gateway.url}/v1/transactions{path}", content=body)
     assert answer.status_code == status, answer.text
 
 
-def test_listings_have_pages(gateway: GatewayProcess) -> None:
+def test_listings_have_pages(gateway: RocketGateway) -> None:
     url = f"{gateway.url}/v1/transactions"
     ids = [f"page-{number}" for number in range(5)]
     for id in ids:
@@ -228,7 +259,7 @@ def test_listings_have_pages(gateway: GatewayProcess) -> None:
         httpx.post(f"{url}/{id}/rollback").raise_for_status()
 
 
-def test_a_question_reaches_an_mqtt_producer_which_answers(gateway: GatewayProcess) -> None:
+def test_a_question_reaches_an_mqtt_producer_which_answers(gateway: RocketGateway) -> None:
     with PahoClient("asked").open(gateway.mqtt_port) as client:
         client.subscribe("asked/checks", 1)
         begin = json.dumps({"immunity": 0.05, "reply_to": "asked/checks"})
@@ -241,7 +272,7 @@ def test_a_question_reaches_an_mqtt_producer_which_answers(gateway: GatewayProce
     assert taken(gateway, "orders") == ["asked for"]
 
 
-def test_a_question_reaches_an_amqp_producer_which_answers(gateway: GatewayProcess, amqp: Any) -> None:
+def test_a_question_reaches_an_amqp_producer_which_answers(gateway: RocketGateway, amqp: Any) -> None:
     channel = amqp.channel()
     channel.confirm_delivery()
     queue = channel.queue_declare("", exclusive=True).method.queue
@@ -264,7 +295,7 @@ def _reply_to(queue: str) -> pika.BasicProperties:
     return pika.BasicProperties(reply_to=queue)
 
 
-def test_the_response_topic_of_the_first_message_is_asked(gateway: GatewayProcess) -> None:
+def test_the_response_topic_of_the_first_message_is_asked(gateway: RocketGateway) -> None:
     with PahoClient("first").open(gateway.mqtt_port) as client:
         client.subscribe("first/checks", 1)
         props = publish_properties(ResponseTopic="first/checks")
@@ -274,7 +305,7 @@ def test_the_response_topic_of_the_first_message_is_asked(gateway: GatewayProces
         client.publish("$transaction/first/rollback", b"")
 
 
-def test_who_never_answers_is_given_up_and_the_messages_are_kept(gateway: GatewayProcess) -> None:
+def test_who_never_answers_is_given_up_and_the_messages_are_kept(gateway: RocketGateway) -> None:
     httpx.post(f"{gateway.url}/v1/transactions", json={"id": "silent", "immunity": 0.05}).raise_for_status()
     httpx.post(f"{gateway.url}/v1/transactions/silent/topics/orders/s", content=b"silent").raise_for_status()
     wait_for(lambda: state(gateway, "silent") == "rolled-back", what="the end")
@@ -283,7 +314,7 @@ def test_who_never_answers_is_given_up_and_the_messages_are_kept(gateway: Gatewa
     assert taken(gateway, "orders") == []
 
 
-def test_metrics_count(gateway: GatewayProcess) -> None:
+def test_metrics_count(gateway: RocketGateway) -> None:
     def metric(name: str) -> float:
         lines = httpx.get(f"{gateway.url}/metrics").text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(name + " "))
@@ -299,7 +330,7 @@ def test_metrics_count(gateway: GatewayProcess) -> None:
 
 
 def test_kill_9_shows_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    process = GatewayProcess(tmp_path / "data").start()
+    process = RocketGateway(tmp_path / "data").start()
     try:
         for name, topic_filter in QUEUES.items():
             httpx.put(f"{process.url}/v1/queues/{name}", json={"bindings": [topic_filter]})
