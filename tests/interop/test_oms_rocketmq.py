@@ -318,7 +318,6 @@ async def test_rocketmqs_own_client_and_the_driver(gateway: RocketGateway, point
             )
         with await asyncio.to_thread(peer.simple, gateway, "crew", topic) as member:
             (found,) = await asyncio.to_thread(member.collect, 1)
-            await asyncio.to_thread(member.ack, found)
     assert (found.body, found.tag, found.keys) == (b"ours", "t", ["a"])
     assert (found.properties["size"], found.properties["$type:size"]) == ("7", "int")
 
