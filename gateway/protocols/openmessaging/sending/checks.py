@@ -21,7 +21,7 @@ PROPERTIES_MAX: Final = 128  # of a user
 PROPERTIES_BYTES_MAX: Final = 16_384  # of all of them, names and values
 GROUP_BYTES_MAX: Final = 63  # of a message group: "less than 64"
 ID_CHARACTERS_MAX: Final = 255  # of a message id; official clients' have 34
-ABOUT_BYTES_MAX: Final = 32_767  # of all but the body: as much as RocketMQ's broker has room for
+SYSTEM_BYTES_MAX: Final = 16_384  # of tag, keys, trace context: with the others what RocketMQ has room for
 UTF8_BYTES_MAX: Final = 4  # of one character
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -32,6 +32,8 @@ NEEDED: Final = {
     MessageType.DELAY: ("a delivery timestamp", "delivery_timestamp"),
     MessageType.PRIORITY: ("a priority", "priority"),
 }
+IDENTITY: Final = int(Encoding.IDENTITY)
+LITE, NORMAL = int(MessageType.LITE), int(MessageType.NORMAL)  # numbers: compared for each message
 TYPES: Final = frozenset((MessageType.NORMAL, MessageType.TRANSACTION, *NEEDED))
 
 
@@ -50,7 +52,7 @@ def body_of(wire: Any, bytes_max: int) -> bytes:
                 Code.MESSAGE_CORRUPTED, f"the body's digest is not {digest.checksum[:40]!r}; send it again"
             )
     encoding = system.body_encoding
-    if encoding <= Encoding.IDENTITY:  # or not said
+    if encoding <= IDENTITY:  # or not said
         return body
     if encoding != Encoding.GZIP:
         raise Refused(Code.UNSUPPORTED, f"body_encoding {encoding} is not known; IDENTITY or GZIP is")
@@ -68,10 +70,10 @@ def check_message(wire: Any) -> None:
         raise Refused(
             Code.ILLEGAL_MESSAGE_ID, f"message_id: 1 to {ID_CHARACTERS_MAX} printable characters are expected"
         )
-    if wire.ByteSize() - len(wire.body) > ABOUT_BYTES_MAX:
+    if system.ByteSize() > SYSTEM_BYTES_MAX:
         raise Refused(
             Code.MESSAGE_PROPERTIES_TOO_LARGE,
-            f"besides its body the message has more than {ABOUT_BYTES_MAX} bytes",
+            f"the system properties have more than {SYSTEM_BYTES_MAX} bytes",
         )
     _check_type(system)
     if system.priority < 0:
@@ -94,9 +96,9 @@ def check_message(wire: Any) -> None:
 
 def _check_type(system: Any) -> None:
     kind, has = system.message_type, system.HasField
-    if kind == MessageType.LITE or system.lite_topic:
+    if kind == LITE or system.lite_topic:
         raise Refused(Code.UNSUPPORTED, "lite topics are not supported; use a topic for each")
-    if kind == MessageType.NORMAL:
+    if kind == NORMAL:
         if has("message_group") or has("delivery_timestamp") or has("priority"):
             raise Refused(
                 Code.MESSAGE_PROPERTY_CONFLICT_WITH_TYPE,

@@ -37,6 +37,8 @@ TOO_MUCH: Final = f"the messages of a request have more than {REQUEST_BYTES_MAX}
 TOPICS_MAX: Final = 10_000  # names that are remembered
 
 OK: Final = Status(code=Code.OK)
+TRANSACTION: Final = int(MessageType.TRANSACTION)  # numbers: enumerations are slower to compare and to hash
+STORED: Final = int(Code.OK)
 _SendMessageResponse: Final = CLASSES["SendMessageResponse"]
 
 
@@ -89,7 +91,7 @@ class Sending:
                 message = self._message(client, wire)
                 left -= len(message.body)
                 last = max(last, self._publish(client, wire, message, entry))
-                codes.add(Code.OK)
+                codes.add(STORED)
             except GatewayError as error:
                 codes.add(self._refuse(call, wire, entry, error))
         if last:
@@ -128,7 +130,7 @@ class Sending:
     def _publish(self, client: Client, wire: Any, message: Message, entry: Any) -> int:
         """Publish a message and fill in its result; return the position to wait for. Raise GatewayError."""
         made = message.properties
-        if wire.system_properties.message_type == MessageType.TRANSACTION:
+        if wire.system_properties.message_type == TRANSACTION:
             entry.transaction_id, position = self._transactions.prepare(client, wire, message)
             entry.message_id = made.message_id
             return position
