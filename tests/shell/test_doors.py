@@ -10,7 +10,7 @@ import pytest
 
 from gateway.api import Protocol, StreamProtocol
 from gateway.config import ConfigError, load
-from gateway.doors import check_doors, tls_doors
+from gateway.doors import address_of, check_doors, tls_doors
 from tests.certificates import Pki
 
 
@@ -116,3 +116,44 @@ def test_what_is_unsafe_without_tls_is_so_with_it(tmp_path: Path) -> None:
         load(file, [], False, None)
     with pytest.raises(ConfigError, match=r"listeners\.https: --dev lets anybody in"):
         load(None, ["listeners.https=0.0.0.0:8443"], True, None)
+
+
+class Foreign(Web):
+    """A protocol whose library has sockets and TLS of its own, and may not be there."""
+
+    name = "foreign"
+    address = "127.0.0.1:4711"
+    tls_library = "libforeign"
+
+    def __init__(self, missing: str = "") -> None:
+        self._missing = missing
+
+    def missing(self) -> str:
+        return self._missing
+
+
+def test_a_door_that_lacks_something_stays_closed_unless_it_is_asked_for() -> None:
+    there, lacking = Foreign(), Foreign("libforeign is not installed")
+    config = load(None, ["listeners.http="], True, None)
+    assert str(address_of(config, "foreign", there)) == "127.0.0.1:4711"
+    assert address_of(config, "foreign", lacking) is None
+    assert not check_doors(config, {"foreign": lacking})
+    for door in ("foreign", "foreigns"):
+        found = faults(f"listeners.{door}=127.0.0.1:1", protocols={"foreign": lacking})
+        assert found[0] == f"listeners.{door}: libforeign is not installed"
+
+
+def test_a_librarys_tls_has_our_files_and_nothing_it_cannot_be_told(pki: Pki) -> None:
+    protocols = {"foreign": Foreign()}
+    listen = "listeners.foreigns=127.0.0.1:1"
+    door = check_doors(load(None, [listen, *pki.sets("required")], True, None), protocols)["foreigns"]
+    assert door.material.certificates == pki.path("server.pem").read_bytes()
+    assert door.material.client_certificates == "required"
+    wrong = ("tls.minimum_version='1.3'", "tls.ciphers=ECDHE+AESGCM")
+    found = faults(listen, *pki.sets("optional"), *wrong, protocols=protocols)
+    assert [fault.partition(": ")[0] for fault in found] == [
+        "tls.ciphers",
+        "tls.minimum_version",
+        "tls.client_certificates",
+    ]
+    assert all("libforeign" in fault for fault in found)
