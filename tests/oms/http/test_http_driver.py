@@ -19,7 +19,7 @@ from gateway.oms import (
     ResponseStatus,
     get_access_point,
 )
-from gateway.oms.drivers.http import sending
+from gateway.oms.drivers.http import lines, sending
 from tests.access.guarded import Guarded, password_of
 from tests.process import GatewayProcess, free_port
 
@@ -196,6 +196,25 @@ async def test_one_way_holds_a_producer_back(
             await consumer.bind_queue("oneway")
             found = await consumer.batch_receive(100, SECONDS)
             assert len(found) == 100, "stopping waits for what is on its way"
+
+
+async def test_what_cannot_be_read_is_a_dead_letter(
+    gateway: GatewayProcess, rest: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "PLAIN_BYTES_MAX", 10)
+    async with get_access_point(url(gateway)) as point:
+        async with (
+            point.create_pull_consumer(consumer_id="u") as consumer,
+            point.create_producer() as producer,
+        ):
+            await consumer.bind_queue("unreadable")
+            bomb = producer.create_message("unreadable", b"x" * 11, compression="gzip")
+            await producer.send([bomb, producer.create_message("unreadable", "good")])
+            found = await consumer.receive(SECONDS)
+            assert found is not None
+            assert found.data == b"good"
+    shown = await asyncio.to_thread(rest.get, "/v1/queues/$dead%2F$share%2Fu%2Funreadable")
+    assert shown.json()["depth"] == 1
 
 
 async def test_the_gateway_may_restart_meanwhile(tmp_path_factory: pytest.TempPathFactory) -> None:

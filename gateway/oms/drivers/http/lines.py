@@ -143,6 +143,14 @@ def _binary(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
+def receipt_of(line: bytes, queue: str) -> MessageReceipt:
+    """Return what settles a message that cannot be read. Raise OMSMessageFormatError if nothing does."""
+    try:
+        return MessageReceipt(json.loads(line)["receipt"], queue)
+    except (ValueError, KeyError, TypeError) as error:
+        raise OMSMessageFormatError(f"what the server sent is no message: {error!r}") from error
+
+
 def _read(part: Header | ExtensionHeader, names: dict[str, str], given: dict[str, Any]) -> None:
     for name, value in given.items():
         attribute = names.get(name)

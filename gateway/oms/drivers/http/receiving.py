@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from gateway.oms.driver import ClientOptions, MessageSelector, Receiver, SelectorType
-from gateway.oms.errors import OMSError, ResponseStatus
+from gateway.oms.errors import OMSError, OMSMessageFormatError, ResponseStatus
 from gateway.oms.message import Message, MessageReceipt
 
 from .connection import segment, text
-from .lines import from_line
+from .lines import from_line, receipt_of
 
 if TYPE_CHECKING:
     from .driver import HttpDriver
+
+log = logging.getLogger("gateway.oms")
 
 IDLE_SECONDS: Final = 1.0  # after so long without a call nothing is fetched ahead
 WAIT_SECONDS_MAX: Final = 60.0  # what the binding allows
@@ -196,7 +199,10 @@ class HttpReceiver(Receiver):
     def _poll(self, source: _Source, messages_max: int, seconds: float) -> bool:
         """See to it that there is a poll for a queue; return whether it begins now."""
         if source.poll is not None:
-            return False
+            if not source.poll.done():
+                return False
+            if not source.poll.cancelled():
+                source.poll.exception()  # of a call before: if it still holds, the next has it, too
         source.poll_id = secrets.token_hex(POLL_BYTES)
         source.poll = asyncio.ensure_future(self._fetch(source, messages_max, min(seconds, WAIT_SECONDS_MAX)))
         return True
@@ -215,11 +221,21 @@ class HttpReceiver(Receiver):
         now = asyncio.get_running_loop().time()
         for line in answer.content.split(b"\n"):
             if line:
-                message = from_line(line, source.name)
-                assert message.receipt is not None
-                if self._options.push:
-                    self._held.add(message.receipt.handle)
-                self._inbox.append((message, now))
+                await self._take(line, source, now)
+
+    async def _take(self, line: bytes, source: _Source, now: float) -> None:
+        """Put a message into the inbox; what cannot be read goes to the dead letters."""
+        try:
+            message = from_line(line, source.name)
+        except OMSMessageFormatError as error:
+            receipt = receipt_of(line, source.name)
+            log.warning("a message of %r cannot be read, and is rejected: %s", source.name, error.reason)
+            await self._nack(receipt, {"x-oms-outcome": "reject"})
+            return
+        assert message.receipt is not None
+        if self._options.push:
+            self._held.add(message.receipt.handle)
+        self._inbox.append((message, now))
 
     # -- settling -------------------------------------------------------------------------------------
 
