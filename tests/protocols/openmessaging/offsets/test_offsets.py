@@ -167,6 +167,23 @@ def test_offsets_by_time(raw: RawRocket, topic: str) -> None:
     assert query(raw, topic, QueryOffsetPolicy.END) == 2
 
 
+def test_a_stream_by_its_own_name_and_what_it_keeps_no_longer(gateway: RocketGateway, raw: RawRocket) -> None:
+    wanted = {"kind": "stream", "bindings": ["short/#"], "policy": {"max_length": 3}}
+    httpx.put(f"{gateway.url}/v1/queues/short", json=wanted).raise_for_status()
+    for number in range(5):
+        httpx.post(f"{gateway.url}/v1/topics/short/{number}", content=b"%d" % number)
+    queue = "%24queue%2Fshort"
+    assert wait_for(lambda: query(raw, queue, QueryOffsetPolicy.BEGINNING)) == 2
+    assert pull(raw, queue, 0) == (Code.ILLEGAL_OFFSET, [], 2)
+    assert pull(raw, queue, 2) == (Code.OK, [b"2", b"3", b"4"], 5)
+    assert commit(raw, queue, 4) == Code.OK
+    assert bodies_left(raw, queue) == [b"4"]
+
+
+def bodies_left(raw: RawRocket, topic: str) -> list[bytes]:
+    return [message.body for message in raw.receive("g", topic)]
+
+
 @pytest.mark.parametrize("policy", [QueryOffsetPolicy.TIMESTAMP, 9])
 def test_questions_that_are_none(raw: RawRocket, topic: str, policy: int) -> None:
     asked = {"message_queue": {"topic": {"name": topic}}, "query_offset_policy": policy}
