@@ -41,9 +41,10 @@ class Embedded:
         config: str | Path | None = None,
         plugins: Iterable[object] = (),
     ) -> None:
-        """`data`: the directory of the log; None keeps everything in memory. `doors`: name and address of
-        those that are to open. `settings`: `section.key=value`, as for `gateway serve --set`. `plugins`:
-        more of them.
+        """Say what it is to be; nothing is opened before `start`.
+
+        `data`: the directory of the log; None keeps everything in memory. `doors`: name and address of those
+        that are to open. `settings`: `section.key=value`, as for `gateway serve --set`.
         """
         self._data = None if data is None else Path(data)
         self._doors = dict(doors or {})

@@ -329,14 +329,32 @@ async def test_what_fails_too_often_is_a_dead_letter(access_point: MessagingAcce
         assert (letter.text, letter.properties["dead-letter-cause"]) == ("bad", "delivery_limit")
 
 
-async def test_a_queue_that_is_deleted_ends_the_wait(access_point: MessagingAccessPoint) -> None:
-    async with access_point.create_pull_consumer() as consumer, access_point.resource_manager() as resources:
-        await consumer.bind_queue("q")
+async def test_who_receives_is_told_that_a_queue_was_deleted(access_point: MessagingAccessPoint) -> None:
+    async with (
+        access_point.create_pull_consumer() as consumer,
+        access_point.resource_manager() as resources,
+        access_point.create_producer() as producer,
+    ):
+        await consumer.bind_queue(["q", "r"])
         waiting = asyncio.ensure_future(consumer.receive())
         await asyncio.sleep(0.01)
         await resources.delete_queue("q")
-        with pytest.raises(OMSDestinationError):
+        with pytest.raises(OMSDestinationError, match="'q'"):
             await asyncio.wait_for(waiting, SECONDS)
+        await producer.send(producer.create_message("r", "others go on"))
+        message = await consumer.receive(SECONDS)
+        assert message is not None
+        assert message.receipt is not None
+        await consumer.ack(message.receipt)
+        await resources.delete_queue("r")
+        with pytest.raises(OMSDestinationError, match="'r'"):
+            await consumer.receive(SECONDS)
+        with pytest.raises(OMSDestinationError, match="all queues"):
+            await consumer.receive(SECONDS)
+        await consumer.bind_queue("q")
+        await producer.send(producer.create_message("q", "made again"))
+        again = await consumer.receive(SECONDS)
+        assert again is not None
 
 
 async def test_a_group_has_one_selector(access_point: MessagingAccessPoint) -> None:

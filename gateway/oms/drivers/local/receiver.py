@@ -70,6 +70,7 @@ class LocalReceiver(Receiver):
         self._options = options
         self._session = driver.session(options)
         self._sources: dict[str, _Source] = {}
+        self._deleted: list[str] = []  # since the last `receive`
         self._former: list[Consumer] = []  # of queues unbound since, whose deliveries are not all settled
         self._inbox: deque[tuple[str, Delivery]] = deque()  # came although nobody asks any more
         self._asked: deque[_Asked] = deque()
@@ -146,18 +147,22 @@ class LocalReceiver(Receiver):
             self._former.append(consumer)
 
     def _gone(self, queue: str) -> None:
-        """The queue was deleted."""
+        """The queue was deleted: who receives is told, once."""
         self._sources.pop(queue, None)
-        if not self._sources:
-            asked, self._asked = self._asked, deque()
-            for each in asked:
-                if not each.future.done():
-                    each.future.set_exception(OMSDestinationError(f"queue {queue!r} was deleted"))
+        waiting = next((asked for asked in self._asked if not asked.future.done()), None)
+        if waiting is not None:
+            waiting.future.set_exception(_deleted(queue))
+        else:
+            self._deleted.append(queue)
 
     # -- receiving ------------------------------------------------------------------------------
 
     async def receive(self, messages_max: int, timeout: float) -> list[Message]:
         self._gateway.begin_turn()
+        if self._deleted:
+            raise _deleted(self._deleted.pop())
+        if not self._sources:
+            raise OMSDestinationError("all queues that were bound were deleted")
         if self._inbox and not self._asked:
             count = min(messages_max, len(self._inbox))
             return self._messages([self._inbox.popleft() for _ in range(count)])
@@ -303,6 +308,10 @@ class LocalReceiver(Receiver):
                     self._session.settle(delivery, Outcome.REQUEUE, 0)
         self._former.clear()
         self._session.close()
+
+
+def _deleted(queue: str) -> OMSDestinationError:
+    return OMSDestinationError(f"queue {queue!r} was deleted: bind it again to have it made again")
 
 
 def _late(receipts: list[MessageReceipt]) -> OMSError:
