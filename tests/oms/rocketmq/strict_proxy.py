@@ -3,8 +3,9 @@
 In memory, by gRPC's threads; two brokers that share nothing. It knows a client by its settings only, wants
 ten seconds of invisibility, takes delays one at a time, answers a batch with one entry, and has no procedures
 by offset. A group is in order if a topic of its begins with `fifo`. What is sent to `flaky` is stored, and
-refused the first time. `moving` is at both brokers when it is first asked for, and later at the first. Prints
-its ports; a line on standard input is answered with the requests since the last.
+refused the first time. `moving` is at both brokers when it is first asked for, and later at the first. Who
+sends to `curious` is asked things, and told to connect anew. Prints its ports; a line on standard input is
+answered with the requests since the last.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Broker:
         self.refused: set[str] = set()
         self.requests: list[tuple[str, int]] = []
         self.moved = False
+        self.bothered = False
         self.numbers = itertools.count(1)
 
     # -- who, and where
@@ -141,6 +143,7 @@ class Broker:
         except Refused as refused:
             yield TelemetryCommand(status=refused.status)
             return
+        self.requests.append(("Telemetry", 1))
         out = self.streams[client] = queue.Queue()
         threading.Thread(target=self.read, args=(requests, client, out), daemon=True).start()
         yield from iter(out.get, None)
@@ -153,9 +156,23 @@ class Broker:
                     self.requests.append(("answer", command.status.code))
                     continue
                 out.put(TelemetryCommand(status=OK, settings=self.settle(client, command.settings)))
+                if any(topic.name == "curious" for topic in command.settings.publishing.topics):
+                    self.bother(out)
         except Exception:
             pass  # the client hung up
         out.put(None)
+
+    def bother(self, out: queue.Queue[Any]) -> None:
+        """Ask a client for all that it need not know, once, and send it away."""
+        if not self.bothered:
+            self.bothered = True
+            for name in ("print_thread_stack_trace_command", "verify_message_command"):
+                command = TelemetryCommand()
+                getattr(command, name).nonce = "n"
+                out.put(command)
+            command = TelemetryCommand()
+            command.reconnect_endpoints_command.nonce = "n"
+            threading.Timer(CHECK_SECONDS, out.put, (command,)).start()
 
     def settle(self, client: str, settings: Any) -> Any:
         """Note a client's settings; return what it is told."""

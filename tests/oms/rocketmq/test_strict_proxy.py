@@ -27,7 +27,7 @@ from gateway.oms import (
     ResponseStatus,
     get_access_point,
 )
-from gateway.rocketmq.numbers import TransactionSource
+from gateway.rocketmq.numbers import Code, TransactionSource
 from tests.process import wait_for
 
 SECRET = {"ACCOUNT_KEY": "wonderland"}
@@ -53,10 +53,14 @@ class Proxy:
 
     def requests(self, name: str) -> list[int]:
         """Return the numbers noted with a procedure since the last look."""
+        return [number for what, number in self.all_requests() if what == name]
+
+    def all_requests(self) -> Any:
+        """Return all that was noted since the last look: (procedure, number)."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return [number for what, number in self._line() if what == name]
+        return self._line()
 
     def close(self) -> None:
         """End it."""
@@ -314,6 +318,29 @@ async def test_streams_are_not_there(point: Any, queue: str) -> None:
     async with point.create_streaming_consumer() as consumer:
         with pytest.raises(OMSUnsupportedError):
             await consumer.seek_to_beginning(queue)
+
+
+async def test_what_a_server_asks_is_answered(point: Any, proxy: Proxy) -> None:
+    seen: dict[str, list[int]] = {"answer": [], "Telemetry": []}
+
+    def look() -> bool:
+        for name, found in proxy.all_requests():
+            seen.setdefault(name, []).append(found)
+        # an answer to each question of both brokers, and each is dialled a second time
+        return len(seen["answer"]) == 4 and len(seen["Telemetry"]) >= 4
+
+    proxy.all_requests()
+    async with point.create_producer() as producer:
+        await producer.send(Message("curious", b"x"))
+        await _until(look)
+        assert set(seen["answer"]) == {Code.UNSUPPORTED}
+        await producer.send(Message("curious", b"x"))
+
+
+async def test_broadcasting_is_not_there(point: Any, queue: str) -> None:
+    async with point.create_pull_consumer(broadcast=True) as consumer:
+        with pytest.raises(OMSUnsupportedError):
+            await consumer.bind_queue(queue)
 
 
 async def test_a_topic_moves(point: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from .translate import from_wire
 
 _log = logging.getLogger(__name__)
 
-BATCH_MAX: Final = 32  # messages that RocketMQ's broker gives at once
+BATCH_DEFAULT: Final = 32  # messages that RocketMQ's broker gives at once, unless its proxy says otherwise
 POLL_SECONDS_MAX: Final = 20.0  # that it lets anybody wait, unless it says otherwise
 #: RocketMQ's proxy wants to be given so long, however short the wait is to be.
 POLL_SECONDS_MIN: Final = 5.0
@@ -147,13 +147,14 @@ class RocketReceiver(Role, Receiver):
         return await self._polls.receive(messages_max, timeout)
 
     def _request(self, at: Queue, expression: Any, messages_max: int, seconds: float) -> Any:
+        told = self._client.told.subscription
         made = CLASSES["ReceiveMessageRequest"](
             group=self._client.group,
             message_queue=at.message,
             filter_expression=expression,
-            batch_size=min(messages_max, BATCH_MAX),
+            batch_size=min(messages_max, told.receive_batch_size or BATCH_DEFAULT),
         )
-        longest = to_ms(self._client.told.subscription.long_polling_timeout) / 1000 or POLL_SECONDS_MAX
+        longest = to_ms(told.long_polling_timeout) / 1000 or POLL_SECONDS_MAX
         put_ms(made.long_polling_timeout, round(min(seconds, longest) * 1000))
         if self._options.push:
             made.auto_renew = True  # for as long as a listener takes
