@@ -135,6 +135,8 @@ def _check_source(webhook: Webhook) -> None:
             raise InvalidValue("policy: the queue has its own; change that")
         if is_share(webhook.queue):
             shared_filter(webhook.queue)
+            if webhook.group:
+                raise InvalidValue("group: a shared subscription is one itself")
         elif webhook.queue.startswith("$") or webhook.group.startswith("$"):
             raise InvalidValue("queue: names that begin with $ are the gateway's own")
     elif webhook.group:

@@ -69,6 +69,9 @@ def test_names_that_are_none(name: str) -> None:
         ({"queue": "q"}, "not both"),
         ({"filters": [], "queue": "$session/x"}, "begin with"),
         ({"filters": [], "queue": "$webhook/x"}, "begin with"),
+        ({"filters": [], "queue": "$share/g/x", "group": "h"}, "is one itself"),
+        ({"filters": [], "queue": "$share/x"}, "a shared subscription is"),
+        ({"filters": [], "queue": "$share/g/$sys/x"}, "cannot be shared"),
         ({"filters": [], "queue": "q", "group": "$x"}, "begin with"),
         ({"filters": [], "queue": "q", "policy": {"delivery_limit": 1}}, "policy"),
         ({"group": "g"}, "stream"),
@@ -100,6 +103,11 @@ def test_what_makes_no_sense_is_named(fields: dict[str, Any], words: str) -> Non
     with pytest.raises(GatewayError, match=words) as refused:
         webhook_from("x", {**GOOD, **fields}, MAKER)
     assert len(refused.value.detail) < 500
+
+
+def test_a_shared_subscription_is_a_queue() -> None:
+    found = webhook_from("x", {"url": GOOD["url"], "queue": "$share/g/a/+", "format": "openmessaging"}, MAKER)
+    assert (found.queue_name, found.format) == ("$share/g/a/+", "openmessaging")
 
 
 def test_what_is_missing_is_named() -> None:
