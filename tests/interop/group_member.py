@@ -137,15 +137,19 @@ def websocket(place: Place, take: Take, stop: Stop, joined: threading.Event) -> 
                 joined.set()
 
 
-def rocketmq(place: Place, take: Take, stop: Stop, joined: threading.Event) -> None:
-    """A member by RocketMQ's own client; what it does not acknowledge comes back when it is gone."""
-    with RocketPeer() as peer:
-        member = peer.simple(f"127.0.0.1:{place.rocketmq_port}", *place.rocketmq_names, wait=1)
-        while not stop.is_set():
-            found = member.begin(WINDOW, place.lease)
-            joined.set()
-            settled = [message for message in member.messages(found) if take(message.body)]
-            member.ack(*settled)
+def rocketmq(language: str) -> Callable[[Place, Take, Stop, threading.Event], None]:
+    """Return a member by RocketMQ's own client; what it does not acknowledge comes back with its lease."""
+
+    def run(place: Place, take: Take, stop: Stop, joined: threading.Event) -> None:
+        with RocketPeer(language) as peer:
+            member = peer.simple(f"127.0.0.1:{place.rocketmq_port}", *place.rocketmq_names, wait=1)
+            while not stop.is_set():
+                found = member.begin(WINDOW, place.lease)
+                joined.set()
+                settled = [message for message in member.messages(found) if take(message.body)]
+                member.ack(*settled)
+
+    return run
 
 
 KINDS: Final[dict[str, Callable[[Place, Take, Stop, threading.Event], None]]] = {
@@ -154,7 +158,8 @@ KINDS: Final[dict[str, Callable[[Place, Take, Stop, threading.Event], None]]] = 
     "amqp": amqp,
     "http": http,
     "websocket": websocket,
-    "rocketmq": rocketmq,
+    "rocketmq": rocketmq("python"),
+    "rocketmq-node": rocketmq("node"),
 }
 
 

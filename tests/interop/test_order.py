@@ -24,7 +24,7 @@ from tests.rocketmq_raw import RawRocket
 
 KEYS, EACH = 6, 40
 DOORS = ("mqtt", "amqp", "http", "rocketmq")
-POLLING = ("http", "rocketmq")
+POLLING = ("http", "rocketmq", "rocketmq-node")
 
 
 @pytest.fixture(scope="module")

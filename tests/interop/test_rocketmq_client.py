@@ -11,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.interop.rocketmq_client import KINDS, Failed, Producer, RocketPeer
+from tests.interop.rocketmq_client import KINDS, Failed, Producer, RocketPeer, Simple
 from tests.process import RocketGateway, wait_for
 
 pytestmark = pytest.mark.interop
@@ -66,7 +66,8 @@ def depth(gateway: RocketGateway, topic: str, group: str = "workers") -> int | N
     """Return how many messages a group has, in hands or not; None: there is no such group."""
     queue = quote(f"$share/{group}/{topic}", safe="")
     answer = httpx.get(f"{gateway.url}/v1/queues/{queue}")
-    return int(answer.json()["depth"]) if answer.status_code == 200 else None
+    found = answer.json()
+    return int(found["depth"]) + int(found["unsettled"]) if answer.status_code == 200 else None
 
 
 # -- messages -----------------------------------------------------------------------------------------
@@ -364,6 +365,47 @@ def test_tags_and_sql_say_what_is_wanted(
         assert {message.body.decode() for message in consumer.collect(len(wanted[name]))} == wanted[name]
         assert depth(gateway, topic, name) == 0
         consumer.close()
+
+
+def test_a_consumer_of_several_topics_subscribes_to_more_and_to_less(
+    gateway: RocketGateway, peer: RocketPeer, producer: Producer, topic: str
+) -> None:
+    others = [f"{topic}-{letter}" for letter in "ab"]
+    with peer.simple(gateway, "workers", {topic: "*", others[0]: "*"}, wait=1) as consumer:
+        consumer.ask("subscribe", subscription={others[1]: "t"})
+        consumer.ask("unsubscribe", topic=topic)
+        # Whoever subscribes while it runs is a member with the first poll.
+        wait_for(lambda: consumer.receive() == [] and all(depth(gateway, one) == 0 for one in others))
+        for name in (topic, *others):
+            producer.send(name, name.encode(), tag="t")
+        found: set[bytes] = set()
+        wait_for(lambda: found.update(_taken(consumer)) or len(found) == 2, what="both messages")
+        assert found == {other.encode() for other in others}
+        assert depth(gateway, topic) == 1
+
+
+def _taken(consumer: Simple) -> set[bytes]:
+    messages = consumer.receive()
+    consumer.ack(*messages)
+    return {message.body for message in messages}
+
+
+def test_another_filter_in_a_group_is_refused_with_a_sentence(
+    gateway: RocketGateway, peer: RocketPeer, producer: Producer, topic: str
+) -> None:
+    with peer.simple(gateway, "choosy", {topic: "a"}, f"first {topic}") as first:
+        wait_for(lambda: depth(gateway, topic, "choosy") == 0, what="the group")
+        producer.send(topic, b"x", tag="a")
+        (held,) = first.receive()
+        with (
+            pytest.raises(Failed) as caught,  # by Node's with its settings
+            peer.simple(gateway, "choosy", {topic: "b"}, f"second {topic}") as other,
+        ):
+            other.receive()
+        assert caught.value.name == "BadRequestException"
+        assert "'a'" in caught.value.why
+        assert "'b'" in caught.value.why
+        first.ack(held)
 
 
 def test_namespaces_are_apart(gateway: RocketGateway, peer: RocketPeer, topic: str) -> None:

@@ -189,6 +189,16 @@ const COMMANDS = {
     return { handle: message.receiptHandle };
   },
 
+  async subscribe(line) {
+    for (const [topic, filter] of filters(line)) await clients.get(line.name).subscribe(topic, filter);
+    return {};
+  },
+
+  async unsubscribe(line) {
+    clients.get(line.name).unsubscribe(line.topic);
+    return {};
+  },
+
   async got(line) {
     return { message: await inboxes.get(line.name).get(line.seconds) };
   },

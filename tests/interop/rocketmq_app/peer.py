@@ -206,6 +206,10 @@ class Peer:
             self.clients[line["name"]].subscribe(topic, expression)
         return {}
 
+    def unsubscribe(self, line: dict[str, Any]) -> dict[str, Any]:
+        self.clients[line["name"]].unsubscribe(line["topic"])
+        return {}
+
     def got(self, line: dict[str, Any]) -> dict[str, Any]:
         """Wait for what a push consumer was given, or a checker was asked."""
         try:
