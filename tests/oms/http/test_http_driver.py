@@ -21,6 +21,7 @@ from gateway.oms import (
 )
 from gateway.oms.drivers.http import lines, sending
 from tests.access.guarded import Guarded, password_of
+from tests.certificates import Pki
 from tests.process import GatewayProcess, free_port
 
 SECONDS = 10.0
@@ -270,6 +271,33 @@ async def test_who_may_what(tmp_path_factory: pytest.TempPathFactory) -> None:
         root = httpx.BasicAuth("root", password_of("root"))
         with httpx.Client(base_url=running.url, auth=root) as rest:
             assert queues(rest, "shop/q") == [], "its own broadcasting group it may delete"
+    finally:
+        running.stop()
+    assert not running.bugs()
+
+
+async def test_over_tls(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory, port = tmp_path_factory.mktemp("tls"), free_port()
+    pki = Pki(directory / "pki")
+    sets = (f"listeners.https=127.0.0.1:{port}", *pki.sets("required"))
+    running = GatewayProcess(directory / "data", sets).start()
+    try:
+        address = f"oms:http://127.0.0.1:{port}/r"
+        certificate, key = pki.client("ann")
+        trusted = {"TLS": True, "TLS_CA": str(pki.path("ca.pem"))}
+        mine = {**trusted, "TLS_CERTIFICATE": certificate, "TLS_KEY": key}
+        async with get_access_point(address, mine) as point:
+            async with point.create_pull_consumer() as consumer, point.create_producer() as producer:
+                await consumer.bind_queue("secure")
+                await producer.send(producer.create_message("secure", "x"))
+                found = await consumer.receive(SECONDS)
+                assert found is not None
+                assert found.data == b"x"
+        for strange in (trusted, {"TLS": True}, {}):  # no certificate; no trust; no TLS
+            async with get_access_point(address, strange).create_producer() as producer:
+                await refused(
+                    producer.send(producer.create_message("secure", "x")), ResponseStatus.SERVICE_UNAVAILABLE
+                )
     finally:
         running.stop()
     assert not running.bugs()
