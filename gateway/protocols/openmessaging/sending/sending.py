@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.api import Gateway, GatewayError, NotAuthorized, NotStored
+from gateway.core.engine import stored_at
 from gateway.core.message import Message, Properties, wants_later
+from gateway.core.once import Published
 from gateway.core.schedules import DISTANCE_MS_MAX
 from gateway.core.stream import StreamQueue
 from gateway.core.topic import QUEUE_PREFIX
@@ -141,11 +143,18 @@ class Sending:
             entry.offset = position
             if wants_later(made) and self._broker.schedules.waits(position):
                 entry.recall_handle = self._recall.handle(position)
-            elif not found.duplicate:
+            else:
                 stream = self._broker.catalog.queues.get(message.topic)
                 if isinstance(stream, StreamQueue):
-                    entry.offset = stream.next_offset - 1
+                    entry.offset = self._offset(stream, found)
         return position
+
+    def _offset(self, stream: StreamQueue, found: Published) -> int:
+        """Return where a message is in the stream of its topic's name; -1 if it is not any more."""
+        if not found.duplicate:
+            return stream.next_offset - 1
+        kept = stored_at(self._broker.engine, stream.queue_id, found.position)
+        return kept.offset if kept is not None else -1
 
     def _topic(self, client: Client, resource: Any) -> str:
         """Return the topic of ours that a resource names. Raise Refused or NotAuthorized."""

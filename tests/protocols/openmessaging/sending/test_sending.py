@@ -187,6 +187,17 @@ def test_a_topic_that_is_a_queue(gateway: RocketGateway, raw: RawRocket) -> None
     assert bodies(raw, "%24queue%2Fjobs") == [b"job"]
 
 
+def test_a_topic_that_has_a_stream_says_where_a_message_is_in_it(
+    gateway: RocketGateway, raw: RawRocket
+) -> None:
+    wanted = {"kind": "stream", "bindings": ["streamed"]}
+    httpx.put(f"{gateway.url}/v1/queues/streamed", json=wanted).raise_for_status()
+    assert [entry.offset for entry in raw.send("streamed", b"1", b"2").entries] == [0, 1]
+    assert raw.send("streamed", b"3", message_id="third").entries[0].offset == 2
+    raw.send("streamed", b"4")
+    assert raw.send("streamed", b"3", message_id="third").entries[0].offset == 2
+
+
 def test_a_full_queue_takes_nothing(gateway: RocketGateway, raw: RawRocket) -> None:
     policy = {"max_length": 1, "overflow": "reject"}
     name = f"full{next(_numbers)}"
