@@ -3,7 +3,7 @@
 In memory, by gRPC's threads; two brokers that share nothing. It knows a client by its settings only, wants
 ten seconds of invisibility, takes delays one at a time, answers a batch with one entry, and has no procedures
 by offset. A group is in order if a topic of its begins with `fifo`. What is sent to `flaky` is stored, and
-refused the first time. `moving` is at both brokers when it is first asked for, and later at the first. Who
+refused the first time. `moving` is at both brokers when a client first asks, and later at the first. Who
 sends to `curious` is asked things, and told to connect anew. Prints its ports; a line on standard input is
 answered with the requests since the last.
 """
@@ -77,7 +77,7 @@ class Broker:
         self.streams: dict[str, queue.Queue[Any]] = {}
         self.refused: set[str] = set()
         self.requests: list[tuple[str, int]] = []
-        self.moved = False
+        self.moved: set[str] = set()
         self.bothered = False
         self.numbers = itertools.count(1)
 
@@ -116,9 +116,9 @@ class Broker:
         queues = self.queues(request.topic, 0)
         if request.topic.name == "moving":
             self.requests.append(("QueryRoute", 1))
-            if self.moved:
+            if client in self.moved:
                 queues.pop()
-            self.moved = True
+            self.moved.add(client)
         return {"message_queues": queues}
 
     def QueryAssignment(self, request: Any, client: str) -> Any:
@@ -313,6 +313,7 @@ class Broker:
 
     def pop(self, request: Any, context: Any) -> list[Stored]:
         """Wait for messages."""
+        self.requests.append(("ReceiveMessage", int(self.name[-1])))
         if request.message_queue.broker.name != self.name:
             raise Refused(Code.BAD_REQUEST, f"this is {self.name}")
         if not request.auto_renew and to_ms(request.invisible_duration) < INVISIBLE_MS_MIN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_attributes_that_cannot_be(attributes: dict[str, Any]) -> None:
     with pytest.raises(OMSError) as raised:
         get_access_point("oms:rocketmq://127.0.0.1/r", attributes)
     assert raised.value.code == ResponseStatus.BAD_PARAMETER
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [known for known in sys.modules if known.startswith("gateway.oms.drivers.rocketmq")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(OMSError, match=r"gateway\[openmessaging\]") as raised:
+        get_access_point("oms:rocketmq://127.0.0.1/r")
+    assert raised.value.code == ResponseStatus.DRIVER_UNAVAILABLE
 
 
 def queue(number: int, broker: str = "b", id: int = 0, permission: int = Permission.READ_WRITE) -> Any:

@@ -352,6 +352,20 @@ async def test_a_topic_moves(point: Any, proxy: Proxy, monkeypatch: pytest.Monke
         await producer.send([Message("moving", b"x") for _ in range(3)])
 
 
+async def test_a_consumer_moves_with_it(point: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.client.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("gateway.oms.drivers.rocketmq.receiving.FOLLOW_SECONDS", 0.02)
+    async with point.create_pull_consumer() as consumer:
+        await consumer.bind_queue("moving")
+        for _ in range(100):
+            proxy.all_requests()
+            await consumer.receive(0.05)
+            if set(proxy.requests("ReceiveMessage")) == {0}:
+                break
+        else:
+            pytest.fail("it asks where nothing is any more")
+
+
 async def test_many_topics(point: Any, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.oms.drivers.rocketmq.sending.TOPICS_MAX", 2)
     monkeypatch.setattr("gateway.oms.drivers.rocketmq.routes.ROUTES_MAX", 2)

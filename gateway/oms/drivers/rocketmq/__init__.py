@@ -20,6 +20,11 @@ broadcast    a consumer that gets everything
 driver       what the API sees
 """
 
+try:
+    import grpc  # noqa: F401
+except ImportError as error:
+    raise ImportError("gRPC is not installed; pip install 'gateway[openmessaging]'") from error
+
 from .driver import RocketMQDriver
 
 __all__ = ["RocketMQDriver"]

@@ -70,13 +70,6 @@ class Wire:
             response_deserializer=CLASSES[procedure.response].FromString,
         )
 
-    async def ready(self, seconds: float) -> None:
-        """Wait for the connection. Raise OMSError."""
-        try:
-            await asyncio.wait_for(self._channel.channel_ready(), seconds)
-        except TimeoutError:
-            raise of_transport("UNAVAILABLE", f"no connection within {seconds:g} s", str(self)) from None
-
     async def call(self, name: str, request: Any, metadata: Metadata, seconds: float) -> Any:
         """Return the reply. Raise OMSError if there is none."""
         try:
