@@ -74,12 +74,13 @@ class RocketPeer:
 
     def __init__(self, kind: str = "python", roots: Path | None = None) -> None:
         self.kind = kind
+        command = _COMMANDS[kind]()  # skips where the client is missing
         self._home = tempfile.TemporaryDirectory()
         variables = {**os.environ, "HOME": self._home.name}
         if roots is not None:  # the client takes the system's: no way to name others but this one
             variables["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(roots)
         self.process = subprocess.Popen(
-            _COMMANDS[kind](),
+            command,
             cwd=PEER.parent if kind == "python" else NODE_APP,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
