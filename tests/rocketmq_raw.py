@@ -57,15 +57,18 @@ class RawRocket:
             response_deserializer=CLASSES[procedure.response].FromString,
         )
 
+    def request(self, name: str, request: Any, seconds: float = SECONDS_MAX) -> Any:
+        """Call a procedure; return its response, or the stream of them: iterate over that, or cancel it."""
+        kind = "unary_stream" if _PROCEDURES[name].streams_responses else "unary_unary"
+        return self._method(name, kind)(request, timeout=seconds, metadata=self._sent())
+
     def call(self, name: str, seconds: float = SECONDS_MAX, **fields: Any) -> Any:
-        """Call a procedure, and return its response."""
-        request = CLASSES[_PROCEDURES[name].request](**fields)
-        return self._method(name, "unary_unary")(request, timeout=seconds, metadata=self._sent())
+        """The same, with a request of these fields."""
+        return self.request(name, CLASSES[_PROCEDURES[name].request](**fields), seconds)
 
     def stream(self, name: str, seconds: float = SECONDS_MAX, **fields: Any) -> Any:
-        """Call a procedure that answers with a stream: iterate over it, or cancel it."""
-        request = CLASSES[_PROCEDURES[name].request](**fields)
-        return self._method(name, "unary_stream")(request, timeout=seconds, metadata=self._sent())
+        """The same of a procedure that answers with a stream."""
+        return self.call(name, seconds, **fields)
 
     def code(self, name: str, **fields: Any) -> int:
         """Return the code of an answer."""
@@ -136,7 +139,7 @@ class RawRocket:
             "long_polling_timeout": duration(wait),
             **more,
         }
-        return self.stream("ReceiveMessage", SECONDS_MAX + wait, **fields)
+        return self.call("ReceiveMessage", SECONDS_MAX + wait, **fields)
 
     def ack(self, group: str, topic: str, *messages: Any) -> Any:
         """Acknowledge: messages, or receipt handles."""
