@@ -386,9 +386,13 @@ class Server:
         self.begin_turn()
         for transport in list(self.limits.open):
             transport.drain()
-        await asyncio.gather(*(protocol.stop() for protocol in self._servers()))
+        stops = (protocol.stop() for protocol in self._servers())
+        failed = [
+            error for error in await asyncio.gather(*stops, return_exceptions=True) if error is not None
+        ]
         await self._wait_for_clients()
-        for error in plugins.tell(self._manager, "gateway_stopping", gateway=self):
+        failed += plugins.tell(self._manager, "gateway_stopping", gateway=self)
+        for error in failed:
             log.error("bug: a plugin failed", exc_info=error)  # the log must be closed all the same
         for task in list(self._tasks):
             task.cancel()

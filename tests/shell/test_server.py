@@ -60,10 +60,11 @@ class Kit:
         self.echo = echo or Echo()
         self.engine = NotingEngine()
         self._authenticators = authenticators
+        self.more: list[Any] = []  # protocols
 
     @hookimpl
-    def gateway_protocols(self) -> list[Echo]:
-        return [self.echo]
+    def gateway_protocols(self) -> list[Any]:
+        return [self.echo, *self.more]
 
     @hookimpl
     def gateway_storage_engines(self) -> dict[str, Callable[[Any], MemoryEngine]]:
@@ -197,6 +198,35 @@ async def test_a_port_in_use_is_a_fault_that_names_door_and_address(tmp_path: Pa
     assert refused.value.faults[0].startswith(f"listeners.echo: cannot listen on 127.0.0.1:{taken}: ")
     assert "in use" in refused.value.faults[0]
     await server.stop()
+    assert kit.engine.events == ["close"]
+
+
+class _Stubborn:
+    """A server of its own that fails when it is to stop."""
+
+    name = "stubborn"
+    address = "127.0.0.1:0"
+
+    async def serve(self, address: Any, gateway: Any) -> None:
+        """Nothing to open."""
+
+    async def stop(self) -> None:
+        """Fail."""
+        raise RuntimeError("it will not stop")
+
+    def connections(self) -> int:
+        """Nobody is there."""
+        return 0
+
+
+async def test_a_protocol_that_fails_to_stop_does_not_keep_the_log_open(tmp_path: Path) -> None:
+    kit = Kit()
+    kit.more = [_Stubborn()]
+    server = make(tmp_path, kit=kit)
+    await server.start()
+    with capture_logs() as logs:
+        await server.stop()
+    assert [str(line["exc_info"]) for line in logs] == ["it will not stop"]
     assert kit.engine.events == ["close"]
 
 
