@@ -30,6 +30,9 @@ GZIP: Final = "gzip"
 BODY_BYTES_MAX: Final = 64 << 20  # of a received body without its compression
 
 ENCODING: Final = "$content-encoding"
+#: When a message expires, to the millisecond: `$ttl` says the same to the gateway, which counts it down;
+#: RocketMQ's own proxy does not.
+EXPIRES: Final = "oms-expire-time"
 QOS: Final = "oms-qos"
 DURABILITY: Final = "oms-durability"
 TRANSACTION: Final = "oms-transaction-id"
@@ -124,6 +127,7 @@ def _write_extension(message: Message, system: Any, user: MutableMapping[str, st
         user[TRANSACTION] = extension.transaction_id
     expires_ms = expires_at(message)
     if expires_ms:
+        user[EXPIRES], user[TYPE + EXPIRES] = str(expires_ms), "int"
         user[TTL] = f"{max(1, expires_ms - int(time.time() * 1000)) / 1000:.3f}"
 
 
@@ -253,11 +257,20 @@ def _read_encoding(text: str, message: Message) -> bool:
     return True
 
 
+def _read_expires(text: str, message: Message) -> bool:
+    known = text.isascii() and text.isdecimal()
+    if known:
+        message.extension_header.expire_time = int(text)
+    return known
+
+
 def _read_ttl(text: str, message: Message) -> bool:
     try:
-        message.extension_header.expire_time = round(time.time() * 1000 + float(text) * 1000)
+        expires_ms = round(time.time() * 1000 + float(text) * 1000)
     except (ValueError, OverflowError):
         return False
+    if message.extension_header.expire_time is None:
+        message.extension_header.expire_time = expires_ms
     return True
 
 
@@ -296,6 +309,7 @@ _READERS: Final[dict[str, Callable[[str, Message], bool]]] = {
     TRANSACTION: _read_transaction,
     BORN_HOST: _read_born_host,
     PARTITION: _read_partition,
+    EXPIRES: _read_expires,
     TTL: _read_ttl,
     QOS: _read_qos,
     DURABILITY: _read_durability,
