@@ -18,6 +18,7 @@ pytestmark = pytest.mark.interop
 SETS = (
     "transactions.check_first_seconds=0.5",
     "transactions.check_interval_seconds=0.5",
+    "transactions.checks_max=100",
     "openmessaging.long_poll_seconds_max=5",
     'openmessaging.fifo_groups=["orderly-*"]',
 )

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.interop
 SETS = (
     "transactions.check_first_seconds=1",
     "transactions.check_interval_seconds=1",
+    "transactions.checks_max=100",
     "openmessaging.long_poll_seconds_max=5",
 )
 
