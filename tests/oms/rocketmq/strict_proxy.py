@@ -77,6 +77,7 @@ class Broker:
         self.streams: dict[str, queue.Queue[Any]] = {}
         self.refused: set[str] = set()
         self.requests: list[tuple[str, int]] = []
+        self.told = 0
         self.moved: set[str] = set()
         self.bothered = False
         self.numbers = itertools.count(1)
@@ -436,9 +437,11 @@ def main() -> None:
         servers.append(server)
     print(json.dumps(ports), flush=True)
     for _ in sys.stdin:
-        noted = [request for broker in brokers for request in broker.requests]
+        noted = []
         for broker in brokers:
-            broker.requests = []
+            count = len(broker.requests)  # others are noted meanwhile
+            noted += broker.requests[broker.told : count]
+            broker.told = count
         print(json.dumps(noted), flush=True)
     for server in servers:
         server.stop(0)

@@ -117,11 +117,13 @@ class Stream:
         self._wire = wire
         self._name = name
         self._call = call
+        self._writing = asyncio.Lock()  # gRPC takes one message at a time
 
     async def write(self, message: Any) -> None:
         """Say something. Raise OMSError if the stream has ended."""
         try:
-            await self._call.write(message)
+            async with self._writing:
+                await self._call.write(message)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._wire.failure(self._name, error) from None
         except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
