@@ -115,6 +115,18 @@ async def test_sends_of_many_tasks_share_requests(point: Any, proxy: Proxy, queu
         assert proxy.requests("SendMessage") == [64]
 
 
+async def test_what_was_handed_over_is_sent_before_the_end(point: Any, queue: str) -> None:
+    async with point.create_pull_consumer() as consumer:
+        await consumer.bind_queue(queue)
+        async with point.create_producer() as producer:
+            await producer.send_oneway([Message(queue, b"%d" % n) for n in range(300)])
+        got = set()
+        while len(got) < 300:
+            messages = await consumer.batch_receive(32, WAIT)
+            assert messages
+            got |= {message.data for message in messages}
+
+
 async def test_kinds_keys_and_delays_do_not_mix(point: Any, proxy: Proxy, queue: str) -> None:
     async with point.create_producer() as producer:
         make = producer.create_message

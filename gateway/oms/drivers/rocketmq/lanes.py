@@ -101,6 +101,14 @@ class Lane:
                     sent.set_result(result)
             self._schedule()
 
+    async def finish(self) -> None:
+        """Wait until all that was put has its answer."""
+        while not self.idle:
+            if self._requests:
+                await asyncio.wait(self._requests)
+            else:
+                await asyncio.sleep(0)  # they begin at the end of this round of events
+
     async def close(self) -> None:
         """Give up what is under way and what waits."""
         waiting, self._waiting = self._waiting, deque()

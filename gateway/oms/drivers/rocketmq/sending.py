@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -255,7 +256,10 @@ class RocketSender(Role, Sender):
             _log.warning("the question about transaction %s: %s", command.transaction_id, error.reason)
 
     async def close(self) -> None:
-        """See the base."""
+        """See the base. What was handed over is sent, if the server still answers."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._client.timeout):
+                await asyncio.gather(*(lane.finish() for lane in self._lanes.values()))
         for task in list(self._checks):
             task.cancel()
         await asyncio.gather(*self._checks, return_exceptions=True)
