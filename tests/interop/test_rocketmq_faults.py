@@ -125,12 +125,15 @@ def test_nobody_sends_to_what_is_a_groups(raw: RawRocket, kind: str) -> None:
     ],
     ids=lambda value: value.name if isinstance(value, Code) else "",
 )
-def test_messages_that_are_refused(raw: RawRocket, message: dict[str, Any], code: Code) -> None:
+def test_messages_that_are_refused(
+    gateway: RocketGateway, raw: RawRocket, message: dict[str, Any], code: Code
+) -> None:
     system = {"message_id": "1", "message_type": MessageType.NORMAL, "body_encoding": 1}
     system |= message.pop("system", {})
     one = {"topic": {"name": "known"}, "body": b"x", "system_properties": system, **message}
     answer = raw.call("SendMessage", messages=[one])
     assert answer.status.code == code, answer
+    named_in_log(gateway, raw, code)
     assert raw.receive("workers", "known") == [], "and nothing of it is stored"
 
 
