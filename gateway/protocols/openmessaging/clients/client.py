@@ -23,6 +23,7 @@ class Client:
     __slots__ = (
         "_logins",
         "authorization",
+        "authorized_ms",
         "calls",
         "ended",
         "group",
@@ -45,7 +46,8 @@ class Client:
         self.namespace = namespace
         self.session = session
         session.owner = self
-        self.authorization = ""  # the header that was found good: the same one need not be looked at again
+        self.authorization = ""  # the header that was found good last, and when: see `Logins.known`
+        self.authorized_ms = 0
         self.kind = ClientType.CLIENT_TYPE_UNSPECIFIED
         self.group = ""  # of a consumer
         self.publishes: set[str] = set()  # topics of ours

@@ -1,7 +1,8 @@
 """Whose an RPC is: metadata to clients, clients to sessions.
 
 Each call says who it is of, and is signed (`gateway.rocketmq.signature`). The signature covers the time in
-seconds, so that one header comes with many calls: the one that was found good last is not looked at again.
+seconds, so that one header comes with many calls: the one that was found good last is not looked at again
+for a while.
 Clients without credentials send the header, too, with an empty access key, or none.
 """
 
@@ -28,6 +29,8 @@ CLIENT_ID_MAX: Final = 255  # characters: host, process and a counter take a hun
 NAMESPACE_MAX: Final = 127  # as a topic
 SWEEP_MS: Final = 5000  # how late a client that is gone may be noticed
 BROKEN_MS: Final = 30_000  # of silence after a Telemetry stream broke: three heartbeats
+
+GOOD_MS: Final = 600_000  # how long a header is not looked at again: it does not get better with the years
 
 #: What a client is known by: host, client id, access key, namespace, the certificate's fingerprint.
 Key = tuple[str, str, str, str, str]
@@ -71,7 +74,10 @@ class Logins:
             return None
         if client.authorization != metadata.get("authorization", ""):
             return None
-        client.seen_ms = self._gateway.clock.monotonic_ms
+        now_ms = self._gateway.clock.monotonic_ms
+        if now_ms - client.authorized_ms > GOOD_MS:
+            return None
+        client.seen_ms = now_ms
         return client
 
     async def enter(self, context: Context) -> Client:
@@ -96,7 +102,7 @@ class Logins:
         if client is None:
             client = self._open(key, principal, credentials)
         client.authorization = authorization
-        client.seen_ms = self._gateway.clock.monotonic_ms
+        client.authorized_ms = client.seen_ms = self._gateway.clock.monotonic_ms
         return client
 
     def _open(self, key: Key, principal: Principal, credentials: Credentials) -> Client:
