@@ -105,6 +105,9 @@ def _print_what_to_try(doors: dict[str, str]) -> None:
         print(f"  curl -d hi {base}/v1/topics/hello/world")
         print(f"  curl -N '{base}/v1/subscribe?filter=hello/%23'")
         print(f"  open {base}/docs")
+    if "openmessaging" in doors and ":" in doors["openmessaging"]:
+        endpoints = doors["openmessaging"]
+        print(f"  ClientConfiguration({endpoints!r}, Credentials()) ...      any application of RocketMQ 5's")
 
 
 def _fail(faults: list[str]) -> int:
