@@ -7,6 +7,7 @@ side by side: an answer has the id of its command, and comes when it comes.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -29,8 +30,12 @@ from rocketmq import (
     TransactionChecker,
     TransactionResolution,
 )
+from rocketmq.v5.client.connection import RpcClient
 
 AT_ONCE_MAX = 128  # commands under way: each has a thread
+#: In the main thread, as applications do it: in another one, unless an event loop is set there, the client
+#: may find "no current event loop", and goes on without its Telemetry.
+STARTS = ("producer", "simple", "push")
 RESULTS = {"ok": ConsumeResult.SUCCESS, "fail": ConsumeResult.FAILURE}
 RESOLUTIONS = {"commit": TransactionResolution.COMMIT, "rollback": TransactionResolution.ROLLBACK}
 #: What is set of a message that is sent, as it is called in a line.
@@ -229,6 +234,8 @@ def main() -> None:
     peer, lock = Peer(), threading.Lock()
 
     def answer(line: dict[str, Any]) -> None:
+        if (loop := RpcClient.get_channel_io_loop()) is not None:
+            asyncio.set_event_loop(loop)
         try:
             found = getattr(peer, line["do"])(line)
         except Exception as error:
@@ -240,7 +247,11 @@ def main() -> None:
 
     pool = ThreadPoolExecutor(AT_ONCE_MAX)
     for text in sys.stdin:
-        pool.submit(answer, json.loads(text))
+        line = json.loads(text)
+        if line["do"] in STARTS:
+            answer(line)
+        else:
+            pool.submit(answer, line)
     os._exit(0)  # whoever is in a long poll ends with its process
 
 
