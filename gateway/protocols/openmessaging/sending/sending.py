@@ -29,6 +29,7 @@ from ..names import topic_of
 from ..refusals import Refusals
 from ..translate import data_of, to_properties
 from .checks import body_of, check_message
+from .gate import Gate
 from .recall import Recall
 from .transactions import Transactions
 
@@ -56,6 +57,7 @@ class Sending:
         self._clock = gateway.clock
         self._body_bytes_max: int = settings.body_bytes_max
         self._refusals = refusals
+        self._gate = Gate(gateway)
         self._recall = Recall(gateway)
         self._transactions = Transactions(gateway, logins)
         self._topics: dict[tuple[str, str, str], str] = {}
@@ -69,11 +71,12 @@ class Sending:
         messages = request.messages
         if len(messages) != 1:
             return await self._send_many(call, messages)
+        await self._gate.enter()
         response = _SendMessageResponse(status=OK)
         client, wire = call.client, messages[0]
         position = self._publish(client, wire, self._message(client, wire), response.entries.add(status=OK))
         if position > 0:
-            await self._gateway.durable(position)
+            await self._gate.durable(position)
         return response
 
     async def _send_many(self, call: Call, messages: Any) -> Any:
@@ -82,6 +85,7 @@ class Sending:
             raise Refused(
                 Code.BAD_REQUEST, f"{len(messages)} messages; 1 to {MESSAGES_MAX} of one request are expected"
             )
+        await self._gate.enter(len(messages))
         response = _SendMessageResponse()
         client, entries, last, left = call.client, response.entries, 0, REQUEST_BYTES_MAX
         codes: set[int] = set()
@@ -98,7 +102,7 @@ class Sending:
                 codes.add(self._refuse(call, wire, entry, error))
         if last:
             try:
-                await self._gateway.durable(last)
+                await self._gate.durable(last)
             except NotStored as error:
                 codes = {self._refuse(call, messages[0], entries[0], error)}
                 for entry in entries:
