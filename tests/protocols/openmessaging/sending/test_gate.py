@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.api import NotStored
-from gateway.protocols.openmessaging.sending.gate import MESSAGES_MAX, Gate
+from gateway.protocols.openmessaging.sending import gate as gate_module
+from gateway.protocols.openmessaging.sending.gate import CROWD, MESSAGES_MAX, Gate
 
 ROUNDS = 10  # of the event loop: more than anything here needs to come to rest
 
@@ -19,6 +20,7 @@ class Disk:
     def __init__(self) -> None:
         self.syncs: list[tuple[int, asyncio.Future[None]]] = []
         self.turns = 0
+        self.asked = asyncio.Event()
 
     def begin_turn(self) -> None:
         self.turns += 1
@@ -26,6 +28,7 @@ class Disk:
     async def durable(self, position: int) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.syncs.append((position, future))
+        self.asked.set()
         await future
 
     def synced(self, error: Exception | None = None) -> None:
@@ -61,18 +64,38 @@ async def test_what_comes_during_a_sync_shares_the_next() -> None:
     await rest()
     assert disk.waits == [1]
     assert disk.turns == 0, "nobody was before it"
-    tasks += start(gate, [2, 3, 4])
+    tasks += start(gate, [2, 3])
     await rest()
     assert disk.waits == [1]
     disk.synced()
     await rest()
-    assert disk.waits == [2, 3, 4]
-    assert disk.turns == 3
+    assert disk.waits == [2, 3]
+    assert disk.turns == 2
     disk.synced()
     await asyncio.gather(*tasks)
     tasks = start(gate, [5])
     await rest()
     assert disk.waits == [5], "nobody waits any more"
+    disk.synced()
+    await asyncio.gather(*tasks)
+
+
+async def test_a_crowd_gathers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "GATHER_SECONDS", 0.05)
+    disk: Any = Disk()
+    gate = Gate(disk)
+    tasks = start(gate, [1])
+    await rest()
+    tasks += start(gate, list(range(2, 2 + CROWD)))
+    await rest()
+    disk.asked.clear()
+    disk.synced()
+    await rest()
+    assert disk.waits == [], "more may come"
+    tasks += start(gate, [100])
+    await asyncio.wait_for(disk.asked.wait(), 10)
+    await rest()
+    assert disk.waits == [*range(2, 2 + CROWD), 100]
     disk.synced()
     await asyncio.gather(*tasks)
 
