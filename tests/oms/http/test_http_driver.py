@@ -17,9 +17,10 @@ from gateway.oms import (
     OMSTimeoutError,
     QoS,
     ResponseStatus,
+    compression,
     get_access_point,
 )
-from gateway.oms.drivers.http import lines, sending
+from gateway.oms.drivers.http import sending
 from tests.access.guarded import Guarded, password_of
 from tests.certificates import Pki
 from tests.process import GatewayProcess, free_port
@@ -202,7 +203,7 @@ async def test_one_way_holds_a_producer_back(
 async def test_what_cannot_be_read_is_a_dead_letter(
     gateway: GatewayProcess, rest: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines, "PLAIN_BYTES_MAX", 10)
+    monkeypatch.setattr(compression, "PLAIN_BYTES_MAX", 10)
     async with get_access_point(url(gateway)) as point:
         async with (
             point.create_pull_consumer(consumer_id="u") as consumer,

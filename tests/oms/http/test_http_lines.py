@@ -24,13 +24,13 @@ from gateway.oms import (
     OMSMessageFormatError,
     OMSSecurityError,
     ResponseStatus,
+    compression,
 )
-from gateway.oms.drivers.http import lines
 from gateway.oms.drivers.http.lines import from_line, to_line
-from gateway.oms.drivers.http.names import topic_of, topic_of_share
 from gateway.oms.drivers.http.options import login, servers, tls
 from gateway.oms.drivers.http.statuses import TABLE, error_of
 from gateway.oms.message import ExtensionHeader, Header
+from gateway.oms.names import topic_of, topic_of_share
 from gateway.oms.uri import AccessPointURI
 from gateway.protocols.http.problems import KINDS
 from tests.protocols.http.http_support import header_values
@@ -118,7 +118,7 @@ def test_what_only_says_that_it_is_compressed_stays_as_it_is(monkeypatch: pytest
     found = back(CoreMessage("t", b"?", properties=made))
     assert (found.header.compression, found.properties["$content-encoding"]) == ("", "br")
     assert through_the_core(to_line(found, "t")).properties.content_encoding == "br"
-    monkeypatch.setattr(lines, "PLAIN_BYTES_MAX", 10)
+    monkeypatch.setattr(compression, "PLAIN_BYTES_MAX", 10)
     bomb = CoreMessage("t", gzip.compress(b"x" * 11), properties=Properties(content_encoding="gzip"))
     with pytest.raises(OMSMessageFormatError, match="more than 10 bytes"):
         back(bomb)

@@ -28,9 +28,10 @@ from gateway.oms import (
     QoS,
     ResponseStatus,
     TransactionCheck,
+    compression,
     get_access_point,
 )
-from gateway.oms.drivers.local import offered, translate
+from gateway.oms.drivers.local import offered
 from gateway.oms.drivers.local.errors import translated
 from gateway.oms.drivers.local.translate import from_core, to_core
 from tests.oms.conformance.helpers import until
@@ -419,7 +420,7 @@ async def test_what_the_disk_does_not_take(
 async def test_what_cannot_be_unpacked_is_given_up(
     access_point: MessagingAccessPoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "PLAIN_BYTES_MAX", 100)
+    monkeypatch.setattr(compression, "PLAIN_BYTES_MAX", 100)
     async with access_point.create_pull_consumer() as consumer, access_point.create_producer() as producer:
         await consumer.bind_queue("q")
         await producer.send(producer.create_message("q", "x" * 101, compression="gzip"))

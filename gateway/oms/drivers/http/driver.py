@@ -15,9 +15,9 @@ from gateway.oms.driver import (
     Sender,
     StreamReader,
 )
+from gateway.oms.names import topic_of
 
 from .connection import Connection
-from .names import topic_of
 from .reading import HttpReader
 from .receiving import HttpReceiver
 from .resources import HttpResources

@@ -10,10 +10,10 @@ import base64
 import gzip
 import json
 import math
-import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from gateway.oms.compression import plain
 from gateway.oms.errors import OMSMessageFormatError, ResponseStatus
 from gateway.oms.fields import priority_of
 from gateway.oms.key_value import KeyValue, Value
@@ -25,7 +25,6 @@ BINARY: Final = "binary"
 TYPE: Final = "$type:"
 ENCODING: Final = "$content-encoding"  # property: the content encoding of what is not compressed by this API
 GZIP: Final = "gzip"
-PLAIN_BYTES_MAX: Final = 64 << 20  # of what was compressed: more is an attack, or a mistake
 
 _UNSET_HEADER, _UNSET_EXTENSION = Header(), ExtensionHeader()
 #: Only the provider says these, or they are looked at here.
@@ -130,7 +129,7 @@ def from_line(line: bytes, destination: str) -> Message:
         raise OMSMessageFormatError(f"what the server sent is no message: {error!r}") from error
     header.destination = destination
     if header.compression == GZIP:
-        message.data = _plain(message.data)
+        message.data = plain(message.data)
     elif header.compression:
         message.properties[ENCODING], header.compression = header.compression, ""
     receipt = found.get("receipt")
@@ -179,17 +178,3 @@ def _text(value: Any) -> tuple[str, str]:
         if key in _KIND_OF:
             return str(inner), _KIND_OF[key]
     return json.dumps(value), "json"
-
-
-def _plain(data: bytes) -> bytes:
-    """Undo gzip; what is none stays as it is: its sender may have meant something else."""
-    inflate = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflate.decompress(data, PLAIN_BYTES_MAX)
-    except zlib.error:
-        return data
-    if inflate.unconsumed_tail:
-        raise OMSMessageFormatError(
-            f"compressed data is more than {PLAIN_BYTES_MAX} bytes", ResponseStatus.BODY_TOO_LARGE
-        )
-    return plain

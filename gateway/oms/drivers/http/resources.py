@@ -9,9 +9,9 @@ from gateway.oms.driver import Resources
 from gateway.oms.errors import OMSDestinationError, OMSError, ResponseStatus
 from gateway.oms.key_value import Value
 from gateway.oms.keys import GROUP_DEFAULT, OPERATION_TIMEOUT_MS_DEFAULT, BuiltinKeys
+from gateway.oms.names import DIRECT, SHARE, share_of, topic_of_share
 
 from .connection import segment
-from .names import DIRECT, SHARE, share_of, topic_of_share
 
 if TYPE_CHECKING:
     from .driver import HttpDriver

@@ -27,8 +27,9 @@ from gateway.api import (
 from ...driver import ClientOptions, MessageSelector, Receiver, SelectorType
 from ...errors import OMSDestinationError, OMSError, OMSMessageFormatError, ResponseStatus
 from ...message import Message, MessageReceipt
+from ...names import share_of
 from .errors import translating
-from .names import Place, check_group, share_of
+from .names import Place, check_group
 from .translate import from_core
 
 if TYPE_CHECKING:

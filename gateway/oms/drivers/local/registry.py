@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.api import Binding, Broker, Conflict, Message, Queue, Selector, StreamQueue
 
-from .names import split_share
+from ...names import split_share
 
 NAMESPACE_KEY: Final = "oms/namespace/"
 FILTER_KEY: Final = "oms/filter/"

@@ -11,8 +11,8 @@ from ...driver import Resources, Routing
 from ...errors import OMSDestinationError, OMSError, ResponseStatus
 from ...key_value import Value
 from ...keys import GROUP_DEFAULT
+from ...names import share_of
 from .errors import translating
-from .names import share_of
 
 if TYPE_CHECKING:
     from . import LocalDriver

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import zlib
 from typing import Any, Final
 
 from gateway.api import (
@@ -23,6 +22,7 @@ from gateway.api import (
 )
 from gateway.api import Message as CoreMessage
 
+from ...compression import plain
 from ...errors import OMSMessageFormatError, ResponseStatus
 from ...fields import BORN_HOST, expires_at, priority_from, priority_of
 from ...key_value import KeyValue
@@ -55,7 +55,6 @@ TRANSACTION: Final = "oms-transaction-id"
 BORN_AT: Final = "oms-born-host"  # of what was forwarded: usually the publisher's own address says it
 PARTITION: Final = "oms-partition"
 GZIP: Final = "gzip"
-PLAIN_BYTES_MAX: Final = 64 << 20  # of what was compressed: more is an attack, or a mistake
 
 
 def to_core(message: Message, topic: str, origin: Origin, message_id: str, offset_ms: int = 0) -> CoreMessage:
@@ -183,7 +182,7 @@ def _add_parked(found: Message, made: Properties) -> None:
     if made.text:
         found.properties[TEXT] = "true"
     if made.content_encoding == GZIP:
-        found.data = _plain(found.data)
+        found.data = plain(found.data)
         found.header.compression = GZIP
         del found.properties["$content-encoding"]
     if made.correlation is not None:
@@ -192,20 +191,6 @@ def _add_parked(found: Message, made: Properties) -> None:
         except UnicodeDecodeError:
             found.properties[CORRELATION] = made.correlation
             found.extension_header.correlation_id = base64.b64encode(made.correlation).decode()
-
-
-def _plain(data: bytes) -> bytes:
-    """Undo gzip; what is none stays as it is: its sender may have meant something else."""
-    inflate = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflate.decompress(data, PLAIN_BYTES_MAX)
-    except zlib.error:
-        return data
-    if inflate.unconsumed_tail:
-        raise OMSMessageFormatError(
-            f"compressed data is more than {PLAIN_BYTES_MAX} bytes", ResponseStatus.BODY_TOO_LARGE
-        )
-    return plain
 
 
 def _add_headers(found: Message, headers: Headers) -> None:

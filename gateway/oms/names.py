@@ -1,14 +1,14 @@
-"""Queues of OpenMessaging as the gateway's: (namespace, queue) is the topic `namespace/queue`.
+"""Queues of OpenMessaging by the gateway's names: (namespace, queue) is the topic `namespace/queue`.
 
-A group on it is the shared subscription `$share/<group>/<topic>`. `$queue/<name>`, without a namespace, is
-the queue of that name itself.
+A group on it is the shared subscription `$share/<group>/<topic>`: that is what MQTT, AMQP, HTTP and RocketMQ
+clients of the same group share. `$queue/<name>`, without a namespace, is the queue of that name itself.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.oms.errors import OMSDestinationError, ResponseStatus
+from .errors import OMSDestinationError, ResponseStatus
 
 DIRECT: Final = "$queue/"
 SHARE: Final = "$share/"
@@ -32,12 +32,18 @@ def share_of(group: str, topic: str) -> str:
     return f"{SHARE}{group}/{topic}"
 
 
+def split_share(name: str) -> tuple[str, str] | None:
+    """Return (group, topic) of a group's queue; None if it is none, or for more than one topic."""
+    if not name.startswith(SHARE):
+        return None
+    group, _, topic = name[len(SHARE) :].partition("/")
+    return None if "+" in topic or "#" in topic else (group, topic)
+
+
 def topic_of_share(name: str) -> str:
     """Return the topic of a group's queue; "" if it is none, or for more than one topic."""
-    if not name.startswith(SHARE):
-        return ""
-    topic = name[len(SHARE) :].partition("/")[2]
-    return "" if "+" in topic or "#" in topic else topic
+    found = split_share(name)
+    return "" if found is None else found[1]
 
 
 def _no(queue: str, why: str) -> OMSDestinationError:
