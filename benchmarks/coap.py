@@ -9,19 +9,17 @@ answers when its disk has it where a durable queue takes the message, and at onc
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 
@@ -29,6 +27,7 @@ from . import machine, processes
 from .brokers import free_ports, stop
 from .coap_fleet import Fleet
 from .coap_load import MESSAGE_IDS, Sent, puts
+from .rounds import Figures, Scenario, run
 
 AIOCOAP_PYTHON = os.environ.get("GATEWAY_TEST_AIOCOAP_PYTHON") or str(
     machine.ROOT / ".venv-aiocoap" / "bin" / "python"
@@ -52,8 +51,6 @@ FLEETS = (
     ("100 devices with 100 tokens each", OBSERVERS // 100, ()),
 )
 REGISTERED = 50_000
-
-Figures = dict[str, Any]
 
 
 @contextlib.contextmanager
@@ -202,7 +199,7 @@ def registered(seconds: float) -> Figures:
     return found
 
 
-SCENARIOS: dict[str, Callable[[float], Figures]] = {
+SCENARIOS: dict[str, Scenario] = {
     "aiocoap": aiocoap_alone,
     "put": gateway_puts,
     "fan-out": fan_out,
@@ -210,47 +207,5 @@ SCENARIOS: dict[str, Callable[[float], Figures]] = {
 }
 
 
-def medians(rounds: list[Figures]) -> Figures:
-    """Return the median of each figure, and all values of the first one beside it."""
-    found: Figures = {}
-    for name, value in rounds[0].items():
-        if isinstance(value, dict):
-            found[name] = medians([each[name] for each in rounds])
-        else:
-            found[name] = statistics.median(each[name] for each in rounds)
-    return found
-
-
-def show(name: str, found: Figures) -> None:
-    """Print a table of a scenario."""
-    for title, row in found.items():
-        cells = "  ".join(f"{key} {value:,.2f}" for key, value in row.items())
-        print(f"{name:10} {title:32} {cells}", flush=True)
-
-
-def main() -> None:
-    """Measure in turn, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default=",".join(SCENARIOS), help=", ".join(SCENARIOS))
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    names = options.only.split(",")
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
-    with processes.pinned(processes.cores()[0]):
-        for _ in range(options.rounds):
-            for name in names:
-                rounds[name].append(SCENARIOS[name](options.seconds))
-                show(name, rounds[name][-1])
-    print("\nmedians")
-    result: Figures = {"machine": machine.describe(machine.ROOT), "rounds": options.rounds}
-    for name in names:
-        result[name] = medians(rounds[name])
-        show(name, result[name])
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, SCENARIOS)

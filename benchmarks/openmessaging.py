@@ -10,22 +10,21 @@ over its driver `rocketmq`: tasks that send a message each, or lists, and a cons
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import httpx
 
-from . import machine, processes
+from . import processes, rounds
 from .brokers import free_ports
-from .coap import Figures, gateway, medians, show
+from .coap import gateway
+from .rounds import Figures, Scenario
 
 BODY_BYTES = 1024
 CALLERS = 64
@@ -114,7 +113,7 @@ def driver(seconds: float) -> Figures:
     return found
 
 
-SCENARIOS: dict[str, Callable[[float], Figures]] = {
+SCENARIOS: dict[str, Scenario] = {
     "official": official,
     "requests": requests,
     "batches": batches,
@@ -122,29 +121,5 @@ SCENARIOS: dict[str, Callable[[float], Figures]] = {
 }
 
 
-def main() -> None:
-    """Measure in turn, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default=",".join(SCENARIOS), help=", ".join(SCENARIOS))
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    names = options.only.split(",")
-    rounds: dict[str, list[Figures]] = {name: [] for name in names}
-    with processes.pinned(processes.cores()[0]):
-        for _ in range(options.rounds):
-            for name in names:
-                rounds[name].append(SCENARIOS[name](options.seconds))
-                show(name, rounds[name][-1])
-    print("\nmedians")
-    result: Figures = {"machine": machine.describe(machine.ROOT), "rounds": options.rounds}
-    for name in names:
-        result[name] = medians(rounds[name])
-        show(name, result[name])
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    rounds.run(__doc__, SCENARIOS)
